@@ -1,0 +1,111 @@
+"""What one trial is: its configuration, its window, and the ids made from their content."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Self
+
+Precision = Literal["fp32", "tf32", "fp16", "bf16"]
+Strategy = Literal["single", "fsdp", "zero1", "zero2", "zero3"]
+Attention = Literal["sdpa", "eager"]
+
+# A case (P1: configuration family) shares these; strategy, counts and repeats would leak between fit and hold-out.
+CASE_FIELDS = (
+    "gpu_model",
+    "model_family",
+    "num_layers",
+    "hidden_size",
+    "num_heads",
+    "intermediate_size",
+    "vocab_size",
+    "sequence_length",
+    "micro_batch_size",
+    "grad_accumulation",
+    "precision",
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that defines a trial but its repeat. Counts are plain numbers, lengths are in tokens."""
+
+    gpu_model: str
+    gpu_count: int
+    strategy: Strategy
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    intermediate_size: int
+    vocab_size: int
+    sequence_length: int
+    micro_batch_size: int
+    grad_accumulation: int = 1
+    precision: Precision = "fp32"
+    model_family: str = "bert"
+    node_count: int = 1
+    num_labels: int = 2
+    dropout: float = 0.0
+    attention: Attention = "sdpa"
+    learning_rate: float = 1e-4
+
+    @property
+    def configuration_id(self) -> str:
+        """12 hexadecimal digits of the SHA-256 of the canonical JSON: equal content, equal id."""
+        return _digest(asdict(self))
+
+    @property
+    def case_id(self) -> str:
+        """The id of the case: the configuration without strategy, counts and training details."""
+        return _digest({name: getattr(self, name) for name in CASE_FIELDS})
+
+    def single_device(self) -> Self:
+        """The baseline of this configuration's case: the same work on one device."""
+        return replace(self, strategy="single", gpu_count=1, node_count=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+
+@dataclass(frozen=True)
+class Window:
+    """How long a trial warms up and is measured. The window ends once both minima hold, or at `max_s`."""
+
+    warmup_steps: int = 3
+    min_steps: int = 20
+    min_s: float = 0.0
+    max_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One trial to run: a configuration, its repeat number, the data seed and the window."""
+
+    configuration: Configuration
+    repeat: int = 0
+    seed: int = 0
+    window: Window = Window()
+
+    @property
+    def trial_id(self) -> str:
+        return f"{self.configuration.configuration_id}-r{self.repeat}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        return cls(
+            configuration=Configuration.from_dict(values["configuration"]),
+            repeat=values["repeat"],
+            seed=values["seed"],
+            window=Window(**values["window"]),
+        )
+
+
+def _digest(values: dict[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]

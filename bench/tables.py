@@ -1,0 +1,112 @@
+"""The Arrow schemas of a dataset's three tables, with units in the field metadata and one schema version."""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+
+def _field(name: str, kind: pa.DataType, unit: str = "", note: str = "") -> pa.Field:
+    metadata = {key: value for key, value in (("unit", unit), ("note", note)) if value}
+    return pa.field(name, kind, metadata=metadata or None)
+
+
+def _schema(fields: list[pa.Field]) -> pa.Schema:
+    return pa.schema(fields, metadata={"joulelaw_schema": str(SCHEMA_VERSION)})
+
+
+_KEY = [
+    _field("trial_id", pa.string(), note="configuration id and repeat"),
+    _field("attempt", pa.int32(), "1", "0 for the first try; a retried trial's later tries count up"),
+]
+
+# One row a finished trial (attempt). The first part is the measurement table of the design.
+TRIALS = _schema(
+    [
+        *_KEY,
+        _field("gpu_model", pa.string(), note="as NVML names it, or the CPU's name and cores of a logical device"),
+        _field("gpu_count", pa.int32(), "1"),
+        _field("node_count", pa.int32(), "1"),
+        _field("strategy", pa.string()),
+        _field("model_family", pa.string()),
+        _field("num_layers", pa.int32(), "1"),
+        _field("hidden_size", pa.int32(), "1"),
+        _field("num_heads", pa.int32(), "1"),
+        _field("intermediate_size", pa.int32(), "1"),
+        _field("vocab_size", pa.int32(), "1"),
+        _field("sequence_length", pa.int32(), "token", "padded"),
+        _field("micro_batch_size", pa.int32(), "sequence", "per data-parallel rank"),
+        _field("grad_accumulation", pa.int32(), "1", "micro-steps per step"),
+        _field("precision", pa.string()),
+        _field("micro_steps", pa.int64(), "1", "per rank, in the measured window"),
+        _field("duration_s", pa.float64(), "s", "of the measured window"),
+        _field("energy_j", pa.float64(), "J", "gross, all devices of the group; null when there was no reading"),
+        _field("boundary", pa.string(), note="what energy_j covers"),
+        _field("meter", pa.string(), note="the meter that energy_j comes from"),
+        _field("meter_kind", pa.string(), note="measured, estimated or replayed"),
+        # How the energy was made, and whether to believe it.
+        _field("energy_trace_j", pa.float64(), "J", "integrated from power readings, beside the counter"),
+        _field("energy_disagreement", pa.float64(), "1", "(trace - counter) / counter"),
+        _field("energy_stderr_j", pa.float64(), "J", "random part, from the spacing of the readings"),
+        _field("verdict", pa.string(), note="valid or invalid"),
+        _field("reasons", pa.list_(pa.string()), note="reason codes of an invalid verdict"),
+        # What ran, where and how.
+        _field("status", pa.string(), note="done or failed"),
+        _field("failure", pa.string(), note="cause of a failure, empty otherwise"),
+        _field("split", pa.string(), note="fit or hold_out, drawn before the first trial"),
+        _field("configuration_id", pa.string()),
+        _field("case_id", pa.string()),
+        _field("repeat", pa.int32(), "1"),
+        _field("seed", pa.int64(), "1"),
+        _field("num_labels", pa.int32(), "1"),
+        _field("dropout", pa.float64(), "1"),
+        _field("attention", pa.string()),
+        _field("learning_rate", pa.float64(), "1"),
+        _field("num_parameters", pa.int64(), "1"),
+        _field("warmup_steps", pa.int32(), "1"),
+        _field("measured_steps", pa.int32(), "1"),
+        _field("step_s_median", pa.float64(), "s", "rank 0's measured steps"),
+        _field("window_begin_ns", pa.int64(), "ns", "CLOCK_MONOTONIC of the first node"),
+        _field("window_end_ns", pa.int64(), "ns", "CLOCK_MONOTONIC of the first node"),
+        _field("started_at", pa.timestamp("ms", tz="UTC")),
+        _field("trial_s", pa.float64(), "s", "from launch to last event, set-up included"),
+        _field("loss_first", pa.float64(), "1", "rank 0, first step of the trial"),
+        _field("loss_last", pa.float64(), "1", "rank 0, last step of the trial"),
+        _field("peak_memory_bytes", pa.int64(), "B", "largest over the ranks: allocator on CUDA, resident set on CPU"),
+        _field("nodes", pa.list_(pa.string())),
+        _field("device_uuids", pa.list_(pa.string())),
+        _field("threads_per_rank", pa.int32(), "1"),
+        _field("backend", pa.string(), note="nccl, gloo, or empty for one process"),
+        _field("shared_with", pa.list_(pa.string()), note="trials that ran on the same node at the same time"),
+        _field("power_limit_w", pa.float64(), "W", "per device, enforced limit; null where unknown"),
+    ]
+)
+
+# One row a step and rank, warm-up included.
+STEPS = _schema(
+    [
+        *_KEY,
+        _field("rank", pa.int32(), "1"),
+        _field("step", pa.int32(), "1", "counts from 0, warm-up included"),
+        _field("measured", pa.bool_(), note="False for warm-up"),
+        _field("begin_ns", pa.int64(), "ns", "CLOCK_MONOTONIC of the rank's node"),
+        _field("end_ns", pa.int64(), "ns", "CLOCK_MONOTONIC of the rank's node"),
+        _field("loss", pa.float64(), "1", "null where it was not read back"),
+    ]
+)
+
+# One row a reading of one device while a trial held it.
+POWER = _schema(
+    [
+        *_KEY,
+        _field("node", pa.string()),
+        _field("device_uuid", pa.string()),
+        _field("meter", pa.string()),
+        _field("time_ns", pa.int64(), "ns", "CLOCK_MONOTONIC of the node, when the reading was taken"),
+        _field("power_w", pa.float64(), "W", "null where the meter has only a counter"),
+        _field("energy_counter_j", pa.float64(), "J", "since an arbitrary zero; null where there is no counter"),
+        _field("temperature_c", pa.float64(), "degC"),
+        _field("error", pa.string(), note="empty, or why this reading failed"),
+    ]
+)
+
+TABLES = {"trials": TRIALS, "steps": STEPS, "power": POWER}
