@@ -1,0 +1,106 @@
+"""The house rules hold: import direction, file sizes, a purpose on each first line, nothing heavy after the trials."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("model", "cluster", "bench")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+FORBIDDEN = {"model": {"joulelaw.bench", "joulelaw.cluster", "torch", "ray", "deepspeed", "transformers"}}
+FORBIDDEN["cluster"] = {"joulelaw.bench", "joulelaw.model", "deepspeed", "transformers"}
+FORBIDDEN["bench"] = {"bench", "cluster", "model"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the direction"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_imports_go_from_bench_to_cluster_and_model_only(path: Path) -> None:
+    forbidden = FORBIDDEN[path.relative_to(ROOT).parts[0]]
+    names = set(imported(ast.parse(path.read_text())))
+    against = {name for name in names for bad in forbidden if name == bad or name.startswith(bad + ".")}
+    assert not against
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_file_is_short_and_says_its_purpose_first(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 300
+    assert ast.get_docstring(ast.parse(text)), "the first line says what the file is for"
+
+
+def test_most_files_are_under_200_lines() -> None:
+    short = [path for path in SOURCES if path.read_text().count("\n") < 200]
+    assert len(short) >= 0.75 * len(SOURCES)
+
+
+def modules_loaded_by(statement: str) -> set[str]:
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "model.laws",
+        "model.validation",
+        "model.coefficients",
+        "bench.dataset",
+        "bench.energy",
+        "bench.checks",
+        "bench.spec",
+        "bench.plan",
+        "bench.report",
+        "bench.cli",
+        "cluster.scheduler",
+    ],
+)
+def test_what_follows_the_trials_loads_neither_torch_nor_ray(module: str) -> None:
+    loaded = modules_loaded_by(f"import joulelaw.{module}")
+    assert f"joulelaw.{module}" in loaded
+    assert not loaded & {"torch", "ray", "deepspeed", "transformers"}
+
+
+@pytest.mark.parametrize("module", ["bench.trial", "bench.strategies", "bench.workloads", "cluster.power.sampler"])
+def test_training_and_metering_load_no_ray(module: str) -> None:
+    loaded = modules_loaded_by(f"import joulelaw.{module}")
+    assert f"joulelaw.{module}" in loaded
+    assert "ray" not in loaded
+
+
+def test_the_command_line_starts_light() -> None:
+    assert not modules_loaded_by("import joulelaw.bench.cli") & {"pandas", "scipy", "pyarrow", "matplotlib"}
+
+
+def test_the_same_names_work_from_a_wheel(tmp_path: Path) -> None:
+    """Beside a user's own model.py and bench.py, which must stay theirs."""
+    site = tmp_path / "site"
+    build = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([*build, "--target", str(site), str(ROOT)], check=True, capture_output=True, text=True)
+    (tmp_path / "model.py").write_text("MINE = True\n")
+    script = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); import model; assert model.MINE;"
+        "import joulelaw.model.hardware as h, joulelaw.bench.spec as s; print(h.__file__); print(s.__file__);"
+        "print(len(h.Catalogue.load().names()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    hardware, spec, devices = done.stdout.split()
+    assert Path(hardware).is_relative_to(site)
+    assert Path(spec).is_relative_to(site)
+    assert int(devices) >= 25, "the catalogue travels with the wheel"
