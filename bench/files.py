@@ -1,0 +1,77 @@
+"""Files that are there whole or not at all, and one clear message when the disk is full or read-only."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from joulelaw import InputError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, then run the same command again: it goes on where it stopped",
+    errno.EDQUOT: "free some of your quota, then run the same command again: it goes on where it stopped",
+    errno.EROFS: "choose a folder on a writable disk with --into",
+    errno.EACCES: "choose a folder you may write to with --into",
+    errno.EPERM: "choose a folder you may write to with --into",
+    errno.ENOTDIR: "choose another folder with --into",
+}
+
+
+class StorageError(InputError):
+    """The disk would not take a file.
+
+    >>> print(StorageError("No space left on device", where="results/a/power", remedy="free some space"))
+    results/a/power: No space left on device; free some space
+    """
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Translate an OSError met while writing `path` into one StorageError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        what = f"cannot write: {error.strerror or error}"
+        raise StorageError(what, where=str(path), remedy=_REMEDIES.get(error.errno or 0, "")) from error
+
+
+def temporary_name(path: Path) -> Path:
+    """Where `path` is prepared: beside it, hidden, and with an ending that no glob for tables matches."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; on success it becomes `path` in one step, durably; on error it goes away."""
+    temporary = temporary_name(path)
+    with storage_errors(path):
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at `path` by `text`, in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def remove_temporaries(folder: Path, stem: str = "") -> None:
+    """Remove what a killed writer left behind."""
+    for path in folder.glob(f".{stem}*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

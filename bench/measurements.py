@@ -1,0 +1,133 @@
+"""Read datasets back: measurements for the fit, and one trial's steps and readings. Loads neither torch nor Ray."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from joulelaw import InputError
+from joulelaw.bench.tables import POWER, SCHEMA_VERSION, STEPS, TRIALS
+
+
+class UnreadableTableError(InputError):
+    """A file of the dataset is not one of ours, or is broken.
+
+    >>> print(UnreadableTableError("not a Parquet file, or cut short", where="results/a/trials/b-r0.parquet"))
+    results/a/trials/b-r0.parquet: not a Parquet file, or cut short
+    """
+
+
+def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False) -> pd.DataFrame:
+    """The measurement rows of these datasets: the columns of TRIALS, and `dataset`, a name for its folder.
+
+    Only finished, valid trials, unless `include_invalid`. Units are those of `bench.tables`; a missing number is NaN,
+    never 0. Rows are ordered by dataset and trial_id, which together are unique.
+    """
+    names = _dataset_names(folders)
+    parts = [
+        table.append_column("dataset", pa.array([name] * len(table), pa.string()))
+        for name, table in zip(names, map(_trials, folders), strict=True)
+    ]
+    nothing = TRIALS.append(pa.field("dataset", pa.string())).empty_table()
+    rows = pa.concat_tables([nothing, *parts])
+    if not include_invalid:  # before pandas, where a failed trial's gaps would turn counts into floats
+        rows = rows.filter(pc.and_(pc.equal(rows["status"], "done"), pc.equal(rows["verdict"], "valid")))
+    return _frame(rows.sort_by([("dataset", "ascending"), ("trial_id", "ascending")]))
+
+
+def read_trials(folder: Path) -> pd.DataFrame:
+    """Every committed trial of one dataset, failed and invalid ones included, ordered by trial_id."""
+    return _frame(_trials(folder))
+
+
+def _trials(folder: Path) -> pa.Table:
+    if not (folder / "trials").is_dir():
+        remedy = "give the folder that `joulelaw run` wrote to"
+        raise UnreadableTableError("not a dataset (no folder trials)", where=str(folder), remedy=remedy)
+    return _read_files(sorted((folder / "trials").glob("*.parquet")), TRIALS)
+
+
+def read_steps(folder: Path, trial_id: str) -> pd.DataFrame:
+    """The steps of the committed attempt of a trial (all attempts while it is unfinished), by rank and step."""
+    return _of_trial(folder, "steps", trial_id, STEPS).sort_values(["attempt", "rank", "step"], ignore_index=True)
+
+
+def read_power(folder: Path, trial_id: str) -> pd.DataFrame:
+    """The readings of the committed attempt of a trial (all attempts while it is unfinished), by device and time."""
+    return _of_trial(folder, "power", trial_id, POWER).sort_values(["device_uuid", "time_ns"], ignore_index=True)
+
+
+def devices_files(folders: Sequence[Path]) -> list[Path]:
+    """The catalogue entries that these datasets bring along, for `Catalogue.load`."""
+    return [path for folder in folders if (path := folder / "devices.toml").is_file()]
+
+
+def data_hash(table: pd.DataFrame) -> str:
+    """SHA-256 over the measurement rows used: their TRIALS columns, whatever the order of rows and columns."""
+    columns = [field for field in TRIALS if field.name in table.columns]
+    rows = pa.table([_exact(table[field.name], field.type) for field in columns], names=[f.name for f in columns])
+    lines = sorted(json.dumps(row, sort_keys=True, default=str) for row in rows.to_pylist())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _exact(column: "pd.Series[Any]", kind: pa.DataType) -> pa.Array:
+    """Back to the schema's type: pandas turns integers with a gap into floats, and lists into arrays."""
+    if pa.types.is_list(kind):
+        return pa.array([None if value is None else list(np.asarray(value)) for value in column], kind)
+    return pa.array(column, kind, from_pandas=True)
+
+
+def _dataset_names(folders: Sequence[Path]) -> list[str]:
+    """machine/sweep where that tells the folders apart, the path as given otherwise."""
+    resolved = [folder.resolve() for folder in folders]
+    for place, folder in zip(resolved, folders, strict=True):
+        if resolved.count(place) > 1:
+            raise InputError("the dataset is given twice", where=str(folder), remedy="its rows would count double")
+    names = ["/".join(place.parts[-2:]) for place in resolved]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _of_trial(folder: Path, name: str, trial_id: str, schema: pa.Schema) -> pd.DataFrame:
+    rows = _read_files(sorted((folder / name).glob(f"{trial_id}.*.parquet")), schema)
+    record = folder / "trials" / f"{trial_id}.parquet"
+    if record.is_file():
+        attempt = _read_file(record, TRIALS)["attempt"][0]
+        rows = rows.filter(pc.equal(rows["attempt"], attempt))
+    return _frame(rows)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _read_files(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:
+    return pa.concat_tables([schema.empty_table(), *(_read_file(path, schema) for path in paths)])
+
+
+def _read_file(path: Path, schema: pa.Schema) -> pa.Table:
+    """One file with exactly this schema; older versions of the schema would be brought up to date here."""
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        what = f"not a Parquet file, or cut short ({str(error).splitlines()[0]})"
+        raise UnreadableTableError(what, where=str(path), remedy="move it out of the dataset") from error
+    version = (table.schema.metadata or {}).get(b"joulelaw_schema", b"").decode(errors="replace")
+    if not version.isdecimal():
+        raise UnreadableTableError(
+            "a Parquet file, but not JouleLaw's", where=str(path), remedy="move it out of the dataset"
+        )
+    if int(version) > SCHEMA_VERSION:
+        what = f"written by a newer JouleLaw (schema {version}, this one reads up to {SCHEMA_VERSION})"
+        raise UnreadableTableError(what, where=str(path), remedy="update joulelaw")
+    if not table.schema.equals(schema):
+        odd = sorted({*table.schema.names} ^ {*schema.names}) or ["types"]
+        raise UnreadableTableError(f"columns are not those of schema {version}: {', '.join(odd)}", where=str(path))
+    return table
