@@ -1,0 +1,127 @@
+"""Sweep file (YAML) -> `Sweep`: read once, checked whole, every mistake told with its place and a remedy."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from joulelaw import InputError
+from joulelaw.bench.configuration import Configuration, Window
+from joulelaw.bench.spec_axes import axis_path, configurations, grid_errors
+from joulelaw.bench.spec_errors import close_match, one_error, schema_errors
+from joulelaw.bench.spec_schema import (
+    EACH,
+    DevicesSection,
+    HoldOutSection,
+    LimitsSection,
+    MeteringSection,
+    SweepSection,
+)
+from joulelaw.bench.yaml_lines import YamlFile, read_yaml
+
+SHIPPED = Path(__file__).resolve().parent / "sweeps"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One configuration that the sweep asks for, and where. Its gpu_model may still be "each"."""
+
+    configuration: Configuration
+    grid: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked sweep. `asked` holds no configuration twice."""
+
+    path: Path
+    text: str = field(repr=False)
+    """The file as it was read, to be saved with the results."""
+    name: str
+    description: str
+    seed: int
+    repeats: int
+    asked: tuple[Asked, ...] = field(repr=False)
+    window: Window
+    hold_out: HoldOutSection
+    metering: MeteringSection
+    """Its `replay_path` is absolute here."""
+    devices: DevicesSection
+    limits: LimitsSection
+    file: YamlFile = field(repr=False)
+
+    def where(self, grid: int, axis: str) -> str:
+        """File, line and dotted option of an axis, for messages: the grid's own, else the default's, else the grid."""
+        return self.file.where(axis_path(self.file, grid, axis))
+
+
+def find_sweep(name: str | Path) -> Path:
+    """A sweep's path from what the user wrote: a path, or the name of a shipped sweep such as `quickstart`."""
+    path = Path(name)
+    if not path.exists() and path.name == str(name) and not path.suffix:
+        shipped = {each.stem: each for each in sorted(SHIPPED.glob("*.yaml"))}
+        if path.name in shipped:
+            return shipped[path.name]
+        remedy = f"name a YAML file or a shipped sweep: {close_match(path.name, shipped)}"
+        raise InputError("no such sweep", where=str(name), remedy=remedy)
+    return path
+
+
+def load_sweep(name: str | Path) -> Sweep:
+    """Reads and checks a sweep file.
+
+    Raises:
+        InputError: one message that holds every mistake found, a line each.
+    """
+    path = find_sweep(name)
+    file, text = read_yaml(path)
+    if not isinstance(file.data, dict):
+        raise InputError("a sweep is a mapping of keys and values", where=file.where(()), remedy="see joulelaw plan -h")
+    try:
+        section = SweepSection.model_validate(file.data)
+    except ValidationError as error:
+        raise one_error(schema_errors(error, file, SweepSection)) from None
+    if errors := grid_errors(section, file):
+        raise one_error(errors)
+    metering = section.metering
+    if metering.replay_path is not None:
+        metering = metering.model_copy(update={"replay_path": _inside(metering.replay_path, path.parent, file)})
+    return Sweep(
+        path=path,
+        text=text,
+        name=section.name,
+        description=section.description,
+        seed=section.seed,
+        repeats=section.repeats,
+        asked=_distinct(section),
+        window=Window(**section.window.model_dump()),
+        hold_out=section.hold_out,
+        metering=metering,
+        devices=section.devices,
+        limits=section.limits,
+        file=file,
+    )
+
+
+def _distinct(section: SweepSection) -> tuple[Asked, ...]:
+    first: dict[Configuration, Asked] = {}
+    for grid in range(len(section.grids)):
+        for configuration in configurations(section, grid):
+            first.setdefault(configuration, Asked(configuration, grid))
+    return tuple(first.values())
+
+
+def _inside(relative: Path, root: Path, file: YamlFile) -> Path:
+    """The replayed trace's absolute path, which must stay under the sweep's own folder."""
+    where = file.where(("metering", "replay_path"))
+    target = (root / relative).resolve()
+    if not target.is_relative_to(root.resolve()):
+        remedy = "put the trace beside the sweep"
+        raise InputError(f"{str(relative)!r} leaves the sweep's folder", where=where, remedy=remedy)
+    if not target.is_file():
+        remedy = "give a path relative to the sweep file"
+        raise InputError(f"no such file {str(relative)!r}", where=where, remedy=remedy)
+    return target
+
+
+__all__ = ["EACH", "Asked", "Sweep", "find_sweep", "load_sweep"]

@@ -1,0 +1,126 @@
+"""What a sweep file may say: every key, its type, its bounds and its default."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from joulelaw.bench.configuration import Attention, Precision, Strategy
+
+EACH = "each"
+"""The gpu_model that stands for every model in the inventory."""
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value
+
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Vocabulary = Annotated[int, Field(ge=1, le=100_000_000)]
+Labels = Annotated[int, Field(ge=2, le=100_000)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+# A sweep's and its data set's name: it becomes a folder.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+T = TypeVar("T")
+Axis = Annotated[tuple[T, ...] | None, BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Axes(_Section):
+    """One grid: an axis holds one value or a list of them; None where the grid does not name it."""
+
+    gpu_model: Axis[Text] = None
+    gpu_count: Axis[Count] = None
+    strategy: Axis[Strategy] = None
+    model_family: Axis[Text] = None
+    num_layers: Axis[Count] = None
+    hidden_size: Axis[Count] = None
+    num_heads: Axis[Count] = None
+    intermediate_size: Axis[Count] = None
+    vocab_size: Axis[Vocabulary] = None
+    sequence_length: Axis[Count] = None
+    micro_batch_size: Axis[Count] = None
+    grad_accumulation: Axis[Count] = None
+    precision: Axis[Precision] = None
+    num_labels: Axis[Labels] = None
+    dropout: Axis[Share] = None
+    attention: Axis[Attention] = None
+    learning_rate: Axis[Positive] = None
+
+
+class WindowSection(_Section):
+    """How long a trial warms up and is measured."""
+
+    warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = 3
+    min_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    min_s: NotNegative = 0.0
+    max_s: Positive = 600.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "WindowSection":
+        if self.min_s > self.max_s:
+            raise ValueError(f"min_s {self.min_s:g} is more than max_s {self.max_s:g}")
+        return self
+
+
+class HoldOutSection(_Section):
+    """What is kept from the fit: whole groups of trials that agree in `by`, until `fraction` of them is reached."""
+
+    by: Literal["case", "workload", "gpu_model"] = "case"
+    fraction: Share = 0.25
+
+
+class MeteringSection(_Section):
+    """Where joules come from. `cpu_w_per_core` is the stated wattage that the estimate multiplies CPU time by."""
+
+    meter: Literal["auto", "nvml", "rapl", "replay", "cpu_time_estimate"] = "auto"
+    rate_hz: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 20.0
+    cpu_w_per_core: Positive | None = None
+    replay_path: Annotated[Path | None, BeforeValidator(_path)] = None
+
+    @model_validator(mode="after")
+    def _replay(self) -> "MeteringSection":
+        if (self.meter == "replay") != (self.replay_path is not None):
+            raise ValueError("meter: replay and replay_path go together")
+        return self
+
+
+class DevicesSection(_Section):
+    """How a machine without GPUs is divided into logical devices."""
+
+    cores_per_device: Annotated[int, Field(ge=1, le=4096)] = 1
+
+
+class LimitsSection(_Section):
+    """`share_node`: whether groups may run side by side on one node."""
+
+    trial_timeout_s: Positive = 1800.0
+    share_node: bool = True
+
+
+class SweepSection(_Section):
+    """A whole sweep file."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    name: Name
+    description: Annotated[str, Field(max_length=2000)] = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    defaults: Axes = Axes()
+    grids: Annotated[list[Axes], Field(min_length=1, max_length=1000)]
+    window: WindowSection = WindowSection()
+    hold_out: HoldOutSection = HoldOutSection()
+    metering: MeteringSection = MeteringSection()
+    devices: DevicesSection = DevicesSection()
+    limits: LimitsSection = LimitsSection()
