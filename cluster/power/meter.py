@@ -1,0 +1,195 @@
+"""What a power meter is, what it reads, and how the best one for a node's devices is opened."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+from joulelaw import InputError
+
+MeterKind = Literal["measured", "estimated", "replayed", "none"]
+MeterChoice = Literal["auto", "nvml", "rapl", "estimate", "replay", "none"]
+
+# How `Reading.error` begins when the device has gone: the verdict tells it from a reading that merely failed.
+GPU_LOST = "gpu_lost"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of one metered domain. A number that could not be read is None, never 0."""
+
+    device_uuid: str  # the domain read: a key of the meter's `covers`, for most meters the device itself
+    time_ns: int  # CLOCK_MONOTONIC of the node when the counter was read
+    power_w: float | None = None
+    energy_counter_j: float | None = None  # since an arbitrary zero
+    temperature_c: float | None = None
+    error: str = ""  # why a number is missing; empty when the meter gave all it has
+
+
+class DeviceLike(Protocol):
+    """What a meter needs to know of an inventory device."""
+
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def kind(self) -> Literal["cuda", "cpu"]: ...
+    @property
+    def cores(self) -> tuple[int, ...]: ...
+
+
+class Meter(Protocol):
+    """One node's meter. `read` and `watch` may be called from different threads; neither touches CUDA."""
+
+    @property
+    def name(self) -> str:
+        """Which meter: nvml, rapl, cpu_time_estimate, replay or none."""
+        ...
+
+    @property
+    def kind(self) -> MeterKind:
+        """Whether its joules are measured, estimated or replayed; 'none' has no joules."""
+        ...
+
+    @property
+    def boundary(self) -> str:
+        """What its joules cover: gpu, cpu_package, cpu_modelled, or as a replayed trace says."""
+        ...
+
+    @property
+    def device_uuids(self) -> tuple[str, ...]:
+        """The inventory devices it was opened for."""
+        ...
+
+    @property
+    def covers(self) -> Mapping[str, tuple[str, ...]]:
+        """Each metered domain (the `device_uuid` of a reading) and the inventory devices whose energy it holds."""
+        ...
+
+    @property
+    def description(self) -> Mapping[str, str]:
+        """Per domain, in words, where its numbers come from."""
+        ...
+
+    def read(self) -> list[Reading]:
+        """The readings of all domains now; a replay gives all that fell due since the last call."""
+        ...
+
+    def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
+        """Name the processes at work on a device. Only the estimate uses them."""
+        ...
+
+    def close(self) -> None:
+        """Give back the vendor's library or files. Reading afterwards is an error."""
+        ...
+
+
+class MeterUnavailable(InputError):
+    """A meter cannot be used here.
+
+    >>> print(MeterUnavailable("no NVML library on this machine", where="meter.kind", remedy="use 'rapl'"))
+    meter.kind: no NVML library on this machine; use 'rapl'
+    """
+
+
+@dataclass(frozen=True)
+class MeterOptions:
+    """What a user may say about metering. `rate_hz` is readings a second, `cpu_w_per_core` the estimate's watts."""
+
+    rate_hz: float = 20.0
+    kind: MeterChoice = "auto"
+    cpu_w_per_core: float | None = None
+    replay_path: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(MeterChoice):
+            choices = ", ".join(get_args(MeterChoice))
+            raise InputError(f"unknown meter {self.kind!r}", where="meter.kind", remedy=f"choose one of {choices}")
+        if not 0 < self.rate_hz <= 1000:
+            raise InputError(f"rate {self.rate_hz} Hz", where="meter.rate_hz", remedy="choose above 0, at most 1000")
+        watts = self.cpu_w_per_core
+        if watts is not None and not (math.isfinite(watts) and watts > 0):
+            raise InputError(f"{watts} W per core", where="meter.cpu_w_per_core", remedy="state watts above 0")
+        if (self.kind == "replay") != (self.replay_path is not None):
+            raise InputError(
+                f"meter {self.kind!r} with replay_path {self.replay_path!r}",
+                where="meter.replay_path",
+                remedy="a replay needs both `kind: replay` and a `replay_path`; other meters have no path",
+            )
+
+
+class NoMeter:
+    """Stands where no meter is: each reading says why there is none, so that no trial passes for 0 J."""
+
+    name = "none"
+    kind: MeterKind = "none"
+    boundary = ""
+
+    def __init__(self, devices: Sequence[DeviceLike], why: str) -> None:
+        self.device_uuids = tuple(device.uuid for device in devices)
+        self.covers: Mapping[str, tuple[str, ...]] = {uuid: (uuid,) for uuid in self.device_uuids}
+        self.description: Mapping[str, str] = dict.fromkeys(self.device_uuids, f"no meter: {why}")
+        self.why = why
+
+    def read(self) -> list[Reading]:
+        now = time.monotonic_ns()
+        return [Reading(uuid, now, error=f"no meter: {self.why}") for uuid in self.device_uuids]
+
+    def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
+        """Nothing to watch with."""
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+def _nvml(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
+    from joulelaw.cluster.power.nvml import NvmlMeter
+
+    return NvmlMeter(devices)
+
+
+def _rapl(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
+    from joulelaw.cluster.power.rapl import RaplMeter
+
+    return RaplMeter(devices)
+
+
+def _estimate(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
+    from joulelaw.cluster.power.estimate import EstimateMeter
+
+    return EstimateMeter(devices, options.cpu_w_per_core)
+
+
+def _replay(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
+    from joulelaw.cluster.power.replay import ReplayMeter
+
+    return ReplayMeter(devices, Path(options.replay_path or ""))
+
+
+# Best first. Each raises MeterUnavailable where it cannot meter these devices, and is imported only when tried.
+_OPENERS: Mapping[str, Callable[[Sequence[DeviceLike], MeterOptions], Meter]] = {
+    "nvml": _nvml,
+    "rapl": _rapl,
+    "estimate": _estimate,
+}
+
+
+def open_meter(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
+    """The meter asked for, or with 'auto' the best that works here; `NoMeter` when none does.
+
+    Raises MeterUnavailable for a meter asked for by name that is absent, InputError for a bad replay file.
+    """
+    if options.kind == "none":
+        return NoMeter(devices, "switched off (meter.kind: none)")
+    if options.kind == "replay":
+        return _replay(devices, options)
+    if options.kind != "auto":
+        return _OPENERS[options.kind](devices, options)
+    refusals = []
+    for name, opener in _OPENERS.items():
+        try:
+            return opener(devices, options)
+        except MeterUnavailable as refusal:
+            refusals.append(f"{name}: {refusal.what}")
+    return NoMeter(devices, "; ".join(refusals))
