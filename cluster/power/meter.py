@@ -2,9 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 from joulelaw import InputError
@@ -85,10 +84,10 @@ class Meter(Protocol):
         ...
 
 
-class MeterUnavailable(InputError):
+class MeterUnavailableError(InputError):
     """A meter cannot be used here.
 
-    >>> print(MeterUnavailable("no NVML library on this machine", where="meter.kind", remedy="use 'rapl'"))
+    >>> print(MeterUnavailableError("no NVML library on this machine", where="meter.kind", remedy="use 'rapl'"))
     meter.kind: no NVML library on this machine; use 'rapl'
     """
 
@@ -143,53 +142,44 @@ class NoMeter:
         """Nothing was opened."""
 
 
-def _nvml(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
-    from joulelaw.cluster.power.nvml import NvmlMeter
-
-    return NvmlMeter(devices)
+# Best first: a measurement before a model.
+BEST_FIRST: tuple[MeterChoice, ...] = ("nvml", "rapl", "estimate")
 
 
-def _rapl(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
-    from joulelaw.cluster.power.rapl import RaplMeter
+def _open(choice: MeterChoice, devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
+    """One file a meter, imported only when tried: pynvml and pyarrow stay out of a process that needs neither."""
+    match choice:
+        case "nvml":
+            from joulelaw.cluster.power.nvml import open_nvml
 
-    return RaplMeter(devices)
+            return open_nvml(devices)
+        case "rapl":
+            from joulelaw.cluster.power.rapl import open_rapl
 
+            return open_rapl(devices)
+        case "estimate":
+            from joulelaw.cluster.power.estimate import open_estimate
 
-def _estimate(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
-    from joulelaw.cluster.power.estimate import EstimateMeter
+            return open_estimate(devices, options.cpu_w_per_core)
+        case "replay":
+            from joulelaw.cluster.power.replay import open_replay
 
-    return EstimateMeter(devices, options.cpu_w_per_core)
-
-
-def _replay(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
-    from joulelaw.cluster.power.replay import ReplayMeter
-
-    return ReplayMeter(devices, Path(options.replay_path or ""))
-
-
-# Best first. Each raises MeterUnavailable where it cannot meter these devices, and is imported only when tried.
-_OPENERS: Mapping[str, Callable[[Sequence[DeviceLike], MeterOptions], Meter]] = {
-    "nvml": _nvml,
-    "rapl": _rapl,
-    "estimate": _estimate,
-}
+            return open_replay(devices, options.replay_path)
+        case _:
+            return NoMeter(devices, "switched off (meter.kind: none)")
 
 
 def open_meter(devices: Sequence[DeviceLike], options: MeterOptions) -> Meter:
     """The meter asked for, or with 'auto' the best that works here; `NoMeter` when none does.
 
-    Raises MeterUnavailable for a meter asked for by name that is absent, InputError for a bad replay file.
+    Raises MeterUnavailableError for a meter asked for by name that is absent, InputError for a bad replay file.
     """
-    if options.kind == "none":
-        return NoMeter(devices, "switched off (meter.kind: none)")
-    if options.kind == "replay":
-        return _replay(devices, options)
     if options.kind != "auto":
-        return _OPENERS[options.kind](devices, options)
+        return _open(options.kind, devices, options)
     refusals = []
-    for name, opener in _OPENERS.items():
+    for choice in BEST_FIRST:
         try:
-            return opener(devices, options)
-        except MeterUnavailable as refusal:
-            refusals.append(f"{name}: {refusal.what}")
+            return _open(choice, devices, options)
+        except MeterUnavailableError as refusal:
+            refusals.append(f"{choice}: {refusal.what}")
     return NoMeter(devices, "; ".join(refusals))
