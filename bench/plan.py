@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 
 from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration, TrialSpec
-from joulelaw.bench.files import write_text
 
 SCHEMA_VERSION = 1
 FILE_NAME = "plan.json"
@@ -108,9 +107,9 @@ class Plan:
             remedy="run the sweep that is saved there as sweep.yaml, or name another folder with --into",
         )
 
-    def save(self, folder: Path) -> None:
-        """Writes plan.json into the folder, in one step."""
-        content = {
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: what plan.json holds."""
+        return {
             "schema": SCHEMA_VERSION,
             "plan_id": self.plan_id,
             "name": self.name,
@@ -120,11 +119,10 @@ class Plan:
             "trials": [_to_dict(trial) for trial in self.trials],
             "set_aside": [asdict(each) for each in self.set_aside],
         }
-        write_text(folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Reads plan.json. Raises InputError where it is absent, of another schema, or was changed by hand."""
+        """Reads a folder's plan.json. Raises InputError where it is absent, of another schema, or changed by hand."""
         path = folder / FILE_NAME
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
