@@ -166,8 +166,7 @@ class Dataset:
     def _remove_leftovers(self) -> None:
         finished = self.finished_trial_ids()
         with storage_errors(self.folder):
-            for name in ("", *TABLES):
-                remove_temporaries(self.folder / name)
+            remove_temporaries(self.folder)
             for path in (*(self.folder / "steps").glob("*.parquet"), *(self.folder / "power").glob("*.parquet")):
                 if path.name.partition(".")[0] not in finished:
                     path.unlink()
@@ -210,7 +209,7 @@ class TrialTables:
         if path.exists():
             raise RowError(f"trials: '{self._key['trial_id']}' is finished already; a trial finishes once")
         self.flush()
-        with replacing(path) as temporary:
+        with replacing(path, self._folder) as temporary:
             write_groups(temporary, [table], TRIALS)
 
 

@@ -36,21 +36,20 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(what, where=str(path), remedy=_REMEDIES.get(error.errno or 0, "")) from error
 
 
-def temporary_name(path: Path) -> Path:
-    """Where `path` is prepared: beside it, hidden, and with an ending that no glob for tables matches."""
-    return path.with_name(f".{path.name}.tmp")
-
-
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; on success it becomes `path` in one step, durably; on error it goes away."""
-    temporary = temporary_name(path)
+def replacing(path: Path, prepare_in: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary path to write to; on success it becomes `path` in one step, durably; on error it goes away.
+
+    It lies in `prepare_in`, on the same disk: for a table not in its folder, where a reader of all would meet it.
+    """
+    folder = path.parent
+    temporary = (prepare_in or folder) / f".{folder.name}.{path.name}.tmp"
     with storage_errors(path):
         try:
             yield temporary
             _sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)
+            _sync(folder)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -63,9 +62,9 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def remove_temporaries(folder: Path, stem: str = "") -> None:
-    """Remove what a killed writer left behind."""
-    for path in folder.glob(f".{stem}*.tmp"):
+def remove_temporaries(prepared_in: Path, begin: str = "") -> None:
+    """Remove what a killed writer was preparing: of `power/T.0.parquet`, say, the file `.power.T.0.parquet.tmp`."""
+    for path in prepared_in.glob(f".{begin}*.tmp"):
         path.unlink(missing_ok=True)
 
 

@@ -1,18 +1,20 @@
 """A Parquet table that grows while others read it: no reader sees a row twice, loses one, or meets a broken file.
 
 Parquet keeps its index (the footer) at the end of the file, so a file cannot be appended to under a reader's eyes.
-Here the newest file is replaced, in one rename, by one with the same row groups at the same byte offsets, plus a
-new row group:
+Here the newest file is replaced, in one rename, by one that begins with all the bytes of the old one, old footer
+included, and goes on with a new row group and a footer that lists every group:
 
-    power/T.0.parquet   [ 4 row groups, sealed              | footer ]
-    power/T.1.parquet   [ group 0 | group 1 |                 footer ]      before a flush
-    power/T.1.parquet   [ group 0 | group 1 | group 2 |       footer ]      after it, by rename
+    power/T.0.parquet   [ group 0 | footer | group 1 | footer ]                       sealed, never touched again
+    power/T.1.parquet   [ group 0 | footer ]                                          before a flush
+    power/T.1.parquet   [ group 0 | footer | group 1 | footer ]                       after it, by rename
 
-A reader that still holds the old footer therefore finds the right bytes whichever file it opens. Rows never move
-between files, so listing the folder once and reading it later shows each earlier row exactly once. After some
-flushes the file is sealed, never touched again, and the next number begins, so that a flush stays cheap.
+So a reader that mixes the old file with the new one reads the old rows, whole: one that holds the old footer finds
+each group where it was, and one that took the old size (Polars asks for the size before it opens the file) finds
+the old footer where that size says. Rows never move between files, so one listing shows each earlier row exactly
+once. After a few flushes a file is sealed and the next number begins: rewriting and old footers stay cheap.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +25,7 @@ import pyarrow.parquet as pq
 
 from joulelaw.bench.files import remove_temporaries, replacing, storage_errors
 
-FLUSHES_PER_FILE = 30
+FLUSHES_PER_FILE = 10
 ROWS_PER_FILE = 100_000
 FLUSH_EVERY_S = 2.0
 
@@ -62,10 +64,11 @@ class GrowingTable:
         self._flushes_per_file, self._rows_per_file = flushes_per_file, rows_per_file
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            remove_temporaries(folder, f"{stem}.")
+            remove_temporaries(folder.parent, f"{folder.name}.{stem}.")
         self._number = next_number(folder, stem)
         self._groups: list[pa.Table] = []
-        self._waiting: list[Row] = []
+        self._footers: list[bytes] = []
+        self._waiting: list[pa.Table] = []
         self._last_flush = clock()
 
     @property
@@ -75,7 +78,8 @@ class GrowingTable:
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows (column name -> value, every column of the schema), and flush when it is time."""
-        self._waiting.extend(rows)
+        if rows:
+            self._waiting.append(as_table(rows, self._schema, self._stem))
         if self._clock() - self._last_flush >= self._every_s:
             self.flush()
 
@@ -84,12 +88,12 @@ class GrowingTable:
         self._last_flush = self._clock()
         if not self._waiting:
             return
-        groups = [*self._groups, as_table(self._waiting, self._schema, self._stem)]
-        with replacing(self.path) as temporary:
-            write_groups(temporary, groups, self._schema)
-        self._groups, self._waiting = groups, []
+        groups = [*self._groups, pa.concat_tables(self._waiting).combine_chunks()]
+        with replacing(self.path, self._folder.parent) as temporary:
+            write_groups(temporary, groups, self._schema, self._footers)
+        self._groups, self._footers, self._waiting = groups, [*self._footers, footer(self.path)], []
         if len(groups) >= self._flushes_per_file or sum(len(group) for group in groups) >= self._rows_per_file:
-            self._groups, self._number = [], self._number + 1
+            self._groups, self._footers, self._number = [], [], self._number + 1
 
 
 def next_number(folder: Path, stem: str) -> int:
@@ -98,11 +102,29 @@ def next_number(folder: Path, stem: str) -> int:
     return max((int(number) for number in taken if number.isdecimal()), default=-1) + 1
 
 
-def write_groups(path: Path, groups: Sequence[pa.Table], schema: pa.Schema) -> None:
-    """Write a Parquet file of exactly these row groups. Equal groups give equal bytes, whatever follows them."""
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for group in groups:
+def write_groups(path: Path, groups: Sequence[pa.Table], schema: pa.Schema, footers: Sequence[bytes] = ()) -> None:
+    """Write a Parquet file of these row groups, with each old footer again after the group it came after.
+
+    Groups are found by their offsets, so what lies between two of them is nobody's business. Equal groups and
+    footers give equal bytes, whatever follows them. Without statistics, which would double the size of a footer.
+    """
+    # Arrow's own file: of a Python file the writer counts the position itself, and would miss the old footers.
+    with (
+        pa.OSFile(str(path), "wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False) as writer,
+    ):
+        for number, group in enumerate(groups):
             writer.write_table(group, row_group_size=len(group))
+            file.write(b"".join(footers[number : number + 1]))
+
+
+def footer(path: Path) -> bytes:
+    """The end of a Parquet file: the footer itself, its length in 4 bytes, and PAR1."""
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little") + 8
+        file.seek(-length, os.SEEK_END)
+        return file.read()
 
 
 def as_table(rows: Sequence[Row], schema: pa.Schema, name: str) -> pa.Table:

@@ -1,0 +1,334 @@
+"""A dataset folder has one writer, finishes each trial once, and reads back whole or says what is wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from joulelaw import InputError
+from joulelaw.bench.dataset import (
+    Dataset,
+    DatasetError,
+    data_hash,
+    devices_files,
+    read_measurements,
+    read_power,
+    read_steps,
+    read_trials,
+)
+from joulelaw.bench.growing_table import RowError
+from joulelaw.bench.measurements import UnreadableTableError
+from joulelaw.bench.tables import POWER, SCHEMA_VERSION, TABLES, TRIALS
+from tests.bench.factories import configurations, new_dataset, power_rows, step_rows, synthetic_dataset, trial_row
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST = next(configurations())
+TRIAL = f"{FIRST.configuration_id}-r0"
+
+# Runs the synthetic trials one after the other, as a driver would, until it is done or killed; resumes.
+DRIVER = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from joulelaw.bench.dataset import Dataset
+from tests.bench.factories import configurations, new_dataset, power_rows, step_rows, trial_row
+folder = Path(sys.argv[1])
+dataset = Dataset.open(folder, flush_every_s=0) if Dataset.exists(folder) else new_dataset(folder, flush_every_s=0)
+print("open", flush=True)
+for number, configuration in enumerate(configurations()):
+    trial_id = configuration.configuration_id + "-r0"
+    if trial_id in dataset.finished_trial_ids():
+        continue
+    print(trial_id, flush=True)
+    row = trial_row(configuration, number=number)
+    tables = dataset.start_trial(trial_id)
+    readings = power_rows(row)
+    for k in range(0, len(readings), 4):
+        tables.add_power("local", readings[k : k + 4])
+    tables.add_steps(step_rows(row))
+    tables.finish(row)
+"""
+
+
+def driver(folder: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(folder)], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic_dataset(tmp_path_factory.mktemp("results") / "machine" / "sweep")
+
+
+def test_what_defines_the_study_is_saved_at_once(tmp_path: Path) -> None:
+    with new_dataset(tmp_path) as dataset:
+        assert dataset.sweep().startswith("# A synthetic sweep")
+        assert len(dataset.plan()["trials"]) == 24
+        assert json.loads((tmp_path / "environment.json").read_text())["cpu"] == "Synthetic CPU"
+        assert devices_files([tmp_path]) == [tmp_path / "devices.toml"]
+        assert dataset.finished_trial_ids() == set()
+
+
+def test_a_folder_without_devices_of_its_own_adds_none_to_the_catalogue(tmp_path: Path) -> None:
+    Dataset.create(tmp_path, sweep="", plan=[], environment={}).close()
+    assert devices_files([tmp_path]) == []
+
+
+def test_a_study_is_not_begun_over_another(tmp_path: Path) -> None:
+    new_dataset(tmp_path).close()
+    with pytest.raises(DatasetError, match="a study is already in it"):
+        new_dataset(tmp_path)
+
+
+def test_a_folder_without_a_study_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no study in it"):
+        Dataset.open(tmp_path)
+    assert not list(tmp_path.iterdir()), "nothing is written on bad input"
+
+
+def test_two_drivers_on_one_folder_are_refused(tmp_path: Path) -> None:
+    first = new_dataset(tmp_path)
+    with pytest.raises(DatasetError, match=rf"{tmp_path.name}: another run is writing to it \(process \d+\)"):
+        Dataset.open(tmp_path)
+    first.close()
+    Dataset.open(tmp_path).close()
+
+
+def test_the_lock_ends_with_the_process_that_held_it(tmp_path: Path) -> None:
+    process = driver(tmp_path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGSTOP)
+    with pytest.raises(DatasetError, match=f"process {process.pid}"):
+        Dataset.open(tmp_path)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    Dataset.open(tmp_path).close()
+
+
+def test_kill_and_resume_finishes_every_trial_once(tmp_path: Path) -> None:
+    begun: list[str] = []
+    kills = 0
+    while True:
+        process = driver(tmp_path)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        if kills < 6:
+            time.sleep(0.02 * kills)
+            process.kill()
+            kills += 1
+        done = process.wait() == 0
+        begun += process.stdout.read().split()
+        process.stdout.close()
+        table = read_trials(tmp_path)
+        assert table["trial_id"].is_unique
+        for trial_id in table["trial_id"]:
+            assert len(read_power(tmp_path, trial_id)) == 20 * table.set_index("trial_id").loc[trial_id, "gpu_count"]
+        if done:
+            break
+    assert len(table) == 24
+    again = {trial_id for trial_id in begun if begun.count(trial_id) > 1}
+    assert len(again) <= kills, "only a trial that a kill cut short runs again"
+    everything = pd.read_parquet(tmp_path / "power")
+    assert not everything.duplicated(["trial_id", "attempt", "device_uuid", "time_ns"]).any()
+    assert set(everything["trial_id"]) == set(table["trial_id"])
+
+
+def test_trials_commit_one_at_a_time_under_every_reader(tmp_path: Path) -> None:
+    folder = tmp_path / "trials"
+    process = driver(tmp_path)
+    seen: set[str] = set()
+    while process.poll() is None:
+        if folder.is_dir() and any(folder.iterdir()):
+            for ids in (
+                pd.read_parquet(folder)["trial_id"].tolist(),
+                pl.read_parquet(folder / "*.parquet")["trial_id"].to_list(),
+                [row[0] for row in duckdb.sql(f"select trial_id from '{folder}/*.parquet'").fetchall()],
+            ):
+                assert len(ids) == len(set(ids))
+                assert seen <= set(ids)
+                seen = set(ids)
+    process.communicate()
+    assert process.returncode == 0
+    assert len(read_trials(tmp_path)) == 24
+
+
+def test_leftovers_of_an_unfinished_trial_go_when_the_study_is_resumed(tmp_path: Path) -> None:
+    row = trial_row(FIRST)
+    with new_dataset(tmp_path) as dataset:
+        finished = dataset.start_trial(TRIAL)
+        finished.add_power("local", power_rows(row))
+        finished.finish(row)
+        cut_short = dataset.start_trial("cut-r0")
+        cut_short.add_steps(step_rows(row))
+        cut_short.add_power("local", power_rows(row))
+        cut_short.flush()
+        (tmp_path / ".trials.cut-r0.parquet.tmp").touch()
+    with Dataset.open(tmp_path) as dataset:
+        assert dataset.finished_trial_ids() == {TRIAL}
+    assert {path.name for path in (tmp_path / "power").iterdir()} == {f"{TRIAL}.local.0.parquet"}
+    assert not list((tmp_path / "steps").iterdir())
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_trial_finishes_once(tmp_path: Path) -> None:
+    with new_dataset(tmp_path) as dataset:
+        first, second = dataset.start_trial(TRIAL), dataset.start_trial(TRIAL, attempt=1)
+        first.finish(trial_row(FIRST))
+        with pytest.raises(RowError, match="is finished already"):
+            second.finish(trial_row(FIRST))
+        with pytest.raises(RowError, match="is finished already"):
+            dataset.start_trial(TRIAL)
+    assert read_trials(tmp_path)["attempt"].tolist() == [0]
+
+
+def test_a_retried_trial_reads_its_last_attempt_only(tmp_path: Path) -> None:
+    row = trial_row(FIRST)
+    with new_dataset(tmp_path) as dataset:
+        for attempt, readings in ((0, 5), (1, 9)):
+            tables = dataset.start_trial(TRIAL, attempt)
+            tables.add_power("local", power_rows(row, readings))
+            tables.add_steps(step_rows(row)[:readings])
+            tables.flush()
+        assert len(read_power(tmp_path, TRIAL)) == 14, "while it runs, both are there"
+        tables.finish(row)
+    assert len(read_power(tmp_path, TRIAL)) == 9
+    assert len(read_steps(tmp_path, TRIAL)) == 9
+
+
+def test_what_was_written_reads_back_equal(study: Path) -> None:
+    table = read_measurements([study])
+    expected = {f"{c.configuration_id}-r0": trial_row(c, number=number) for number, c in enumerate(configurations())}
+    assert len(table) == 22
+    for trial in table.to_dict("records"):
+        row = expected[str(trial["trial_id"])]
+        for name in ("energy_j", "duration_s", "strategy", "micro_steps", "split", "window_begin_ns"):
+            assert trial[name] == row[name]
+        assert list(trial["device_uuids"]) == row["device_uuids"]
+    first = table.iloc[0]
+    steps = read_steps(study, first["trial_id"])
+    assert steps[steps["measured"]].groupby("rank").size().tolist() == [20] * first["gpu_count"]
+
+
+def test_failed_and_invalid_trials_are_kept_apart(study: Path) -> None:
+    everything = read_measurements([study], include_invalid=True)
+    assert len(everything) == 24
+    assert (everything["status"] == "failed").sum() == 1
+    assert everything.loc[everything["verdict"] == "invalid", "energy_j"].isna().all(), "no reading is never 0 J"
+
+
+def test_several_datasets_read_as_one_table(study: Path, tmp_path: Path) -> None:
+    other = synthetic_dataset(tmp_path / "other" / "sweep", invalid=0, failed=0)
+    table = read_measurements([study, other])
+    assert table.groupby("dataset").size().to_dict() == {"machine/sweep": 22, "other/sweep": 24}
+    assert not table.duplicated(["dataset", "trial_id"]).any()
+    with pytest.raises(InputError, match="given twice"):
+        read_measurements([other, tmp_path / "other" / "." / "sweep"])
+
+
+def test_the_hash_is_of_the_content(study: Path, tmp_path: Path) -> None:
+    table = read_measurements([study])
+    assert data_hash(table) == data_hash(table.sample(frac=1, random_state=1)[sorted(table.columns)])
+    assert data_hash(table) == data_hash(read_measurements([synthetic_dataset(tmp_path / "copy")]))
+    everything = read_measurements([study], include_invalid=True)
+    assert data_hash(table) == data_hash(everything[everything["verdict"] == "valid"])
+    changed = table.copy()
+    changed.loc[3, "energy_j"] *= 1 + 1e-12
+    assert data_hash(changed) != data_hash(table)
+    assert data_hash(table[1:]) != data_hash(table)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"energy_j": "12"}, "column 'energy_j' must be double"),
+        ({"micro_steps": 2.5}, "column 'micro_steps' must be int64"),
+        ({"reasons": "gap"}, "column 'reasons' must be list"),
+        ({"joules": 1.0}, "column 'joules' is not in the schema"),
+    ],
+)
+def test_a_row_that_does_not_fit_commits_nothing(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with new_dataset(tmp_path) as dataset:
+        tables = dataset.start_trial(TRIAL)
+        with pytest.raises(RowError, match=message):
+            tables.finish(trial_row(FIRST) | change)
+        without = trial_row(FIRST)
+        del without["meter"]
+        with pytest.raises(RowError, match="column 'meter' is missing"):
+            tables.finish(without)
+        assert dataset.finished_trial_ids() == set()
+
+
+def test_units_and_schema_version_are_in_every_file(study: Path) -> None:
+    for name, schema in TABLES.items():
+        for path in (study / name).iterdir():
+            written = pq.read_schema(path)
+            assert written.metadata[b"joulelaw_schema"] == str(SCHEMA_VERSION).encode()
+            for field in schema:
+                assert written.field(field.name).metadata == field.metadata
+    units = {field.name: field.metadata[b"unit"] for field in TRIALS if b"unit" in (field.metadata or {})}
+    assert (units["energy_j"], units["duration_s"], units["sequence_length"]) == (b"J", b"s", b"token")
+    assert POWER.field("time_ns").metadata[b"unit"] == b"ns"
+
+
+def test_a_newer_schema_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    synthetic_dataset(tmp_path)
+    path = tmp_path / "trials" / f"{TRIAL}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({"joulelaw_schema": "2"}), path)
+    (tmp_path / "steps" / "leftover.0.parquet").touch()
+    for use in (Dataset.open, read_trials):
+        with pytest.raises(InputError, match=rf"{TRIAL}.parquet: written by a newer JouleLaw \(schema 2.*update"):
+            use(tmp_path)
+    assert (tmp_path / "steps" / "leftover.0.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"PAR1 cut short", "not a Parquet file, or cut short"), (None, "a Parquet file, but not JouleLaw's")],
+)
+def test_a_broken_or_foreign_file_is_named(content: bytes | None, message: str, tmp_path: Path) -> None:
+    synthetic_dataset(tmp_path)
+    path = tmp_path / "trials" / "mine.parquet"
+    if content is None:
+        pq.write_table(pa.table({"a": [1]}), path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UnreadableTableError, match=f"mine.parquet: {message}"):
+        read_measurements([tmp_path])
+
+
+def test_a_folder_that_is_no_dataset_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableTableError, match=f"{tmp_path.name}: not a dataset"):
+        read_measurements([tmp_path])
+
+
+def test_a_new_environment_is_kept_beside_the_first(tmp_path: Path) -> None:
+    with new_dataset(tmp_path) as dataset:
+        dataset.note_environment(json.loads((tmp_path / "environment.json").read_text()))
+        dataset.note_environment({"cpu": "Another CPU"})
+        dataset.note_environment({"cpu": "Another CPU"})
+    assert sorted(path.name for path in tmp_path.glob("environment*")) == ["environment.1.json", "environment.json"]
+
+
+def test_a_name_that_would_confuse_the_files_is_refused(tmp_path: Path) -> None:
+    with new_dataset(tmp_path) as dataset:
+        for name in ("../up", "a.b", ""):
+            with pytest.raises(RowError, match="cannot name a file"):
+                dataset.start_trial(name)
+
+
+def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/study: cannot write: Not a directory; choose another"):
+        new_dataset(tmp_path / "file" / "study")
