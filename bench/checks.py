@@ -1,0 +1,109 @@
+"""Whether a trial's joules may be believed: a verdict with reason codes. Invalid trials are kept, and shown as such."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, Self
+
+from joulelaw.bench.energy import DeviceEnergy, GroupEnergy
+
+# Below this a counter that ticks every 100 ms leaves a tenth of the energy to its two edges.
+MIN_WINDOW_S = 1.0
+# Two standard errors within 5 %: what a ranking of strategies needs, and a window of 2 s gives at 20 Hz.
+MAX_RELATIVE_STDERR = 0.025
+# One reading tells nothing of a stretch of time.
+MIN_READINGS = 2
+# Ten readings of the slowest sensor (100 ms): by then a step, a stall or a reset may have passed unseen.
+MAX_GAP_S = 1.0
+# A sensor that sees a quarter of the time is a few percent off its own counter, one that beats with the steps more.
+MAX_DISAGREEMENT = 0.10
+
+
+class Reason(StrEnum):
+    """Why a trial is invalid. The value is the code in the `trials` table; `explanation` is for people."""
+
+    explanation: str
+
+    def __new__(cls, code: str, explanation: str) -> Self:
+        reason = str.__new__(cls, code)
+        reason._value_ = code
+        reason.explanation = explanation
+        return reason
+
+    RANK_FAILED = "rank_failed", "a rank failed, or did not finish its window"
+    LOSS_NOT_FINITE = "loss_not_finite", "the loss became infinite or not a number: the steps did no real training"
+    NO_READING = "no_reading", "a device of the group has no reading of energy or power in the window"
+    TOO_FEW_READINGS = "too_few_readings", f"fewer than {MIN_READINGS} readings, or counter ticks, in the window"
+    GAP = "gap", f"no news of a device's energy for more than {MAX_GAP_S:g} s, or none at an edge of the window"
+    COUNTER_RESET = "counter_reset", "a device's energy counter went backwards in the window"
+    GPU_LOST = "gpu_lost", "the driver lost a GPU of the group in the window"
+    COUNTER_TRACE_DISAGREE = (
+        "counter_trace_disagree",
+        f"integrated power is more than {MAX_DISAGREEMENT:.0%} off the energy counter",
+    )
+    WINDOW_TOO_SHORT = (
+        "window_too_short",
+        f"the window is under {MIN_WINDOW_S:g} s, or its energy uncertain by more than {2 * MAX_RELATIVE_STDERR:.0%}",
+    )
+    CLOCK_JUMP = "clock_jump", "the clock went backwards between readings, or the window has no length"
+    SHARED_DOMAIN = "shared_domain", "the meter's domain also holds the energy of devices outside the group"
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """What the verdict is made from: the group's energy, the window's length and how the ranks fared."""
+
+    energy: GroupEnergy
+    duration_s: float
+    rank_failed: bool = False
+    losses: Sequence[float | None] = ()  # None where a loss was not read back
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Valid, or the codes of all reasons why not, in the order of `Reason`."""
+
+    valid: bool
+    reasons: tuple[str, ...]
+
+    @property
+    def text(self) -> Literal["valid", "invalid"]:
+        """As the `trials` table has it."""
+        return "valid" if self.valid else "invalid"
+
+
+def verdict(facts: TrialFacts) -> Verdict:
+    """Every reason against the trial; none makes it valid, and no trial without joules is."""
+    found = {reason for device in facts.energy.devices for reason in _device_reasons(device)} | _group_reasons(facts)
+    if facts.energy.energy_j is None and not found:
+        found.add(Reason.NO_READING)
+    return Verdict(not found, tuple(reason.value for reason in Reason if reason in found))
+
+
+def _group_reasons(facts: TrialFacts) -> set[Reason]:
+    energy_j, stderr_j = facts.energy.energy_j, facts.energy.stderr_j
+    too_uncertain = energy_j is not None and stderr_j is not None and stderr_j > MAX_RELATIVE_STDERR * energy_j
+    checks = {
+        Reason.RANK_FAILED: facts.rank_failed,
+        Reason.LOSS_NOT_FINITE: any(loss is not None and not math.isfinite(loss) for loss in facts.losses),
+        Reason.WINDOW_TOO_SHORT: facts.duration_s < MIN_WINDOW_S or too_uncertain,
+        Reason.CLOCK_JUMP: facts.duration_s <= 0,
+        Reason.SHARED_DOMAIN: bool(facts.energy.shared_domains),
+    }
+    return {reason for reason, holds in checks.items() if holds}
+
+
+def _device_reasons(device: DeviceEnergy) -> set[Reason]:
+    enough = device.readings >= MIN_READINGS and (device.source != "counter" or device.ticks >= MIN_READINGS)
+    explained = device.lost or device.clock_jumps or device.counter_resets
+    checks = {
+        Reason.GPU_LOST: device.lost,
+        Reason.CLOCK_JUMP: device.clock_jumps > 0,
+        Reason.COUNTER_RESET: device.counter_resets > 0,
+        Reason.NO_READING: not explained and device.readings == 0,
+        Reason.TOO_FEW_READINGS: not explained and device.readings > 0 and not enough,
+        Reason.GAP: not explained and enough and (device.largest_gap_s > MAX_GAP_S or device.energy_j is None),
+        Reason.COUNTER_TRACE_DISAGREE: abs(device.disagreement or 0.0) > MAX_DISAGREEMENT,
+    }
+    return {reason for reason, holds in checks.items() if holds}
