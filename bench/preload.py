@@ -1,0 +1,21 @@
+"""What a node's fork server imports, and under which environment, before it forks the first rank.
+
+Importing torch, Transformers and DeepSpeed takes 5 s; a rank forked after it is at its first step within 0.1 to
+0.4 s. Nothing here runs a kernel, starts a thread or touches CUDA: a process with threads cannot fork safely.
+"""
+
+PRELOAD = (
+    "deepspeed",
+    "joulelaw.bench.trial",
+    "joulelaw.bench.probe",
+    "joulelaw.bench.workloads.bert",
+    "joulelaw.bench.strategies.single",
+    "joulelaw.bench.strategies.fsdp",
+    "joulelaw.bench.strategies.zero",
+    "joulelaw.bench.first_step_imports",
+)
+
+
+def environment(device_kind: str) -> dict[str, str]:
+    """The libraries' own settings, on top of the fork server's; `device_kind` is cpu or cuda."""
+    return {"DS_ACCELERATOR": device_kind, "HF_HUB_OFFLINE": "1"}

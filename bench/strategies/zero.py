@@ -1,0 +1,84 @@
+"""DeepSpeed ZeRO, stages 1 to 3: Adam's state, then gradients, then parameters sharded over the ranks.
+
+A client AdamW is handed to DeepSpeed, because its own CPU Adam would compile for a minute at first use. bf16 holds
+and communicates bf16 weights and gradients over fp32 master shards.
+"""
+
+import os
+from typing import Any
+
+import torch
+
+from joulelaw.bench.data import Batch
+from joulelaw.bench.strategies import Setup
+from joulelaw.bench.strategies.optimizer import adamw
+
+
+def prepare(setup: Setup) -> "ZeroStepper":
+    """Hands model and optimizer to a DeepSpeed engine. The process group must exist."""
+    deepspeed = _import_deepspeed(setup.device.type)
+    model = setup.training.module
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        optimizer=adamw(model.parameters(), setup.configuration),
+        config=deepspeed_config(setup),
+        dist_init_required=False,
+    )
+    return ZeroStepper(engine, stage_of(setup.configuration.strategy))
+
+
+def stage_of(strategy: str) -> int:
+    """ZeRO's stage from the strategy's name."""
+    return int(strategy.removeprefix("zero"))
+
+
+def deepspeed_config(setup: Setup) -> dict[str, Any]:
+    """The DeepSpeed configuration of a trial: DeepSpeed's defaults but for what is named here."""
+    configuration = setup.configuration
+    return {
+        "train_micro_batch_size_per_gpu": configuration.micro_batch_size,
+        "gradient_accumulation_steps": configuration.grad_accumulation,
+        "zero_optimization": {"stage": stage_of(configuration.strategy)},
+        "bf16": {"enabled": configuration.precision == "bf16"},
+        "steps_per_print": 10**9,
+    }
+
+
+class ZeroStepper:
+    """Drives the engine's own forward, backward and step; it averages over ranks and micro-steps itself."""
+
+    def __init__(self, engine: Any, stage: int) -> None:
+        self._engine = engine
+        self._stage = stage
+
+    def micro_step(self, batch: Batch, last: bool) -> torch.Tensor:
+        loss: torch.Tensor = self._engine(**batch).loss
+        self._engine.backward(loss)
+        if not last:
+            self._engine.step()  # counts the micro-step; only the last one's updates weights
+        return loss.detach()
+
+    def optimizer_step(self) -> None:
+        self._engine.step()
+
+    def full_parameters(self) -> dict[str, torch.Tensor]:
+        from deepspeed import zero
+
+        parameters = dict(self._engine.module.named_parameters())
+        gathering = list(parameters.values()) if self._stage == 3 else []
+        with zero.GatheredParameters(gathering):
+            return {name: p.detach().float().cpu().clone() for name, p in parameters.items()}
+
+
+def _import_deepspeed(device_kind: str) -> Any:
+    """DeepSpeed for this kind of device, with nothing to compile.
+
+    On a CPU its process group would build a shared-memory operation (50 s of g++); the table of compatible
+    operations, which DeepSpeed fills on first use by running compilers, is set to none instead.
+    """
+    os.environ.setdefault("DS_ACCELERATOR", device_kind)
+    import deepspeed
+
+    if device_kind == "cpu":
+        deepspeed.ops.__compatible_ops__ = {}
+    return deepspeed

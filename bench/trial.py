@@ -1,0 +1,96 @@
+"""One rank of a trial, from a fresh process to its last event.
+
+    set-up    join the group, build and shard the model, make the data on the device   -> ready
+    warm-up   steps that are timed but not measured                                     -> steps
+    edge      device synchronized, all ranks here
+    window    steps and nothing else: no collective but the strategy's own              -> steps
+    edge      device synchronized, all ranks here                                       -> window, done
+
+Knows torch, not Ray: whoever forks the process passes a context to talk through.
+"""
+
+import os
+import time
+from typing import Any
+
+import torch
+
+from joulelaw.bench.configuration import TrialSpec
+from joulelaw.bench.data import Epoch, SyntheticText, mixed_seed
+from joulelaw.bench.precision import check_precision, set_matmul_precision
+from joulelaw.bench.process_group import Group, join, set_network_environment
+from joulelaw.bench.rank_state import claim_device, collector_off, memory_bytes, reset_peak_memory
+from joulelaw.bench.stepping import StepLoop
+from joulelaw.bench.strategies import STRATEGIES, Setup, Stepper, load_strategy
+from joulelaw.bench.workloads import load_workload
+from joulelaw.cluster.ranks import RankContext
+
+
+def run_rank(payload: dict[str, Any], context: RankContext) -> None:
+    """Runs this rank's part of the trial ``payload["trial"]`` (`TrialSpec.to_dict`) and emits its events.
+
+    Raises:
+        InputError: a precision, strategy or shape that cannot be trained on this device.
+    """
+    began = time.monotonic()
+    spec = TrialSpec.from_dict(payload["trial"])
+    check_precision(spec.configuration.precision, context.device_kind)
+    set_network_environment(context)
+    device = claim_device(context)
+    base_bytes = memory_bytes(device)
+    needs_group = STRATEGIES[spec.configuration.strategy].needs_group
+    group = join(context, device) if needs_group else Group(context.rank, context.world_size, device, None)
+    stepper, num_parameters = prepare(spec, group, device)
+    epoch = make_epoch(spec, group, device)
+    place = {"pid": os.getpid(), "device_uuid": context.device_uuid}
+    context.emit({"kind": "ready", **place, "setup_s": time.monotonic() - began})
+    with collector_off():
+        reset_peak_memory(device)
+        measured = StepLoop(stepper, epoch, group, device, context.emit).run(spec.window)
+        peak_bytes = memory_bytes(device, peak=True)
+    context.emit(
+        {
+            "kind": "window",
+            "begin_ns": measured.begin_ns,
+            "end_ns": measured.end_ns,
+            "measured_steps": measured.measured_steps,
+            "warmup_steps": spec.window.warmup_steps,
+        }
+    )
+    context.emit(
+        {
+            "kind": "done",
+            "micro_steps": measured.measured_steps * spec.configuration.grad_accumulation,
+            "peak_memory_bytes": peak_bytes,
+            "base_memory_bytes": base_bytes,
+            "num_parameters": num_parameters,
+            "loss_first": measured.loss_first,
+            "loss_last": measured.loss_last,
+            "non_finite_losses": measured.non_finite_losses,
+            "threads": torch.get_num_threads(),
+            "backend": group.backend,
+        }
+    )
+    group.close()
+
+
+def prepare(spec: TrialSpec, group: Group, device: torch.device) -> tuple[Stepper, int]:
+    """The model in its strategy's hands, and its number of parameters.
+
+    All ranks draw the same initial weights; after that each draws its own dropout masks.
+    """
+    configuration = spec.configuration
+    set_matmul_precision(configuration.precision)
+    torch.manual_seed(mixed_seed(spec.seed))
+    training = load_workload(configuration.model_family).build(configuration, device)
+    num_parameters = sum(parameter.numel() for parameter in training.module.parameters())
+    setup = Setup(training, configuration, device, group.rank, group.size)
+    stepper = load_strategy(configuration.strategy).prepare(setup)
+    torch.manual_seed(mixed_seed(spec.seed, group.rank))
+    return stepper, num_parameters
+
+
+def make_epoch(spec: TrialSpec, group: Group, device: torch.device) -> Epoch:
+    """This rank's data, made on the device."""
+    source = SyntheticText.of(spec.configuration, group.size, spec.seed, device)
+    return Epoch(source, group.rank, group.size, spec.configuration.grad_accumulation)

@@ -1,0 +1,103 @@
+"""Every strategy trains the same numbers as one device on the same global batch."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from joulelaw import InputError
+from joulelaw.bench.configuration import Configuration, TrialSpec, Window
+from joulelaw.bench.strategies import STRATEGIES, load_strategy
+from tests.bench.trial_ranks import TINY, run_ranks
+
+pytestmark = pytest.mark.xdist_group("ranks")
+
+FIVE_STEPS = Window(warmup_steps=2, min_steps=3)
+RANKS = 2
+SHARDED = [name for name, entry in STRATEGIES.items() if entry.needs_group]
+
+
+def spread(strategy: str, grad_accumulation: int = 1, **changes: Any) -> Configuration:
+    """A configuration on two ranks."""
+    return replace(TINY, strategy=strategy, gpu_count=RANKS, grad_accumulation=grad_accumulation, **changes)
+
+
+def alone(configuration: Configuration) -> Configuration:
+    """The same global batch on one device."""
+    sequences = configuration.gpu_count * configuration.micro_batch_size
+    return replace(configuration.single_device(), micro_batch_size=sequences)
+
+
+def trained(folder: Path, configuration: Configuration) -> tuple[list[float], list[dict[str, Any]]]:
+    """The global batch's loss in five steps, and what each rank kept."""
+    folder.mkdir()
+    spec = TrialSpec(configuration, seed=7, window=FIVE_STEPS)
+    payload = {"trial": spec.to_dict(), "folder": str(folder)}
+    outcomes = run_ranks(folder, "tests.bench.trial_ranks:train_and_keep", payload, configuration.gpu_count)
+    assert [outcome.exit_status for outcome in outcomes] == [0] * len(outcomes), outcomes
+    losses = [sum(step) / len(step) for step in zip(*(outcome.losses() for outcome in outcomes), strict=True)]
+    return losses, [torch.load(folder / f"rank{rank}.pt") for rank in range(len(outcomes))]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Memoized runs on one device."""
+    known: dict[Configuration, Any] = {}
+
+    def of(configuration: Configuration) -> tuple[list[float], dict[str, torch.Tensor]]:
+        one = alone(configuration)
+        if one not in known:
+            losses, kept = trained(tmp_path_factory.mktemp("alone") / "run", one)
+            known[one] = losses, kept[0]["parameters"]
+        return known[one]  # type: ignore[no-any-return]
+
+    return of
+
+
+@pytest.mark.parametrize("grad_accumulation", [1, 2])
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_two_ranks_equal_one_device_on_the_same_global_batch(
+    strategy: str, grad_accumulation: int, reference: Any, tmp_path: Path
+) -> None:
+    configuration = spread(strategy, grad_accumulation)
+    losses, kept = trained(tmp_path / "run", configuration)
+    expected_losses, expected = reference(configuration)
+    assert len(losses) == 5
+    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    for rank in kept:
+        assert rank["parameters"].keys() == expected.keys()
+        for name, parameter in rank["parameters"].items():
+            # Adam moves a weight by about the learning rate in each step: this is a hundredth of the way.
+            torch.testing.assert_close(parameter, expected[name], rtol=0, atol=0.05 * TINY.learning_rate, msg=name)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
+def test_bf16_follows_fp32_on_two_ranks(strategy: str, reference: Any, tmp_path: Path) -> None:
+    losses, _ = trained(tmp_path / "run", spread(strategy, precision="bf16"))
+    in_fp32, _ = reference(spread(strategy))
+    in_bf16, _ = reference(spread(strategy, precision="bf16"))
+    assert losses == pytest.approx(in_fp32, rel=0.02)
+    assert in_bf16 == pytest.approx(in_fp32, rel=0.02)
+    assert losses != in_fp32, "it was computed in another precision"
+    assert in_bf16 != in_fp32, "it was computed in another precision"
+
+
+def test_data_parallel_ranks_draw_different_dropout_masks_over_equal_parameters(tmp_path: Path) -> None:
+    _, kept = trained(tmp_path / "run", spread("fsdp", dropout=0.1))
+    assert not torch.equal(kept[0]["draw"], kept[1]["draw"])
+    for name, parameter in kept[0]["parameters"].items():
+        torch.testing.assert_close(parameter, kept[1]["parameters"][name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_a_sharded_strategy_runs_on_one_rank(strategy: str, reference: Any, tmp_path: Path) -> None:
+    configuration = replace(TINY, strategy=strategy)
+    losses, _ = trained(tmp_path / "run", configuration)
+    assert losses == pytest.approx(reference(configuration)[0], rel=1e-4)
+
+
+def test_an_unknown_strategy_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match="unknown strategy 'fdsp'; one of single, fsdp"):
+        load_strategy("fdsp")
