@@ -28,7 +28,8 @@ def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False)
     """The measurement rows of these datasets: the columns of TRIALS, and `dataset`, a name for its folder.
 
     Only finished, valid trials, unless `include_invalid`. Units are those of `bench.tables`; a missing number is NaN,
-    never 0. Rows are ordered by dataset and trial_id, which together are unique.
+    never 0. Rows are ordered by dataset and trial_id. A trial_id that several datasets share (the same configuration,
+    measured in each) becomes `<dataset>:<trial_id>`, so that trial_id stays unique.
     """
     names = _dataset_names(folders)
     parts = [
@@ -39,7 +40,10 @@ def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False)
     rows = pa.concat_tables([nothing, *parts])
     if not include_invalid:  # before pandas, where a failed trial's gaps would turn counts into floats
         rows = rows.filter(pc.and_(pc.equal(rows["status"], "done"), pc.equal(rows["verdict"], "valid")))
-    return _frame(rows.sort_by([("dataset", "ascending"), ("trial_id", "ascending")]))
+    table = _frame(rows.sort_by([("dataset", "ascending"), ("trial_id", "ascending")]))
+    shared = table["trial_id"].duplicated(keep=False)
+    table["trial_id"] = table["trial_id"].mask(shared, table["dataset"] + ":" + table["trial_id"])
+    return table
 
 
 def read_trials(folder: Path) -> pd.DataFrame:

@@ -231,7 +231,8 @@ def test_several_datasets_read_as_one_table(study: Path, tmp_path: Path) -> None
     other = synthetic_dataset(tmp_path / "other" / "sweep", invalid=0, failed=0)
     table = read_measurements([study, other])
     assert table.groupby("dataset").size().to_dict() == {"machine/sweep": 22, "other/sweep": 24}
-    assert not table.duplicated(["dataset", "trial_id"]).any()
+    assert table["trial_id"].is_unique, "as a fit requires"
+    assert set(read_trials(other)["trial_id"]) == {name.split(":")[-1] for name in table["trial_id"]}
     with pytest.raises(InputError, match="given twice"):
         read_measurements([other, tmp_path / "other" / "." / "sweep"])
 
