@@ -18,7 +18,7 @@ FILE_NAME = "plan.json"
 
 @dataclass(frozen=True)
 class Price:
-    """What a trial is expected to take. Seconds and joules are None without a law that knows its device."""
+    """What a trial is expected to take. Seconds and joules are None where the law cannot tell."""
 
     flop_per_step: float
     """All devices of the group, one optimizer step."""

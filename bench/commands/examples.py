@@ -1,0 +1,39 @@
+"""The examples that `--help` shows for each command. A test runs them."""
+
+EXAMPLES = {
+    "doctor": ("joulelaw doctor",),
+    "plan": (
+        "joulelaw plan quickstart",
+        "joulelaw plan my_sweep.yaml --law law.json",
+    ),
+    "run": (
+        "joulelaw run quickstart",
+        "joulelaw run my_sweep.yaml --into results/lab/my_sweep",
+    ),
+    "trial": (
+        "joulelaw trial quickstart",
+        "joulelaw trial my_sweep.yaml --id 0123456789ab-r0 --into results/debug",
+    ),
+    "fit": (
+        "joulelaw fit results/lab/my_sweep --out law.json",
+        "joulelaw fit results/lab/my_sweep --law reduced_form --out reduced_form.json",
+    ),
+    "validate": (
+        "joulelaw validate results/lab/my_sweep --out validation.json",
+        "joulelaw validate results/lab/my_sweep --law roofline --hold-out case",
+    ),
+    "predict": ("joulelaw predict law.json runs.csv --out forecast.csv",),
+    "export": (
+        "joulelaw export law.json --format csv",
+        "joulelaw export law.json --format parquet --out coefficients.parquet",
+    ),
+    "report": (
+        "joulelaw report results/lab/my_sweep",
+        "joulelaw report results/lab/my_sweep --law law.json --validation validation.json --out report.html",
+    ),
+}
+
+
+def epilog(command: str) -> str:
+    """The examples as the end of a command's help; the \\b keeps the lines as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[command])

@@ -1,0 +1,174 @@
+"""fit, validate, predict and export: what happens after the trials. Neither torch nor Ray is imported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from joulelaw import InputError
+from joulelaw.bench.console import ExitCode, last_line, say, to_people
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from joulelaw.model.hardware import Catalogue
+
+Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Data sets that `joulelaw run` wrote.")]
+Mixed = Annotated[
+    bool, typer.Option("--allow-mixed-meters", help="Take joules of several meters or boundaries as the same thing.")
+]
+
+
+def fit(
+    folders: Folders,
+    out: Annotated[Path, typer.Option("--out", metavar="LAW.json", help="The law file to write.")],
+    law: Annotated[str, typer.Option("--law", metavar="NAME", help="roofline or reduced_form.")] = "roofline",
+    allow_mixed_meters: Mixed = False,
+) -> int:
+    """Fit a law on measured trials.
+
+    On the valid ones that are not held out; coefficients are written with their intervals and origin.
+    """
+    from joulelaw.bench.commands.law_tables import coefficients_table, estimated_note
+    from joulelaw.bench.files import storage_errors
+    from joulelaw.model.coefficients import save_law
+    from joulelaw.model.holdout import HOLD_OUT
+    from joulelaw.model.laws import fit_law
+
+    measured, catalogue = _read(folders)
+    rows = measured[measured["split"] != HOLD_OUT]
+    if rows.empty:
+        raise InputError("no valid trials to fit", where=str(folders[0]), remedy="see `joulelaw report` for reasons")
+    fitted = fit_law(law, rows, catalogue, allow_mixed_meters=allow_mixed_meters)
+    with storage_errors(out):
+        save_law(fitted, out)
+    console = to_people()
+    console.print(coefficients_table(fitted))
+    for note in (*fitted.notes, *estimated_note(fitted.provenance)):
+        console.print(f"Note: {note}")
+    last_line(
+        "fit",
+        ExitCode.DONE,
+        law=law,
+        out=out,
+        n_trials=fitted.provenance.n_trials,
+        n_cases=fitted.provenance.n_cases,
+        data_hash=fitted.provenance.data_hash,
+        meters=fitted.provenance.meters,
+        boundaries=fitted.provenance.boundaries,
+        energy_is_estimated=fitted.provenance.energy_is_estimated,
+        coefficients=[
+            {"target": c.target, "name": c.name, "value": c.value, "low": c.low, "high": c.high, "unit": c.unit}
+            for c in fitted.coefficients
+        ],
+    )
+    return ExitCode.DONE
+
+
+def validate(
+    folders: Folders,
+    law: Annotated[
+        list[str] | None, typer.Option("--law", metavar="NAME", help="A law to score; repeat it for several.")
+    ] = None,
+    hold_out: Annotated[
+        str,
+        typer.Option(
+            "--hold-out",
+            metavar="RULE",
+            help="split (drawn before the trials), case, workload, gpu_model, strategy, gpu_count, size, model_family.",
+        ),
+    ] = "split",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="Also write every score.")] = None,
+    allow_mixed_meters: Mixed = False,
+) -> int:
+    """Score laws on held-out trials.
+
+    Beside them stand baselines. Every law is fitted anew on the other trials of each fold.
+    """
+    import json
+
+    from joulelaw.bench.commands.law_tables import estimated_note, scores_table
+    from joulelaw.bench.files import write_text
+    from joulelaw.model.validation import DEFAULT_LAWS
+    from joulelaw.model.validation import validate as score
+
+    measured, catalogue = _read(folders)
+    laws = tuple(law or DEFAULT_LAWS)
+    result = score(measured, catalogue, laws, hold_out, allow_mixed_meters=allow_mixed_meters)
+    content = result.to_dict()
+    if out is not None:
+        predictions = json.loads(result.predictions.to_json(orient="records"))
+        write_text(out, json.dumps({**content, "predictions": predictions}, indent=1) + "\n")
+    console = to_people()
+    for target in ("duration", "energy"):
+        console.print(scores_table(result, target))
+    for note in (*result.notes, *estimated_note(result.provenance)):
+        console.print(f"Note: {note}")
+    summaries = [
+        {key: each[key] for key in ("law", "target", "post_run", "folds", "pooled")} for each in content["summaries"]
+    ]
+    last_line(
+        "validate",
+        ExitCode.DONE,
+        hold_out=hold_out,
+        hold_out_sha256=result.hold_out_sha256 or None,
+        energy_is_estimated=result.energy_is_estimated,
+        out=out,
+        summaries=summaries,
+    )
+    return ExitCode.DONE
+
+
+def predict(
+    law: Annotated[Path, typer.Argument(metavar="LAW.json", help="A law that `joulelaw fit` wrote.")],
+    runs: Annotated[Path, typer.Argument(metavar="TABLE", help="Runs to forecast: CSV or Parquet, by ending.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV or Parquet, by ending.")],
+) -> int:
+    """Forecast runs, with intervals.
+
+    Energy and duration from configurations alone: measured columns are ignored where there are any.
+    """
+    from joulelaw.bench.commands.law_files import read_table, write_table
+    from joulelaw.model.coefficients import load_law
+
+    fitted = load_law(law)
+    table = read_table(runs)
+    forecast = fitted.predict(table)
+    write_table(table.drop(columns=[name for name in forecast if name in table]).join(forecast), out)
+    outside = int((forecast["extrapolates"] != "").sum())
+    if outside:
+        say(f"{outside} of {len(forecast)} runs lie outside what the law was fitted on: see the column extrapolates")
+    last_line("predict", ExitCode.DONE, out=out, rows=len(forecast), extrapolates=outside)
+    return ExitCode.DONE
+
+
+def export(
+    law: Annotated[Path, typer.Argument(metavar="LAW.json", help="A law that `joulelaw fit` wrote.")],
+    file_format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="json, csv or parquet.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="<law>-coefficients.<format> beside the law else.")
+    ] = None,
+) -> int:
+    """Write a law's coefficients as a table.
+
+    One row a coefficient: value, interval, unit, meaning and the law's origin.
+    """
+    from joulelaw.bench.files import storage_errors
+    from joulelaw.model.coefficients import export_law, load_law
+
+    fitted = load_law(law)
+    target = out or law.with_name(f"{law.stem}-coefficients.{file_format}")
+    with storage_errors(target):
+        export_law(fitted, target, file_format)
+    last_line("export", ExitCode.DONE, out=target, format=file_format, coefficients=len(fitted.coefficients))
+    return ExitCode.DONE
+
+
+def _read(folders: Sequence[Path]) -> "tuple[pd.DataFrame, Catalogue]":
+    """The valid trials of data sets, and the catalogue with the devices that they bring along."""
+    from joulelaw.bench.measurements import devices_files, read_measurements
+    from joulelaw.model.hardware import Catalogue
+
+    measured = read_measurements(folders)
+    return measured, Catalogue.load(devices_files(folders))

@@ -1,0 +1,28 @@
+"""report: one HTML page about a data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from joulelaw.bench.console import ExitCode, last_line
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set that `joulelaw run` wrote.")],
+    law: Annotated[Path | None, typer.Option("--law", metavar="LAW.json", help="A law fitted on it.")] = None,
+    validation: Annotated[
+        Path | None, typer.Option("--validation", metavar="FILE.json", help="What `joulelaw validate` wrote.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="DIR/report.html else.")] = None,
+) -> int:
+    """Write one HTML page, figures inside.
+
+    Measured against predicted, residuals, the roofline, one trial's power and step times.
+    """
+    from joulelaw.bench.report import write_report
+
+    target = out or folder / "report.html"
+    write_report(folder, law_path=law, validation_path=validation, out=target)
+    last_line("report", ExitCode.DONE, out=target)
+    return ExitCode.DONE

@@ -1,0 +1,139 @@
+"""doctor, plan, run and trial: what happens before and while trials run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from joulelaw.bench.console import ExitCode, last_line, say, table, to_people
+
+SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.")]
+IntoOption = Annotated[
+    Path | None, typer.Option("--into", metavar="DIR", help="Where the data set goes; results/<machine>/<sweep> else.")
+]
+
+
+def doctor() -> int:
+    """Say what runs and is metered here.
+
+    With everything that is missing comes what to do about it.
+    """
+    from joulelaw.bench.doctor import examine
+
+    diagnosis = examine(Path())
+    shown = table("This machine", ["", "found", "state", "what to do"])
+    styles = {"ok": "green", "note": "yellow", "missing": "bold red"}
+    for check in diagnosis.checks:
+        style = styles[check.state]
+        shown.add_row(check.name, escape(check.found), f"[{style}]{check.state}[/{style}]", escape(check.remedy))
+    to_people().print(shown)
+    code = ExitCode.DONE if diagnosis.can_run else ExitCode.FAILED
+    last_line(
+        "doctor",
+        code,
+        can_run=diagnosis.can_run,
+        meter=diagnosis.meter or None,
+        meter_kind=diagnosis.meter_kind or None,
+        devices=[{"uuid": each.uuid, "gpu_model": each.model, "kind": each.kind} for each in diagnosis.devices],
+        checks=[vars(check) for check in diagnosis.checks],
+    )
+    return code
+
+
+def plan(
+    sweep: SweepArgument,
+    law: Annotated[Path | None, typer.Option("--law", metavar="LAW", help="A fitted law, for better times.")] = None,
+) -> int:
+    """Show what a sweep would run.
+
+    Its trials, groups, memory, expected time and hold-out on this machine. Nothing is written.
+    """
+    from joulelaw.bench.plan_devices import local_nodes, with_assumed
+    from joulelaw.bench.plan_display import expected_wall_s, show_plan
+    from joulelaw.bench.plan_making import make_plan
+    from joulelaw.bench.spec import load_sweep
+    from joulelaw.model.coefficients import load_law
+    from joulelaw.model.hardware import Catalogue
+
+    asked = load_sweep(sweep)
+    nodes = local_nodes(asked)
+    catalogue, assumed = with_assumed(Catalogue.load(), nodes)
+    fitted = None if law is None else load_law(law, catalogue)
+    made = make_plan(asked, nodes, catalogue, fitted)
+    show_plan(made, nodes, assumed, to_people())
+    last_line(
+        "plan",
+        ExitCode.DONE,
+        name=made.name,
+        plan_id=made.plan_id,
+        trials=len(made.trials),
+        baselines_added=sum(trial.baseline for trial in made.trials),
+        held_out=sum(trial.split == "hold_out" for trial in made.trials),
+        hold_out_sha256=made.hold_out.hash,
+        set_aside=[{"configuration": each.configuration.to_dict(), "reason": each.reason} for each in made.set_aside],
+        expected_s=expected_wall_s(made.trials, nodes),
+        assumed_devices=assumed,
+    )
+    return ExitCode.DONE
+
+
+def run(sweep: SweepArgument, into: IntoOption = None) -> int:
+    """Run a study, or go on with one.
+
+    Stopped at any point, the same command finishes the rest and repeats nothing. A local Ray is started unless
+    RAY_ADDRESS names a cluster.
+    """
+    from joulelaw.bench.spec import find_sweep, load_sweep
+    from joulelaw.bench.sweep import run_study
+
+    load_sweep(sweep)  # a mistake in it is told before Ray is even imported
+    result = run_study(find_sweep(sweep), into)
+    code = _run_code(result.interrupted, result.failed, result.invalid)
+    if result.interrupted:
+        again = f"joulelaw run {sweep} --into {result.folder}"
+        say(f"Stopped. Finished trials are kept; go on with: {again}")
+    last_line(
+        "run",
+        code,
+        folder=result.folder,
+        done=result.done,
+        failed=result.failed,
+        invalid=result.invalid,
+        already_done=result.already_done,
+        interrupted=result.interrupted,
+    )
+    return code
+
+
+def trial(
+    sweep: SweepArgument,
+    trial_id: Annotated[
+        str | None, typer.Option("--id", metavar="TRIAL_ID", help="As `plan` shows it; the first trial else.")
+    ] = None,
+    into: IntoOption = None,
+) -> int:
+    """Run one trial alone, without Ray.
+
+    For a first look, for debugging, or where there is no Ray.
+    """
+    from joulelaw.bench.single_trial import run_trial
+    from joulelaw.bench.spec import find_sweep, load_sweep
+
+    load_sweep(sweep)
+    row = run_trial(find_sweep(sweep), trial_id, into)
+    shown = table(f"Trial {row['trial_id']}", ["", ""])
+    for name in ("status", "failure", "duration_s", "energy_j", "meter", "verdict", "loss_first", "loss_last"):
+        shown.add_row(name, escape(str(row.get(name, ""))))
+    to_people().print(shown)
+    code = _run_code(False, int(row["status"] != "done"), int(row["verdict"] != "valid"))
+    last_line("trial", code, **{name: value for name, value in row.items() if not hasattr(value, "isoformat")})
+    return code
+
+
+def _run_code(interrupted: bool, failed: int, invalid: int) -> ExitCode:
+    if interrupted:
+        return ExitCode.INTERRUPTED
+    if failed:
+        return ExitCode.FAILED
+    return ExitCode.INVALID_TRIALS if invalid else ExitCode.DONE
