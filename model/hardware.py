@@ -20,7 +20,7 @@ SHIPPED = Path(__file__).with_name("hardware.toml")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 
 
-class UnknownDevice(InputError):
+class UnknownDevice(InputError):  # noqa: N818 (its name says what is wrong)
     """A device name that is in no catalogue file.
 
     >>> print(UnknownDevice("unknown device 'NVIDIA A100'", remedy="did you mean 'NVIDIA A100-SXM4-40GB'?"))

@@ -1,0 +1,41 @@
+"""Columns of a table as arrays: numbers with defaults, and rows grouped by the texts they share."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Rows = npt.NDArray[np.intp]
+
+
+def numbers(table: pd.DataFrame, name: str, default: npt.ArrayLike = np.nan) -> npt.NDArray[np.float64]:
+    """A column as numbers, with the default (one, or one a row) where it is missing or empty."""
+    filler = np.broadcast_to(np.asarray(default, dtype=np.float64), (len(table),))
+    if name not in table.columns:
+        return filler
+    values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    empty = np.isnan(values)
+    return np.where(empty, filler, values) if empty.any() else values
+
+
+def codes(table: pd.DataFrame, name: str, default: str = "") -> tuple[list[str], Rows]:
+    """The distinct texts of a column, with the default where it is missing or empty, and which of them each row has."""
+    if name not in table.columns:
+        return [default], np.zeros(len(table), dtype=np.intp)
+    found, distinct = pd.factorize(table[name], use_na_sentinel=False)
+    return [default if pd.isna(each) else str(each) for each in distinct], found
+
+
+def groups(columns: Sequence[tuple[list[str], Rows]]) -> list[tuple[tuple[str, ...], Rows]]:
+    """The combinations of texts that rows have, given the `codes` of some columns, and the positions of their rows."""
+    combined = np.zeros(len(columns[0][1]), dtype=np.intp)
+    for texts, code in columns:
+        combined = combined * len(texts) + code
+    sizes = [len(texts) for texts, _ in columns]
+    found = []
+    for each in np.flatnonzero(np.bincount(combined)):
+        which = np.unravel_index(each, sizes)
+        combination = tuple(texts[int(at)] for (texts, _), at in zip(columns, which, strict=True))
+        found.append((combination, np.flatnonzero(combined == each)))
+    return found

@@ -1,0 +1,204 @@
+"""Strategy x shape -> what one device does in a micro-step and in an optimizer step: the law's features.
+
+`counts` is the table of them, one row a trial; `STRATEGIES` says what each strategy means for the counts. Everything
+is known before a run and computed for whole columns at once.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from joulelaw import InputError
+from joulelaw.model import architecture, communication, kernels, memory
+from joulelaw.model.architecture import Numbers, Shape
+from joulelaw.model.columns import codes, groups, numbers
+from joulelaw.model.communication import Communication, Group
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.memory import Numerics, States
+
+ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
+# Without a `tensor_parallel` column, fsdp_tp splits each layer over this many devices.
+FSDP_TP_DEGREE = 2
+# Fused AdamW in fp32 reads weight, gradient and two moments and writes all but the gradient.
+ADAMW_BYTES = 28
+ACCUMULATION_BYTES = 12  # reads two fp32 gradients and writes one
+CAST_BYTES = 12  # fp32 weight to 16 bits forward, 16-bit gradient to fp32 backward: 4 + 2 + 2 + 4
+INTEGERS = ("num_parameters", "data_parallel", "tensor_parallel")
+TEXT = ("gpu_model", "strategy", "model_family", "precision")
+SIZES = (
+    "num_layers",
+    "hidden_size",
+    "num_heads",
+    "intermediate_size",
+    "vocab_size",
+    "sequence_length",
+    "micro_batch_size",
+)
+SHAPE = (*SIZES, "num_labels")
+# Columns that rows are grouped by and numeric columns, each with what a table that does not say is taken to be:
+# Hugging Face's dropout and attention, and two classes.
+KEYS = {"model_family": "", "strategy": "", "head": "classification", "attention": "sdpa"}
+NUMBERS = {
+    **dict.fromkeys((*SIZES, "gpu_count", "grad_accumulation"), np.nan),
+    "num_labels": 2,
+    "dropout": 0.1,
+    "tensor_parallel": FSDP_TP_DEGREE,
+}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """What a strategy means for the counts."""
+
+    communicate: Callable[[Group], Communication]
+    states: Callable[[Group, Numbers], States]
+    """States of one device, given the bytes of autocast's weight copies."""
+    tensor_parallel: bool = False
+    data_parallel: bool = True
+    shards_optimizer: bool = False
+    shards_gradients: bool = False
+    """Between micro-steps a device keeps only its share of the accumulated gradients."""
+    autocasts: bool = False
+    """16-bit precisions keep fp32 weights and cast operation by operation; else the weights are held at 16 bits."""
+
+
+def _replicated(group: Group, cast: Numbers, bucketed: bool = False) -> States:
+    return memory.replicated_states(group.psi, cast, bucketed)
+
+
+def _fsdp(group: Group, cast: Numbers) -> States:
+    return memory.fsdp_states(group.psi, group.root, group.layer, group.element_bytes, group.data_parallel)
+
+
+def _zero(stage: int, group: Group, cast: Numbers) -> States:
+    return memory.zero_states(stage, group.psi, group.element_bytes, group.data_parallel)
+
+
+_SHARDED = {"shards_optimizer": True, "shards_gradients": True}
+STRATEGIES = {
+    "single": Strategy(communication.none, _replicated, data_parallel=False, autocasts=True),
+    "ddp": Strategy(communication.ddp, partial(_replicated, bucketed=True), autocasts=True),
+    "fsdp": Strategy(communication.fsdp, _fsdp, **_SHARDED),
+    "zero1": Strategy(communication.zero1, partial(_zero, 1), shards_optimizer=True),
+    "zero2": Strategy(communication.zero2, partial(_zero, 2), **_SHARDED),
+    "zero3": Strategy(communication.zero3, partial(_zero, 3), **_SHARDED),
+    "tp": Strategy(communication.tensor, _replicated, tensor_parallel=True, data_parallel=False, autocasts=True),
+    "fsdp_tp": Strategy(communication.fsdp_tensor, _fsdp, tensor_parallel=True, **_SHARDED),
+}
+
+
+def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
+    """What each trial of a measurement table asks of one of its devices, with the table's index.
+
+    Columns: num_parameters (of the whole model), data_parallel, tensor_parallel, tokens_per_micro_step (per
+    data-parallel rank); flop_, gemm_bytes_ (products, embedding tables and autocast's weights),
+    elementwise_bytes_ (the stored activations once: multiply by a fitted factor), comm_bytes_ (sent), collectives_
+    and kernels_per_micro_step; optimizer_bytes_ (AdamW, and accumulating gradients), comm_bytes_, collectives_ and
+    kernels_per_step; memory_bytes_per_device (predicted peak); peak_flop_per_s, bandwidth_bytes_per_s,
+    link_bytes_per_s (one direction) and power_limit_w. The table's `power_limit_w`, `link_bytes_per_s`,
+    `network_bytes_per_s` (on several nodes) and `tensor_parallel` are used where present, as are `num_labels`,
+    `dropout`, `attention` and `head`.
+
+    Raises:
+        InputError: no rows, a missing column, an unknown device, strategy, family or precision, a precision that the device
+            does not support, or a device count that the strategy cannot have.
+    """
+    missing = [name for name in (*TEXT, *SIZES, "gpu_count", "grad_accumulation") if name not in table.columns]
+    if missing:
+        raise InputError(f"columns missing: {', '.join(missing)}", where="table", remedy="see the measurement table")
+    if table.empty:
+        raise InputError("no rows", where="table", remedy="give at least one trial")
+    given = {name: numbers(table, name, default) for name, default in NUMBERS.items()}
+    given["element_bytes"] = _element_bytes(table)
+    keys = [codes(table, name, default) for name, default in KEYS.items()]
+    result: dict[str, Numbers] = {}
+    for (family, strategy, head, attention), rows in groups(keys):
+        part = given if len(rows) == len(table) else {name: values[rows] for name, values in given.items()}
+        shape = Shape.of(family, head=head, **{name: part[name] for name in SHAPE})
+        for name, values in _group_counts(shape, strategy, attention, part).items():
+            result.setdefault(name, np.empty(len(table)))[rows] = values
+    result.update(_device_columns(table, catalogue))
+    return pd.DataFrame(result, index=table.index).astype(dict.fromkeys(INTEGERS, np.int64))
+
+
+def _group_counts(shape: Shape, strategy: str, attention: str, given: Mapping[str, Numbers]) -> dict[str, Numbers]:
+    """The counts of rows of one family, head, strategy and attention."""
+    if strategy not in STRATEGIES:
+        raise InputError(f"unknown strategy {strategy!r}", where="strategy", remedy=f"one of {', '.join(STRATEGIES)}")
+    spread = STRATEGIES[strategy]
+    k, gpus, e = given["grad_accumulation"], given["gpu_count"], given["element_bytes"]
+    N, t = _degrees(strategy, gpus, given["tensor_parallel"])
+    autocast = np.asarray((e == 2) & spread.autocasts)
+    numerics = Numerics(e, autocast, np.full(e.shape, attention != "eager"), given["dropout"] > 0)
+    group = Group(shape, N, t, e)
+    sent = spread.communicate(group)
+    cast = np.where(autocast, shape.num_layers * group.layer + architecture.head_parameters(shape), 0)
+    owned = group.psi / (N if spread.shards_optimizer else 1)
+    accumulated = group.psi / (N if spread.shards_gradients else 1)
+    weights = architecture.embedding_bytes(shape, e) + CAST_BYTES * cast
+    return {
+        "num_parameters": architecture.parameters(shape),
+        "data_parallel": N,
+        "tensor_parallel": t,
+        "tokens_per_micro_step": shape.tokens,
+        "flop_per_micro_step": architecture.flop_training(shape, t),
+        "gemm_bytes_per_micro_step": architecture.matmul_bytes(shape, e, numerics.fused_attention, t) + weights,
+        "elementwise_bytes_per_micro_step": memory.stored_activation_bytes(shape, numerics, t),
+        "optimizer_bytes_per_step": ADAMW_BYTES * owned + ACCUMULATION_BYTES * (k - 1) * accumulated,
+        "comm_bytes_per_micro_step": sent.bytes_per_micro_step,
+        "comm_bytes_per_step": sent.bytes_per_step,
+        "collectives_per_micro_step": sent.collectives_per_micro_step,
+        "collectives_per_step": sent.collectives_per_step,
+        "kernels_per_micro_step": kernels.per_micro_step(shape, strategy, autocast, numerics.fused_attention, k, gpus),
+        "kernels_per_step": kernels.per_step(shape, strategy, owned, gpus),
+        "memory_bytes_per_device": memory.peak_bytes(shape, numerics, spread.states(group, 2 * cast), k, t),
+    }
+
+
+def _degrees(strategy: str, gpus: Numbers, tensor_parallel: Numbers) -> tuple[Numbers, Numbers]:
+    """Data-parallel and tensor-parallel ranks of each row."""
+    spread, one = STRATEGIES[strategy], np.ones_like(gpus)
+    if not spread.data_parallel and not spread.tensor_parallel:
+        if (gpus != 1).any():
+            raise InputError(f"strategy {strategy} on {gpus.max():g} devices", where="gpu_count", remedy="1")
+        return one, one
+    if not spread.tensor_parallel:
+        return gpus, one
+    if not spread.data_parallel:
+        return one, gpus
+    wrong = np.flatnonzero(gpus % tensor_parallel != 0)
+    if wrong.size:
+        what = f"{gpus[wrong[0]]:g} devices do not divide into groups of {tensor_parallel[wrong[0]]:g}"
+        raise InputError(what, where="tensor_parallel", remedy="make gpu_count a multiple of tensor_parallel")
+    return gpus / tensor_parallel, tensor_parallel
+
+
+def _element_bytes(table: pd.DataFrame) -> Numbers:
+    precisions, code = codes(table, "precision")
+    unknown = [each for each in precisions if each not in ELEMENT_BYTES]
+    if unknown:
+        remedy = f"one of {', '.join(ELEMENT_BYTES)}"
+        raise InputError(f"unknown precision {unknown[0]!r}", where="precision", remedy=remedy)
+    return np.array([float(ELEMENT_BYTES[each]) for each in precisions])[code]
+
+
+def _device_columns(table: pd.DataFrame, catalogue: Catalogue) -> dict[str, Numbers]:
+    """Peak, bandwidth, link and power limit of each row's device."""
+    peak, bandwidth, link, limit = (np.empty(len(table)) for _ in range(4))
+    for (model, precision), rows in groups([codes(table, "gpu_model"), codes(table, "precision")]):
+        spec = catalogue.get(model)
+        peak[rows] = spec.peak(precision)
+        bandwidth[rows] = spec.bandwidth_bytes_per_s
+        link[rows] = spec.link_bytes_per_s
+        limit[rows] = np.nan if spec.power_limit_w is None else spec.power_limit_w
+    link = numbers(table, "link_bytes_per_s", link)
+    network = np.minimum(link, numbers(table, "network_bytes_per_s", link))
+    return {
+        "peak_flop_per_s": peak,
+        "bandwidth_bytes_per_s": bandwidth,
+        "link_bytes_per_s": np.where(numbers(table, "node_count", 1) > 1, network, link),
+        "power_limit_w": numbers(table, "power_limit_w", limit),
+    }
