@@ -10,6 +10,7 @@ PRELOAD = (
     "joulelaw.bench.probe",
     "joulelaw.bench.workloads.bert",
     "joulelaw.bench.strategies.single",
+    "joulelaw.bench.strategies.ddp",
     "joulelaw.bench.strategies.fsdp",
     "joulelaw.bench.strategies.zero",
     "joulelaw.bench.first_step_imports",

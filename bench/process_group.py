@@ -96,5 +96,3 @@ def set_network_environment(context: RankContext) -> None:
         LOCAL_RANK=str(context.local_rank),
         LOCAL_WORLD_SIZE=str(context.local_world_size),
     )
-    if context.local_world_size == context.world_size:  # gloo would otherwise listen where the host's name resolves to
-        os.environ["GLOO_SOCKET_IFNAME"] = "lo"

@@ -31,6 +31,7 @@ class Entry:
 
 STRATEGIES = {
     "single": Entry("joulelaw.bench.strategies.single", needs_group=False),
+    "ddp": Entry("joulelaw.bench.strategies.ddp", needs_group=True),
     "fsdp": Entry("joulelaw.bench.strategies.fsdp", needs_group=True),
     "zero1": Entry("joulelaw.bench.strategies.zero", needs_group=True),
     "zero2": Entry("joulelaw.bench.strategies.zero", needs_group=True),

@@ -40,6 +40,7 @@ def deepspeed_config(setup: Setup) -> dict[str, Any]:
         "gradient_accumulation_steps": configuration.grad_accumulation,
         "zero_optimization": {"stage": stage_of(configuration.strategy)},
         "bf16": {"enabled": configuration.precision == "bf16"},
+        "gradient_clipping": 0.0,  # DeepSpeed's own default is 1, no other strategy clips
         "steps_per_print": 10**9,
     }
 

@@ -1,5 +1,6 @@
 """Every strategy trains the same numbers as one device on the same global batch."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,11 @@ def alone(configuration: Configuration) -> Configuration:
     return replace(configuration.single_device(), micro_batch_size=sequences)
 
 
-def trained(folder: Path, configuration: Configuration) -> tuple[list[float], list[dict[str, Any]]]:
+def trained(folder: Path, configuration: Configuration, scale_matters: bool = False) -> tuple[list[float], list[Any]]:
     """The global batch's loss in five steps, and what each rank kept."""
     folder.mkdir()
     spec = TrialSpec(configuration, seed=7, window=FIVE_STEPS)
-    payload = {"trial": spec.to_dict(), "folder": str(folder)}
+    payload = {"trial": spec.to_dict(), "folder": str(folder), "scale_matters": scale_matters}
     outcomes = run_ranks(folder, "tests.bench.trial_ranks:train_and_keep", payload, configuration.gpu_count)
     assert [outcome.exit_status for outcome in outcomes] == [0] * len(outcomes), outcomes
     losses = [sum(step) / len(step) for step in zip(*(outcome.losses() for outcome in outcomes), strict=True)]
@@ -44,16 +45,13 @@ def trained(folder: Path, configuration: Configuration) -> tuple[list[float], li
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Memoized runs on one device."""
-    known: dict[Configuration, Any] = {}
 
-    def of(configuration: Configuration) -> tuple[list[float], dict[str, torch.Tensor]]:
-        one = alone(configuration)
-        if one not in known:
-            losses, kept = trained(tmp_path_factory.mktemp("alone") / "run", one)
-            known[one] = losses, kept[0]["parameters"]
-        return known[one]  # type: ignore[no-any-return]
+    @functools.cache
+    def run(one: Configuration, scale_matters: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
+        losses, kept = trained(tmp_path_factory.mktemp("alone") / "run", one, scale_matters)
+        return losses, kept[0]["parameters"]
 
-    return of
+    return lambda configuration, scale_matters=False: run(alone(configuration), scale_matters)
 
 
 @pytest.mark.parametrize("grad_accumulation", [1, 2])
@@ -73,7 +71,19 @@ def test_two_ranks_equal_one_device_on_the_same_global_batch(
             torch.testing.assert_close(parameter, expected[name], rtol=0, atol=0.05 * TINY.learning_rate, msg=name)
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "zero2", "zero3"])
+@pytest.mark.parametrize("strategy", SHARDED)
+def test_gradients_are_averaged_over_ranks_and_micro_steps(strategy: str, reference: Any, tmp_path: Path) -> None:
+    """AdamW divides a gradient's scale out: a sum in place of a mean, or a clipped norm, would pass the test above."""
+    configuration = spread(strategy, grad_accumulation=2)
+    losses, kept = trained(tmp_path / "run", configuration, scale_matters=True)
+    expected_losses, expected = reference(configuration, scale_matters=True)
+    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    assert losses[-1] != pytest.approx(losses[0], rel=1e-3), "the steps moved nothing"
+    for name, parameter in kept[1]["parameters"].items():
+        torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "zero2", "zero3"])
 def test_bf16_follows_fp32_on_two_ranks(strategy: str, reference: Any, tmp_path: Path) -> None:
     losses, _ = trained(tmp_path / "run", spread(strategy, precision="bf16"))
     in_fp32, _ = reference(spread(strategy))
@@ -99,5 +109,5 @@ def test_a_sharded_strategy_runs_on_one_rank(strategy: str, reference: Any, tmp_
 
 
 def test_an_unknown_strategy_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="unknown strategy 'fdsp'; one of single, fsdp"):
+    with pytest.raises(InputError, match="unknown strategy 'fdsp'; one of single, ddp, fsdp"):
         load_strategy("fdsp")

@@ -1,7 +1,9 @@
-"""Runs an entry function on forked CPU ranks for tests, and plays the launcher's part."""
+"""Runs an entry function on forked CPU ranks, for tests."""
 
 import functools
+import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from joulelaw.bench.preload import PRELOAD, environment
 from joulelaw.bench.process_group import Group, join, set_network_environment
 from joulelaw.bench.rank_state import claim_device
 from joulelaw.bench.stepping import StepLoop
-from joulelaw.bench.strategies import STRATEGIES
+from joulelaw.bench.strategies import STRATEGIES, load_strategy
 from joulelaw.bench.trial import make_epoch, prepare
+from joulelaw.cluster.gang import GangState
 from joulelaw.cluster.inventory import Device
-from joulelaw.cluster.ranks import RankContext, RankProcess, RankSpec
+from joulelaw.cluster.local import LocalGang
+from joulelaw.cluster.ranks import RankContext
 from joulelaw.cluster.server import ForkServer
 
 TINY = Configuration(
@@ -72,28 +76,20 @@ def cpu_device(index: int) -> Device:
 
 def run_ranks(folder: Path, entry: str, payload: dict[str, Any], world_size: int = 1) -> list[Outcome]:
     """The outcomes by rank, once all have ended."""
-    ranks = [RankProcess() for _ in range(world_size)]
-    outcomes = [Outcome() for _ in ranks]
-    for index, process in enumerate(ranks):
-        log = str(folder / f"rank{index}.log")
-        place = {"rank": index, "world_size": world_size, "local_rank": index, "local_world_size": world_size}
-        process.launch(
-            fork_server().address, RankSpec(entry, payload, **place, device=cpu_device(index), env={}, log_path=log)
-        )
+    gang = LocalGang(fork_server(), [cpu_device(index) for index in range(world_size)])
+    outcomes = [Outcome() for _ in range(world_size)]
     until = time.monotonic() + TIME_OUT_S
-    while any(process.exit_status is None for process in ranks):
-        assert time.monotonic() < until, outcomes
-        for process, outcome in zip(ranks, outcomes, strict=True):
-            for event in process.poll(0.02):
-                outcome.events.append(event)
-                if event["kind"] == "rendezvous":
-                    for other in ranks[1:]:
-                        other.send(event)
-        if any(process.exit_status for process in ranks):
-            for process in ranks:
-                process.kill()
-    for process, outcome in zip(ranks, outcomes, strict=True):
-        outcome.exit_status = process.exit_status
+    gang.start(entry, payload, folder)
+    try:
+        while gang.state is GangState.RUNNING:
+            assert time.monotonic() < until, outcomes
+            for event in gang.poll():
+                outcomes[event["rank"]].events.append(event)
+            time.sleep(0.01)
+    finally:
+        gang.stop()
+    for outcome in outcomes:
+        outcome.exit_status = outcome.one("exit")["status"]
     return outcomes
 
 
@@ -102,9 +98,16 @@ def run_trial(folder: Path, spec: TrialSpec) -> list[Outcome]:
     return run_ranks(folder, "joulelaw.bench.trial:run_rank", {"trial": spec.to_dict()}, spec.configuration.gpu_count)
 
 
+def almost_sgd(parameters: Iterable[torch.nn.Parameter], configuration: Configuration) -> torch.optim.AdamW:
+    """AdamW with an epsilon far above any gradient: a step is proportional to the gradient, as AdamW's own is not."""
+    return torch.optim.AdamW(parameters, lr=10.0, eps=10.0, weight_decay=0.0, fused=True)
+
+
 def train_and_keep(payload: dict[str, Any], context: RankContext) -> None:
-    """An entry: a trial's steps, then the whole parameters and the rank's next random number to a file."""
+    """An entry: a trial's steps, then the whole parameters and the rank's next random numbers to a file."""
     spec = TrialSpec.from_dict(payload["trial"])
+    if payload["scale_matters"]:
+        sys.modules[load_strategy(spec.configuration.strategy).__name__].adamw = almost_sgd  # type: ignore[attr-defined]
     set_network_environment(context)
     device = claim_device(context)
     needs_group = STRATEGIES[spec.configuration.strategy].needs_group
