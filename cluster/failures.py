@@ -33,6 +33,13 @@ class GroupTimeoutError(ClusterError):
     """
 
 
+class NodeLostError(ClusterError):
+    """A node, or the actor on it, is gone.
+
+    >>> raise NodeLostError("reading the power of node ab12: ActorDiedError: the node was terminated")
+    """
+
+
 class InfeasibleGroupError(InputError):
     """A group that this cluster can never form, told before anything waits for it.
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import joulelaw
 from joulelaw.cluster.failures import ForkServerError
 from joulelaw.cluster.wire import Message
-
-import joulelaw
 
 # While libraries load: no thread pool may start (a fork would lose its threads), and CUDA is asked for through NVML.
 _SINGLE_THREAD = {
@@ -29,6 +28,7 @@ _SINGLE_THREAD = {
 }
 _SOCKET_PATH_BYTES = 100  # the kernel's limit is 108
 _END_S = 5.0
+_LAST_LINES = 5
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class ServerStatus:
 class ForkServer:
     """A fork server of this process, and ended with it. `preload` are module names, `env` goes on top of ours.
 
-    The server inherits the environment less CUDA_VISIBLE_DEVICES: each rank gets its own.
+    The server inherits the environment less CUDA_VISIBLE_DEVICES: each rank gets its own. What its libraries print
+    goes to `log_path`, or to a file that is deleted with the server.
     """
 
     def __init__(
@@ -65,33 +66,38 @@ class ForkServer:
         read_end, write_end = os.pipe()
         command = [sys.executable, "-P", "-m", "joulelaw.cluster.forkserver", "--socket", str(self._socket)]
         command += ["--ready-fd", str(write_end), "--preload", ",".join(self._preload)]
-        log = self._log_path.open("ab") if self._log_path else None
+        self._ready = read_end
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,  # never written: it closes when this process ends, and the server with it
-                stdout=log or subprocess.DEVNULL,
-                stderr=subprocess.STDOUT,
-                pass_fds=(write_end,),
-                env=self._environment(),
-                start_new_session=True,  # Ctrl-C in the terminal is for the driver
-            )
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,  # never written: it closes when this process ends, and the server with it
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(write_end,),
+                    env=self._environment(),
+                    start_new_session=True,  # Ctrl-C in the terminal is for the driver
+                )
         finally:
             os.close(write_end)
-            if log:
-                log.close()
-        self._ready = read_end
 
     def wait_ready(self, timeout_s: float = 120.0) -> ServerStatus:
         """Waits until the server can fork; ForkServerError if it died, is unfit, or is not ready in time."""
         if self._status is None:
-            answer = self._read_answer(time.monotonic() + timeout_s, timeout_s)
-            if answer["error"]:
-                raise ForkServerError(f"the fork server {answer['error']}")
-            if answer["server_threads"] != 1 or answer["cuda_initialized"]:
-                raise ForkServerError(f"preloading {', '.join(self._preload)} left the server unfit to fork: {answer}")
-            self._status = ServerStatus(answer["pid"], 1, False, answer["preload_s"])
+            try:
+                self._status = self._judge(self._read_answer(timeout_s))
+            except ForkServerError:
+                self.close()
+                raise
         return self._status
+
+    def _judge(self, answer: Message) -> ServerStatus:
+        if answer["error"]:
+            raise ForkServerError(f"the fork server {answer['error']}")
+        status = ServerStatus(*(answer[name] for name in ("pid", "server_threads", "cuda_initialized", "preload_s")))
+        if status.threads != 1 or status.cuda_initialized:
+            raise ForkServerError(f"preloading {', '.join(self._preload)} left the fork server unfit to fork: {status}")
+        return status
 
     @property
     def address(self) -> str:
@@ -139,24 +145,31 @@ class ForkServer:
         path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
         return {**inherited, "PYTHONPATH": path, **_SINGLE_THREAD, **self._env}
 
-    def _read_answer(self, deadline: float, timeout_s: float) -> Message:
+    @property
+    def _log(self) -> Path:
+        assert self._folder is not None
+        return self._log_path or self._folder / "server.log"
+
+    def _read_answer(self, timeout_s: float) -> Message:
         """The one line on the ready pipe."""
+        deadline = time.monotonic() + timeout_s
         assert self._ready is not None
         assert self._process is not None
         line = b""
         while not line.endswith(b"\n"):
             if not select.select([self._ready], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise ForkServerError(f"the fork server is not ready after {timeout_s:g} s{self._see_log()}")
+                raise ForkServerError(f"the fork server is not ready after {timeout_s:g} s{self._last_words()}")
             data = os.read(self._ready, 4096)
             if not data:
                 code = self._process.wait()
-                raise ForkServerError(f"the fork server ended with {code} before it was ready{self._see_log()}")
+                raise ForkServerError(f"the fork server ended with {code} before it was ready{self._last_words()}")
             line += data
         answer: Message = json.loads(line)
         return answer
 
-    def _see_log(self) -> str:
-        return f"; its log is {self._log_path}" if self._log_path else ""
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()[-_LAST_LINES:]
+        return f"; its last lines: {' / '.join(lines)}" if lines else ""
 
 
 def _private_folder() -> Path:

@@ -1,0 +1,171 @@
+"""The cluster as a study sees it: nodes, groups of their devices, and the power of every node, over Ray."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from joulelaw import InputError
+from joulelaw.cluster.failures import ClusterError
+from joulelaw.cluster.gang import GangLimits, RankGang
+from joulelaw.cluster.groups import GroupPool
+from joulelaw.cluster.inventory import Node, inspect_node, with_distinct_uuids
+from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.nodes import Launcher, NodeHandle, SamplerHost
+from joulelaw.cluster.power.meter import MeterOptions, Reading
+from joulelaw.cluster.raycalls import fetch
+from joulelaw.cluster.raystart import RaySession, open_ray
+from joulelaw.cluster.server import ServerStatus
+
+_ANSWER_S = 60.0
+_SERVER_S = 180.0  # torch, transformers and deepspeed from a cold network disk
+_DRAIN_S = 1.0
+
+
+class Cluster:
+    """All nodes with devices. Make one with `connect`, and close it: it ends what it started, and nothing else."""
+
+    def __init__(self, session: RaySession, handles: Sequence[NodeHandle], limits: GangLimits | None) -> None:
+        self._session = session
+        self._handles = tuple(handles)
+        self._pool = GroupPool(handles, limits)
+        self._drains: dict[str, Any] = {}
+        self._closed = False
+
+    @classmethod
+    def connect(
+        cls,
+        address: str | None = None,
+        *,
+        preload: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        meter_options: MeterOptions | None = None,
+        cores_per_device: int = 1,
+        limits: GangLimits | None = None,
+    ) -> Self:
+        """Connects to the Ray at `address` or RAY_ADDRESS, or starts a local one, and starts two actors on each node.
+
+        `preload` are the modules that ranks find imported, `env` goes to every rank. Without a GPU, a local node is
+        cut into logical devices of `cores_per_device` cores. The fork servers load meanwhile; see `wait_ready`.
+        """
+        local = len(inspect_node(cores_per_device=cores_per_device).devices)
+        session = open_ray(address, local)
+        try:
+            handles = _occupy(preload, dict(env or {}), meter_options or MeterOptions(), cores_per_device)
+        except BaseException:
+            session.close()
+            raise
+        return cls(session, handles, limits)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(handle.node for handle in self._handles)
+
+    @property
+    def meters(self) -> dict[str, MeterInfo]:
+        """What reads each node's power. InputError if the meter asked for cannot be opened there."""
+        answers = fetch([handle.sampler.info.remote() for handle in self._handles], _ANSWER_S, "opening the meters")
+        return {handle.node.node_id: info for handle, info in zip(self._handles, answers, strict=True)}
+
+    def wait_ready(self) -> dict[str, ServerStatus]:
+        """Waits until every node's fork server has imported its libraries. ForkServerError where one cannot."""
+        answers = fetch([handle.launcher.status.remote() for handle in self._handles], _SERVER_S, "fork servers")
+        return {handle.node.node_id: status for handle, status in zip(self._handles, answers, strict=True)}
+
+    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
+        """A gang over free devices; see GroupPool.acquire. Give it back with `release`."""
+        return self._pool.acquire(model, count, node_count, nodes)
+
+    def release(self, gang: RankGang) -> None:
+        """Takes a gang back: its devices are free again."""
+        self._pool.release(gang)
+
+    def free_by_model(self) -> dict[str, dict[str, int]]:
+        """Free devices: model -> node id -> number; what the scheduler asks for."""
+        return self._pool.free_by_model()
+
+    def drain_power(self) -> dict[str, list[Reading]]:
+        """New readings by node id. A node that does not answer within a second is asked no second time, but later."""
+        for handle in self._handles:
+            if handle.node.node_id not in self._drains:
+                self._drains[handle.node.node_id] = handle.sampler.drain.remote()
+        ready, _ = ray.wait(list(self._drains.values()), num_returns=len(self._drains), timeout=_DRAIN_S)
+        readings = {}
+        for node_id, reference in list(self._drains.items()):
+            if reference in ready:
+                del self._drains[node_id]
+                with contextlib.suppress(RayError):  # a lost sampler leaves a gap, which the energy's verdict sees
+                    readings[node_id] = [Reading(*row) for row in ray.get(reference)]
+        return readings
+
+    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None:
+        """Tells a node's meter which processes work on a device. Only an estimate uses it."""
+        handle = next(handle for handle in self._handles if handle.node.node_id == node_id)
+        handle.sampler.watch.remote(device_uuid, list(pids))
+
+    def close(self) -> None:
+        """Ends every rank, fork server and sampler, and the local Ray if it is ours. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(ClusterError, RayError):  # what is lost already needs no ending
+            self._pool.close()
+        _vacate(self._handles)
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _occupy(
+    preload: Sequence[str], env: Mapping[str, str], options: MeterOptions, cores_per_device: int
+) -> list[NodeHandle]:
+    """Starts the launchers on all nodes at once, asks for their devices, then starts the samplers."""
+    offers = {entry["NodeID"]: entry["Resources"] for entry in ray.nodes() if entry["Alive"]}
+    offers = {node_id: resources for node_id, resources in offers.items() if resources.get("GPU", 0) >= 1}
+    if not offers:
+        raise InputError(
+            "no node of the Ray cluster offers a GPU", remedy="start nodes with --num-gpus, logical ones on a CPU"
+        )
+    launchers = {node_id: _pinned(Launcher, node_id).remote(preload, env) for node_id in offers}
+    try:
+        asked = [
+            launchers[node_id].inspect.remote(node_id, cores_per_device, int(resources["GPU"]))
+            for node_id, resources in offers.items()
+        ]
+        nodes = with_distinct_uuids(fetch(asked, _ANSWER_S, "taking the nodes' inventory"))
+    except BaseException:
+        for launcher in launchers.values():
+            ray.kill(launcher)
+        raise
+    return [
+        NodeHandle(
+            node=node,
+            launcher=launchers[node.node_id],
+            sampler=_pinned(SamplerHost, node.node_id).remote(node.devices, options),
+            ray_cpus=offers[node.node_id].get("CPU", 0.0),
+        )
+        for node in nodes
+    ]
+
+
+def _pinned(kind: type, node_id: str) -> Any:
+    """An actor class that runs on one node, takes none of its resources, and starts anew if it dies."""
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(kind).options(num_cpus=0, num_gpus=0, max_restarts=-1, scheduling_strategy=strategy)
+
+
+def _vacate(handles: Sequence[NodeHandle]) -> None:
+    """Asks the actors to end what they own, and waits for it, before they are killed."""
+    stops = [actor.stop.remote() for handle in handles for actor in (handle.launcher, handle.sampler)]
+    with contextlib.suppress(RayError):
+        ray.wait(stops, num_returns=len(stops), timeout=_ANSWER_S)
+        for handle in handles:
+            ray.kill(handle.launcher)
+            ray.kill(handle.sampler)

@@ -1,0 +1,104 @@
+"""The two actors on every node: the launcher, which owns its fork server, and the sampler, which owns its meter."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+from joulelaw import InputError
+from joulelaw.cluster.failures import ClusterError
+from joulelaw.cluster.inventory import Device, Node, inspect_node
+from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.power.meter import MeterOptions, open_meter
+from joulelaw.cluster.power.sampler import Sampler
+from joulelaw.cluster.server import ForkServer, ServerStatus
+
+
+@dataclass(frozen=True)
+class NodeHandle:
+    """A node of the cluster as the driver holds it: its inventory, its two actors, and the CPUs that Ray offers."""
+
+    node: Node
+    launcher: Any
+    sampler: Any
+    ray_cpus: float
+
+
+ReadingRow = tuple[str, int, float | None, float | None, float | None, str]  # the fields of Reading, in order
+
+
+class Launcher:
+    """Knows its node's devices and keeps a fork server there, which ends with this actor."""
+
+    def __init__(self, preload: Sequence[str], env: Mapping[str, str]) -> None:
+        self._server = ForkServer(preload, env)
+        self._server.start()  # the libraries load while the driver goes on
+
+    def inspect(self, node_id: str, cores_per_device: int, ray_gpus: int) -> Node:
+        """The node, with the devices that Ray offers on it."""
+        node = inspect_node(node_id, cores_per_device, cpu_devices=ray_gpus)
+        offered = granted_devices(node.devices, ray_gpus, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        return replace(node, devices=offered)
+
+    def address(self) -> str:
+        """Where this node's ranks are asked for, once the server can fork."""
+        return self._server.address
+
+    def status(self) -> ServerStatus:
+        return self._server.wait_ready()
+
+    def stop(self) -> None:
+        """Ends the server and its ranks, and waits for them: killing the actor alone would not wait."""
+        self._server.close()
+
+
+class SamplerHost:
+    """Reads its node's meter until it is stopped. Holds no GPU and makes no CUDA context."""
+
+    def __init__(self, devices: Sequence[Device], options: MeterOptions) -> None:
+        self._sampler: Sampler | None = None
+        self._problem: InputError | None = None
+        try:
+            self._sampler = Sampler(open_meter(devices, options), options.rate_hz)
+        except InputError as problem:  # told by info(): Ray would hide it in "the actor died"
+            self._problem = problem
+
+    def info(self) -> MeterInfo:
+        if self._sampler is None:
+            raise self._problem or ClusterError("the sampler was stopped")
+        return MeterInfo.of(self._sampler.meter)
+
+    def drain(self) -> list[ReadingRow]:
+        """The readings since the last call, as plain tuples: they travel in a fifth of the bytes."""
+        return [astuple(reading) for reading in self._sampler.drain()] if self._sampler else []
+
+    def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
+        if self._sampler:
+            self._sampler.watch(device_uuid, pids)
+
+    def stop(self) -> list[ReadingRow]:
+        """Ends the sampling; gives what was not drained."""
+        if self._sampler is None:
+            return []
+        self._sampler.stop()
+        return self.drain()
+
+
+def granted_devices(devices: Sequence[Device], ray_gpus: int, visible: str) -> tuple[Device, ...]:
+    """The devices behind a node's Ray GPUs: those in the CUDA_VISIBLE_DEVICES that Ray was started with, else all."""
+    names = {name.strip() for name in visible.split(",") if name.strip()}
+    offered = [d for d in devices if d.kind == "cpu" or not names or {str(d.index), d.uuid} & names]
+    if len(offered) < ray_gpus:
+        raise InputError(
+            f"Ray offers {ray_gpus} GPUs on a node where {len(offered)} are found",
+            remedy="start its Ray with --num-gpus as many as it has, and one CUDA_VISIBLE_DEVICES",
+        )
+    return tuple(offered[:ray_gpus])
+
+
+def device_of(devices: Sequence[Device], gpu_id: str) -> Device:
+    """The device behind a Ray GPU id, which is an index or, where Ray was started so, a UUID."""
+    for device in devices:
+        if gpu_id in (str(device.index), device.uuid):
+            return device
+    raise ClusterError(f"Ray granted GPU {gpu_id!r}, which is none of {[device.index for device in devices]}")

@@ -1,0 +1,118 @@
+"""Ray itself: a quiet local one that ends with us, or a connection to a cluster that stays."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+import joulelaw
+from joulelaw import InputError
+from joulelaw.cluster.inventory import usable_cores
+
+_ROOT = str(Path(joulelaw.__file__).parent)
+_OBJECT_STORE_BYTES = 100 << 20  # we pass small messages; Ray's default is 30 % of the memory
+_KNOCK_S = 10.0
+_TEMP_PATH_CHARACTERS = 40  # Ray adds up to 64 for its sockets, whose paths have at most 107
+
+
+@dataclass
+class RaySession:
+    """What we started of Ray, and therefore end: nothing, a connection, or a whole local Ray with its files."""
+
+    connected: bool
+    folder: Path | None = None
+
+    def close(self) -> None:
+        if self.connected:
+            ray.shutdown()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def open_ray(address: str | None, local_devices: int) -> RaySession:
+    """Connects to `address`, to RAY_ADDRESS, or to a new local Ray with `local_devices` logical GPUs.
+
+    A Ray that this process is connected to already is used as it is and left so.
+    """
+    if ray.is_initialized():
+        return RaySession(connected=False)
+    wanted = address or os.environ.get("RAY_ADDRESS")
+    with _quiet_environment():
+        if wanted and wanted != "local":
+            _connect(wanted)
+            return RaySession(connected=True)
+        return _start(local_devices)
+
+
+def _connect(address: str) -> None:
+    # A submitted job has its own runtime environment, with the working directory on the path.
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    runtime_env = None if submitted else {"env_vars": {"PYTHONPATH": f"{_ROOT}:${{PYTHONPATH}}"}}
+    try:
+        _knock(address)
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", runtime_env=runtime_env)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"cannot connect to Ray at {address}: {error}",
+            where="RAY_ADDRESS",
+            remedy="see that `ray status` answers there, and that both sides have the same RAY_AUTH_MODE and token",
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Sees at once that nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+
+
+def _start(devices: int) -> RaySession:
+    folder = _short_folder()
+    try:
+        ray.init(
+            address="local",
+            num_cpus=len(usable_cores()),
+            num_gpus=devices,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            _temp_dir=str(folder),
+        )
+    except BaseException:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return RaySession(connected=True, folder=folder)
+
+
+def _short_folder() -> Path:
+    """A private folder: parallel studies, or tests, then share nothing."""
+    folder = Path(tempfile.mkdtemp(prefix="jl-ray-"))
+    if len(str(folder)) <= _TEMP_PATH_CHARACTERS:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="jl-ray-", dir="/tmp"))
+
+
+@contextmanager
+def _quiet_environment() -> Iterator[None]:
+    """What Ray's processes inherit: a path on which they find us, no usage report, no warning on idle accelerators."""
+    path = os.pathsep.join(part for part in (_ROOT, os.environ.get("PYTHONPATH", "")) if part)
+    ours = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
