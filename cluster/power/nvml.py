@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from joulelaw.cluster.power.meter import GPU_LOST, DeviceLike, MeterKind, MeterUnavailableError, Reading
-
 from joulelaw import InputError
+from joulelaw.cluster.power.meter import GPU_LOST, DeviceLike, MeterKind, MeterUnavailableError, Reading
 
 try:
     import pynvml as nvml

@@ -83,18 +83,19 @@ class RaplMeter:
         """Nothing is held between readings."""
 
 
-def open_rapl(devices: Sequence[DeviceLike], sys: Path = SYS) -> RaplMeter:
-    """Meter the packages of these devices' cores.
+def open_rapl(devices: Sequence[DeviceLike], root: Path | None = None) -> RaplMeter:
+    """Meter the packages of these devices' cores. `root` stands for /sys.
 
     Raises MeterUnavailableError without RAPL, where only root may read it, and for a device that is no CPU.
     """
+    root = root or SYS
     where, others = "meter.kind 'rapl'", [device.uuid for device in devices if device.kind != "cpu"]
     if others:
         raise MeterUnavailableError(f"not a CPU device: {', '.join(others)}", where=where, remedy="choose 'nvml'")
-    zones = _open_zones(sys, where)
+    zones = _open_zones(root, where)
     covers: dict[str, list[str]] = {}
     for device in devices:
-        for package in sorted({_package_of(core, sys) for core in device.cores}):
+        for package in sorted({_package_of(core, root) for core in device.cores}):
             covers.setdefault(f"package-{package}", []).append(device.uuid)
     if missing := covers.keys() - zones.keys():
         what = f"no RAPL counter for {', '.join(sorted(missing))}"
@@ -106,10 +107,10 @@ def open_rapl(devices: Sequence[DeviceLike], sys: Path = SYS) -> RaplMeter:
     )
 
 
-def _open_zones(sys: Path, where: str) -> dict[str, list[_Zone]]:
+def _open_zones(root: Path, where: str) -> dict[str, list[_Zone]]:
     """The readable zones of each package."""
     found: dict[str, list[_Zone]] = {}
-    for folder in sorted((sys / "class/powercap").glob("*rapl*:*")):
+    for folder in sorted((root / "class/powercap").glob("*rapl*:*")):
         counter = folder / "energy_uj"
         if folder.name.startswith(OLDER_INTERFACE) or not counter.exists():
             continue
@@ -123,12 +124,12 @@ def _open_zones(sys: Path, where: str) -> dict[str, list[_Zone]]:
             raise MeterUnavailableError(f"may not read {counter}", where=where, remedy=REMEDY_UNREADABLE) from error
         found.setdefault(f"package-{package[1]}", []).append(zone)
     if not found:
-        what = f"no RAPL counter under {sys / 'class/powercap'}"
+        what = f"no RAPL counter under {root / 'class/powercap'}"
         remedy = "virtual machines rarely have one: choose 'estimate' and state `cpu_w_per_core`"
         raise MeterUnavailableError(what, where=where, remedy=remedy)
     return found
 
 
-def _package_of(core: int, sys: Path) -> int:
-    topology = sys / f"devices/system/cpu/cpu{core}/topology/physical_package_id"
+def _package_of(core: int, root: Path) -> int:
+    topology = root / f"devices/system/cpu/cpu{core}/topology/physical_package_id"
     return int(topology.read_text())

@@ -12,9 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from joulelaw.cluster.power.meter import DeviceLike, MeterKind, Reading
-
 from joulelaw import InputError
+from joulelaw.cluster.power.meter import DeviceLike, MeterKind, Reading
 
 NUMBERS = ("time_s", "power_w", "energy_counter_j", "temperature_c")
 REQUIRED = ("time_s", "device", "power_w")
