@@ -4,9 +4,8 @@ Peaks are the fastest of repeated square matrix products, bandwidth the fastest 
 bytes written, as data sheets count), the link the fastest of repeated all-gathers (bytes that one rank sends).
 """
 
-import datetime
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from joulelaw.bench.precision import TRAINABLE
 from joulelaw.bench.process_group import Group, join, set_network_environment
 from joulelaw.bench.rank_state import claim_device, synchronize
 from joulelaw.cluster.ranks import RankContext
-from joulelaw.model.hardware import DeviceSpec
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Beyond any cache, yet small for a logical device.
@@ -45,25 +43,6 @@ def run_probe(payload: dict[str, Any], context: RankContext) -> None:
     if context.rank == 0:
         context.emit({"kind": "probe", **figures, "link": group.backend, "link_bytes_per_s": link})
     group.close()
-
-
-def device_spec(
-    probe: Mapping[str, Any], name: str, memory_bytes: int, power_limit_w: float | None, date: datetime.date
-) -> DeviceSpec:
-    """The catalogue entry of a probed device. Without a measured link, the link is the device's own memory."""
-    link = probe["link_bytes_per_s"]
-    return DeviceSpec(
-        name=name,
-        peak_flop_per_s=dict(probe["peak_flop_per_s"]),
-        bandwidth_bytes_per_s=probe["bandwidth_bytes_per_s"],
-        memory_bytes=memory_bytes,
-        link=f"{probe['link']}, measured" if link else "none: one device",
-        link_bytes_per_s=link or probe["bandwidth_bytes_per_s"],
-        source=f"measured here, {date.isoformat()}",
-        date=date,
-        power_limit_w=power_limit_w,
-        note="fastest matrix product, copy and all-gather of this machine, not a data sheet's peaks",
-    )
 
 
 def supported(device: torch.device) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from joulelaw.bench.probe import device_spec
+from joulelaw.bench.probed_device import device_spec
 from joulelaw.model.hardware import Catalogue, to_toml
 from tests.bench.trial_ranks import TINY, run_ranks
 

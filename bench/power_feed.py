@@ -1,0 +1,94 @@
+"""Where readings come from and which trial they belong to: the same for a Ray cluster and for this machine alone."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from joulelaw.bench.running_trial import Event, RunningTrial
+from joulelaw.bench.spec_schema import MeteringSection
+from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.power.meter import MeterOptions, Reading
+from joulelaw.cluster.power.sampler import Sampler
+
+# After its last step a trial waits this long for readings that reach beyond its window.
+SETTLE_S = 2.0
+
+
+class PowerFeed(Protocol):
+    """The meters of all nodes. A node is named as gangs name it."""
+
+    @property
+    def meters(self) -> Mapping[str, MeterInfo]: ...
+    def drain_power(self) -> Mapping[str, Sequence[Reading]]: ...
+    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None: ...
+
+
+def meter_options(metering: MeteringSection) -> MeterOptions:
+    """What a sweep says about metering, as meters take it."""
+    path = metering.replay_path
+    return MeterOptions(
+        rate_hz=metering.rate_hz,
+        kind=metering.meter,
+        cpu_w_per_core=metering.cpu_w_per_core,
+        replay_path=None if path is None else str(path),
+    )
+
+
+class LocalFeed:
+    """The meter of this machine, read by a sampler of this process."""
+
+    def __init__(self, sampler: Sampler, node_id: str) -> None:
+        self._sampler = sampler
+        self._node_id = node_id
+        self.meters = {node_id: MeterInfo.of(sampler.meter)}
+
+    def drain_power(self) -> dict[str, list[Reading]]:
+        return {self._node_id: list(self._sampler.drain())}
+
+    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None:
+        self._sampler.watch(device_uuid, pids)
+
+
+def domains_of(trial: RunningTrial, meter: MeterInfo) -> set[str]:
+    """The metered domains of one node that hold energy of the trial's devices."""
+    mine = {device.uuid for device in trial.gang.devices}
+    return {domain for domain, devices in meter.covers.items() if mine & set(devices)}
+
+
+def hand_out(feed: PowerFeed, trials: Iterable[RunningTrial]) -> None:
+    """Gives each trial the new readings of its devices. Readings of devices that no trial holds are dropped."""
+    drained = feed.drain_power()
+    for trial in trials:
+        for node in trial.gang.node_ids:
+            meter = feed.meters[node]
+            domains = domains_of(trial, meter)
+            if new := [each for each in drained.get(node, ()) if each.device_uuid in domains]:
+                trial.record(node, meter.name, new)
+
+
+def watch_ranks(feed: PowerFeed, trial: RunningTrial, events: Iterable[Event]) -> None:
+    """Tells the meters which processes are at work, as soon as these exist."""
+    for event in events:
+        if event["kind"] == "started":
+            feed.watch(event["node"], trial.gang.devices[event["rank"]].uuid, [event["pid"]])
+
+
+def settle(feed: PowerFeed, trial: RunningTrial, trials: Iterable[RunningTrial]) -> None:
+    """Waits until every meter of the trial has been read after its window, at most `SETTLE_S`."""
+    everyone = list(trials)
+    deadline = time.monotonic() + SETTLE_S
+    hand_out(feed, everyone)
+    while not _read_past_window(feed, trial) and time.monotonic() < deadline:
+        time.sleep(0.02)
+        hand_out(feed, everyone)
+
+
+def _read_past_window(feed: PowerFeed, trial: RunningTrial) -> bool:
+    ends: dict[str, int] = {}
+    for event in trial.windows.values():
+        ends[event["node"]] = max(event["end_ns"], ends.get(event["node"], 0))
+    return all(
+        trial.metered_until_ns(node, domain) > end_ns
+        for node, end_ns in ends.items()
+        for domain in domains_of(trial, feed.meters[node])
+    )

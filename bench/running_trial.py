@@ -1,0 +1,131 @@
+"""One trial in flight: what its ranks and its devices' meters say is kept, and written down as it comes."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from joulelaw.bench.dataset import TrialTables
+from joulelaw.bench.plan import PlannedTrial
+from joulelaw.cluster.gang import Gang, GangState
+from joulelaw.cluster.power.meter import Reading
+
+ENTRY = "joulelaw.bench.trial:run_rank"
+_STEP_COLUMNS = ("step", "measured", "begin_ns", "end_ns", "loss")
+
+Event = Mapping[str, Any]
+
+
+@dataclass
+class RunningTrial:
+    """Holds a gang from its start to its last event, and everything that the trial's one row is made from.
+
+    `windows` and `done` hold the events of those kinds by rank; `readings` the readings by node; `shared_with` the
+    trials that ran on one of its nodes at the same time.
+    """
+
+    planned: PlannedTrial
+    gang: Gang
+    tables: TrialTables
+    attempt: int = 0
+    shared_with: set[str] = field(default_factory=set)
+    busy_devices: set[str] = field(default_factory=set)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began_s: float = field(default_factory=time.monotonic)
+    ended_s: float | None = None
+    windows: dict[int, Event] = field(default_factory=dict)
+    done: dict[int, Event] = field(default_factory=dict)
+    steps: int = 0
+    step_s: list[float] = field(default_factory=list)
+    losses: list[float | None] = field(default_factory=list)
+    readings: dict[str, list[Reading]] = field(default_factory=dict)
+    given_up: str = ""
+
+    def start(self, log_dir: Path) -> None:
+        """Starts the ranks; they hold their devices for two more readings' time after the window."""
+        self.busy_devices |= {device.uuid for device in self.gang.devices}
+        self.gang.start(ENTRY, {"trial": self.planned.spec.to_dict()}, log_dir)
+
+    @property
+    def trial_id(self) -> str:
+        return self.planned.trial_id
+
+    @property
+    def over(self) -> bool:
+        return self.gang.state in (GangState.DONE, GangState.FAILED)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.gang.state is GangState.DONE and len(self.done) == len(self.gang.devices)
+
+    @property
+    def failure(self) -> str:
+        """Why it did not succeed, in words."""
+        return self.given_up or self.gang.failure or "a rank left before its window was over"
+
+    @property
+    def elapsed_s(self) -> float:
+        """From its launch until it was over, or until now."""
+        return (self.ended_s or time.monotonic()) - self.began_s
+
+    @property
+    def phase(self) -> str:
+        """For the person who watches: what the trial is doing now."""
+        if self.windows:
+            return "finishing"
+        warmup = self.planned.spec.window.warmup_steps
+        if not self.steps:
+            return "setting up"
+        return f"step {self.steps - warmup}" if self.steps > warmup else "warming up"
+
+    def advance(self) -> list[Event]:
+        """Takes in what the ranks have said since the last call; returns the events, for who else needs them."""
+        events: list[Event] = list(self.gang.poll())
+        for event in events:
+            match event["kind"]:
+                case "steps":
+                    self._add_steps(event["rank"], event["rows"])
+                case "window":
+                    self.windows[event["rank"]] = event
+                case "done":
+                    self.done[event["rank"]] = event
+        if self.over and self.ended_s is None:
+            self.ended_s = time.monotonic()
+        return events
+
+    def give_up(self, cause: str) -> None:
+        """Kills its ranks; `cause` becomes the failure."""
+        self.given_up = cause
+        self.gang.stop()
+
+    def record(self, node: str, meter: str, readings: Iterable[Reading]) -> None:
+        """Keeps one node's readings of this trial's devices: in memory for the energy, on disk for everyone."""
+        new = list(readings)
+        self.readings.setdefault(node, []).extend(new)
+        self.tables.add_power(node, [power_row(meter, reading) for reading in new])
+
+    def metered_until_ns(self, node: str, domain: str) -> int:
+        """When the last reading of a domain was taken, 0 before the first."""
+        return max((each.time_ns for each in self.readings.get(node, ()) if each.device_uuid == domain), default=0)
+
+    def _add_steps(self, rank: int, rows: Sequence[Sequence[Any]]) -> None:
+        self.tables.add_steps([{"rank": rank, **dict(zip(_STEP_COLUMNS, row, strict=True))} for row in rows])
+        self.losses += [row[-1] for row in rows]
+        if rank == 0:
+            self.steps = rows[-1][0] + 1
+            self.step_s += [1e-9 * (end_ns - begin_ns) for _, measured, begin_ns, end_ns, _ in rows if measured]
+
+
+def power_row(meter: str, reading: Reading) -> dict[str, Any]:
+    """A reading as a row of the power table, without its key and node."""
+    return {
+        "device_uuid": reading.device_uuid,
+        "meter": meter,
+        "time_ns": reading.time_ns,
+        "power_w": reading.power_w,
+        "energy_counter_j": reading.energy_counter_j,
+        "temperature_c": reading.temperature_c,
+        "error": reading.error,
+    }

@@ -1,0 +1,31 @@
+"""Where a study's dataset lies, and how it is begun or gone on with."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.environment import describe_environment
+from joulelaw.bench.plan import Plan
+from joulelaw.bench.spec import Sweep
+from joulelaw.cluster.inventory import Node
+
+
+def default_folder(nodes: Sequence[Node], name: str) -> Path:
+    """results/<machine>/<sweep>, the machine named after its devices."""
+    models: dict[str, int] = {}
+    for device in (device for node in nodes for device in node.devices):
+        models[device.model] = models.get(device.model, 0) + 1
+    machine = "+".join(f"{count}x-{model}" for model, count in sorted(models.items()))
+    return Path("results") / re.sub(r"[^A-Za-z0-9+]+", "-", machine).strip("-").lower() / name
+
+
+def open_dataset(folder: Path, sweep: Sweep, plan: Plan, nodes: Sequence[Node], devices_toml: str) -> Dataset:
+    """The study's folder: new, with all that must be saved before the first trial, or one that goes on."""
+    seen = describe_environment(nodes)
+    if not Dataset.exists(folder):
+        return Dataset.create(folder, sweep=sweep.text, plan=plan.to_dict(), environment=seen, devices=devices_toml)
+    plan.check_same_study(Plan.load(folder), folder)
+    dataset = Dataset.open(folder)
+    dataset.note_environment(seen)
+    return dataset

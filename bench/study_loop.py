@@ -1,0 +1,166 @@
+"""The loop that carries a study out: it starts what fits, listens, and commits what is over."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.plan import PlannedTrial
+from joulelaw.bench.power_feed import PowerFeed, hand_out, settle, watch_ranks
+from joulelaw.bench.progress import GroupView, StudyProgress
+from joulelaw.bench.running_trial import RunningTrial
+from joulelaw.bench.spec_schema import LimitsSection
+from joulelaw.bench.trial_end import end_trial
+from joulelaw.cluster import scheduler
+from joulelaw.cluster.failures import RankFailure
+from joulelaw.cluster.gang import RankGang
+
+# Often enough that a group is seldom idle, seldom enough that the driver's core time does not show in a step.
+LOOK_EVERY_S = 0.1
+POWER_EVERY_S = 0.5
+# Worth another try: the machine's doing. An exception in a rank would only come again.
+RETRIED = {"killed", "lost", "hang", "start_timeout"}
+MAX_ATTEMPTS = 2
+
+
+class Fleet(PowerFeed, Protocol):
+    """What the loop needs of a cluster."""
+
+    def free_by_model(self) -> dict[str, dict[str, int]]: ...
+    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang: ...
+    def release(self, gang: RankGang) -> None: ...
+
+
+class StudyLoop:
+    """Runs the waiting trials of a plan to their end. `rows` has one row for each that ended."""
+
+    def __init__(
+        self,
+        waiting: Iterable[PlannedTrial],
+        dataset: Dataset,
+        fleet: Fleet,
+        limits: LimitsSection,
+        progress: StudyProgress,
+    ) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._waiting = {trial.trial_id: trial for trial in waiting}
+        self._attempts: dict[str, int] = {}
+        self._running: dict[str, RunningTrial] = {}
+        self._dataset = dataset
+        self._fleet = fleet
+        self._limits = limits
+        self._progress = progress
+        self._power_due_s = 0.0
+
+    def run(self) -> None:
+        """Until nothing waits and nothing runs. On any exception, Ctrl-C among them, the ranks are ended first."""
+        try:
+            while self._waiting or self._running:
+                self._start_what_fits()
+                self._listen()
+                self._end_what_is_over()
+                self._progress.show([_view(trial) for trial in self._running.values()])
+                time.sleep(LOOK_EVERY_S)
+        finally:
+            for trial in self._running.values():
+                self._fleet.release(trial.gang)
+
+    def _start_what_fits(self) -> None:
+        while assignment := self._next():
+            planned = self._waiting.pop(assignment.trial_id)
+            wanted = planned.spec.configuration
+            gang = self._fleet.acquire(wanted.gpu_model, wanted.gpu_count, wanted.node_count, assignment.nodes)
+            attempt = self._attempts.get(planned.trial_id, 0)
+            trial = RunningTrial(planned, gang, self._dataset.start_trial(planned.trial_id, attempt), attempt)
+            self._running[planned.trial_id] = trial
+            trial.start(self._dataset.log_folder(planned.trial_id))
+            self._note_neighbours(trial)
+
+    def _next(self) -> scheduler.Assignment | None:
+        if not self._waiting or (self._running and not self._may_share):
+            return None
+        waiting = [_waiting(trial) for trial in self._waiting.values()]
+        running = [_remaining(trial) for trial in self._running.values()]
+        return scheduler.next_assignment(waiting, self._fleet.free_by_model(), running)
+
+    @property
+    def _may_share(self) -> bool:
+        """A meter that cannot tell a node's devices apart needs the node for one trial at a time."""
+        apart = all(len(devices) == 1 for meter in self._fleet.meters.values() for devices in meter.covers.values())
+        return self._limits.share_node and apart
+
+    def _note_neighbours(self, new: RunningTrial) -> None:
+        for other in self._running.values():
+            if other is not new and set(other.gang.node_ids) & set(new.gang.node_ids):
+                for one, two in ((new, other), (other, new)):
+                    one.shared_with.add(two.trial_id)
+                    one.busy_devices |= {device.uuid for device in two.gang.devices}
+
+    def _listen(self) -> None:
+        for trial in self._running.values():
+            watch_ranks(self._fleet, trial, trial.advance())
+            if not trial.over and trial.elapsed_s > self._limits.trial_timeout_s:
+                trial.give_up(f"not over after limits.trial_timeout_s = {self._limits.trial_timeout_s:g} s")
+        if time.monotonic() >= self._power_due_s:
+            hand_out(self._fleet, self._running.values())
+            self._power_due_s = time.monotonic() + POWER_EVERY_S
+
+    def _end_what_is_over(self) -> None:
+        for trial in [each for each in self._running.values() if each.over]:
+            if trial.succeeded:
+                settle(self._fleet, trial, self._running.values())
+            del self._running[trial.trial_id]
+            self._fleet.release(trial.gang)
+            if worth_another_try(trial.attempt, trial.gang.failures) and not trial.given_up:
+                self._attempts[trial.trial_id] = trial.attempt + 1
+                self._waiting[trial.trial_id] = trial.planned
+                continue
+            row = end_trial(trial, self._fleet)
+            self.rows.append(row)
+            self._progress.finished(row, label(trial.planned.spec.configuration), _expected_s(trial.planned))
+
+
+def worth_another_try(attempt: int, failures: Sequence[RankFailure]) -> bool:
+    """Whether a failed attempt is repeated: not the last, and each rank that failed did so through the machine."""
+    return attempt + 1 < MAX_ATTEMPTS and bool(failures) and all(failure.kind in RETRIED for failure in failures)
+
+
+def label(configuration: Configuration) -> str:
+    """A configuration in a few words, for people."""
+    accumulation = f" k{configuration.grad_accumulation}" if configuration.grad_accumulation > 1 else ""
+    return (
+        f"{configuration.model_family} L{configuration.num_layers} h{configuration.hidden_size} "
+        f"s{configuration.sequence_length} B{configuration.micro_batch_size}{accumulation} "
+        f"{configuration.precision} {configuration.strategy} x{configuration.gpu_count}"
+    )
+
+
+def expected_device_s(trials: Iterable[PlannedTrial]) -> float:
+    """Device-seconds that trials are expected to hold."""
+    return sum(_expected_s(trial) for trial in trials)
+
+
+def _expected_s(trial: PlannedTrial) -> float:
+    return (trial.price.trial_s or 1.0) * trial.spec.configuration.gpu_count
+
+
+def _waiting(trial: PlannedTrial) -> scheduler.WaitingTrial:
+    wanted = trial.spec.configuration
+    expected_s = trial.price.trial_s or 1.0
+    return scheduler.WaitingTrial(
+        trial.trial_id, wanted.gpu_model, wanted.gpu_count, expected_s, wanted.node_count, trial.spec.repeat
+    )
+
+
+def _remaining(trial: RunningTrial) -> scheduler.RunningTrial:
+    wanted = trial.planned.spec.configuration
+    left_s = max(0.0, (trial.planned.price.trial_s or 1.0) - trial.elapsed_s)
+    return scheduler.RunningTrial(wanted.gpu_model, wanted.gpu_count, trial.gang.node_ids, left_s)
+
+
+def _view(trial: RunningTrial) -> GroupView:
+    devices = trial.gang.devices
+    places: Mapping[str, None] = dict.fromkeys(node[:6] for node in trial.gang.node_ids)
+    where = f"{'+'.join(places)}: {', '.join(str(device.index) for device in devices)}"
+    return GroupView(where, label(trial.planned.spec.configuration), trial.phase, trial.elapsed_s)

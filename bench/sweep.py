@@ -1,0 +1,104 @@
+"""A study from its sweep file to a complete dataset: connect, plan, save, run or resume."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.plan import Plan
+from joulelaw.bench.plan_making import make_plan
+from joulelaw.bench.power_feed import meter_options
+from joulelaw.bench.preload import PRELOAD, environment
+from joulelaw.bench.progress import StudyProgress
+from joulelaw.bench.spec import Sweep, load_sweep
+from joulelaw.bench.study_devices import study_catalogue
+from joulelaw.bench.study_folder import default_folder, open_dataset
+from joulelaw.bench.study_loop import StudyLoop, expected_device_s
+from joulelaw.cluster.cluster import Cluster
+from joulelaw.cluster.gang import Gang
+from joulelaw.cluster.inventory import inspect_node
+from joulelaw.model.laws.roofline import a_priori
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """How a run of a study ended. `failed` and `invalid` count trials of this run."""
+
+    folder: Path
+    planned: int
+    already_done: int
+    done: int
+    failed: int
+    invalid: int
+    interrupted: bool
+
+
+def run_study(sweep_path: Path, into: Path | None = None) -> StudyResult:
+    """Runs what is not finished of a study, on a local Ray or the one that RAY_ADDRESS names.
+
+    Raises:
+        InputError: anything in the sweep, the folder or the cluster that the user has to change; nothing is written.
+    """
+    sweep = load_sweep(sweep_path)
+    with terminated_as_interrupted(), connect(sweep) as cluster:
+        folder = into if into is not None else default_folder(cluster.nodes, sweep.name)
+        catalogue, devices_toml = study_catalogue(cluster.nodes, folder / "devices.toml", partial(borrowed, cluster))
+        plan = make_plan(sweep, cluster.nodes, catalogue, a_priori(catalogue))
+        with open_dataset(folder, sweep, plan, cluster.nodes, devices_toml) as dataset:
+            return _run(plan, dataset, cluster, sweep)
+
+
+def connect(sweep: Sweep) -> Cluster:
+    """The cluster with its meters open and its fork servers loading."""
+    kind = inspect_node(cores_per_device=sweep.devices.cores_per_device).devices[0].kind
+    return Cluster.connect(
+        preload=PRELOAD,
+        env=environment(kind),
+        meter_options=meter_options(sweep.metering),
+        cores_per_device=sweep.devices.cores_per_device,
+    )
+
+
+@contextmanager
+def borrowed(cluster: Cluster, model: str, count: int) -> Iterator[Gang]:
+    """A gang for the length of a `with`."""
+    gang = cluster.acquire(model, count)
+    try:
+        yield gang
+    finally:
+        cluster.release(gang)
+
+
+def _run(plan: Plan, dataset: Dataset, cluster: Cluster, sweep: Sweep) -> StudyResult:
+    finished = dataset.finished_trial_ids()
+    waiting = [trial for trial in plan.trials if trial.trial_id not in finished]
+    already = len(plan.trials) - len(waiting)
+    with StudyProgress(len(plan.trials), expected_device_s(waiting), already) as progress:
+        loop = StudyLoop(waiting, dataset, cluster, sweep.limits, progress)
+        interrupted = False
+        try:
+            loop.run()
+        except KeyboardInterrupt:
+            interrupted = True
+    failed = sum(row["status"] != "done" for row in loop.rows)
+    invalid = sum(row["status"] == "done" and row["verdict"] != "valid" for row in loop.rows)
+    done = len(loop.rows) - failed
+    return StudyResult(dataset.folder, len(plan.trials), already, done, failed, invalid, interrupted)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """`ray job stop` and batch systems send SIGTERM: it ends a study as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

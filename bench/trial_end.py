@@ -1,0 +1,51 @@
+"""The end of a trial: its readings and windows become joules, a verdict and the one row that commits it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from joulelaw.bench.checks import TrialFacts, Verdict, verdict
+from joulelaw.bench.energy import GroupEnergy, combine, group_energy
+from joulelaw.bench.power_feed import PowerFeed
+from joulelaw.bench.readings import from_readings
+from joulelaw.bench.running_trial import RunningTrial
+from joulelaw.bench.trial_row import MeterFacts, trial_row
+from joulelaw.cluster.metering import MeterInfo
+
+
+def end_trial(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
+    """Commits the trial to the dataset and returns its row."""
+    meters = [feed.meters[node] for node in trial.gang.node_ids]
+    energy = combine([_on_node(trial, node, feed.meters[node]) for node in trial.gang.node_ids])
+    row = trial_row(trial, one_meter(meters), energy, _judge(trial, energy))
+    trial.tables.finish(row)
+    return row
+
+
+def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
+    """One node's part, over that node's own window: from its first rank's begin to its last rank's end."""
+    windows = [window for window in trial.windows.values() if window["node"] == node]
+    begin_ns = min((window["begin_ns"] for window in windows), default=0)
+    end_ns = max((window["end_ns"] for window in windows), default=0)
+    mine = {device.uuid for device in trial.gang.devices}
+    # A domain's idle devices count as the trial's own: the energy is gross, and nobody else had a part in it.
+    busy = {
+        domain: tuple(uuid for uuid in devices if uuid in trial.busy_devices)
+        for domain, devices in meter.covers.items()
+        if mine & set(devices)
+    }
+    on_node = [uuid for devices in busy.values() for uuid in devices if uuid in mine]
+    readings = from_readings(trial.readings.get(node, ()), meter.name)
+    return group_energy(readings, on_node, begin_ns, end_ns, busy)
+
+
+def _judge(trial: RunningTrial, energy: GroupEnergy) -> Verdict:
+    duration_s = max((1e-9 * (each["end_ns"] - each["begin_ns"]) for each in trial.windows.values()), default=0.0)
+    return verdict(TrialFacts(energy, duration_s, rank_failed=not trial.succeeded, losses=trial.losses))
+
+
+def one_meter(meters: Sequence[MeterInfo]) -> MeterFacts:
+    """The meter of a group whose nodes may differ: joined with "+", so that no mixture passes for one meter."""
+    names, kinds, boundaries = (
+        "+".join(sorted({str(getattr(meter, field)) for meter in meters})) for field in ("name", "kind", "boundary")
+    )
+    return MeterFacts(names, kinds, boundaries)

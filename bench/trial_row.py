@@ -1,0 +1,88 @@
+"""What a trial leaves in the trials table: its configuration, what it took, and whether to believe it."""
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from joulelaw.bench.checks import Verdict
+from joulelaw.bench.energy import GroupEnergy
+from joulelaw.bench.running_trial import RunningTrial
+from joulelaw.bench.tables import TRIALS
+
+# The trial's key is added by its tables.
+COLUMNS = tuple(name for name in TRIALS.names if name not in ("trial_id", "attempt"))
+
+
+@dataclass(frozen=True)
+class MeterFacts:
+    """Which meter a group's joules come from, for all of its nodes."""
+
+    name: str
+    kind: str
+    boundary: str
+
+
+def trial_row(trial: RunningTrial, meter: MeterFacts, energy: GroupEnergy, verdict: Verdict) -> dict[str, Any]:
+    """The row of TRIALS without its key. What a failed trial never got to is null, never 0."""
+    planned = trial.planned
+    configuration = planned.spec.configuration
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {name: value for name, value in configuration.to_dict().items() if name in row}
+    row |= {
+        "configuration_id": configuration.configuration_id,
+        "case_id": configuration.case_id,
+        "repeat": planned.spec.repeat,
+        "seed": planned.spec.seed,
+        "split": planned.split,
+        "status": "done" if trial.succeeded else "failed",
+        "failure": "" if trial.succeeded else trial.failure,
+        "energy_j": energy.energy_j,
+        "energy_trace_j": energy.trace_j,
+        "energy_disagreement": energy.disagreement,
+        "energy_stderr_j": energy.stderr_j,
+        "boundary": meter.boundary,
+        "meter": meter.name,
+        "meter_kind": meter.kind,
+        "verdict": verdict.text,
+        "reasons": list(verdict.reasons),
+    }
+    return row | _place(trial) | (_measured(trial) if trial.succeeded else {})
+
+
+def _place(trial: RunningTrial) -> dict[str, Any]:
+    devices = trial.gang.devices
+    limits = {device.power_limit_w for device in devices}
+    return {
+        "started_at": trial.started_at,
+        "trial_s": trial.elapsed_s,
+        "nodes": list(trial.gang.node_ids),
+        "device_uuids": [device.uuid for device in devices],
+        "shared_with": sorted(trial.shared_with),
+        "power_limit_w": limits.pop() if len(limits) == 1 else None,
+        "node_count": len(trial.gang.node_ids),
+    }
+
+
+def _measured(trial: RunningTrial) -> dict[str, Any]:
+    """Of the window: the longest over the ranks, as the group is held until its last rank is through."""
+    first, window = trial.done[0], trial.windows[0]
+    return {
+        "micro_steps": first["micro_steps"],
+        "duration_s": max(1e-9 * (each["end_ns"] - each["begin_ns"]) for each in trial.windows.values()),
+        "window_begin_ns": window["begin_ns"],
+        "window_end_ns": window["end_ns"],
+        "warmup_steps": window["warmup_steps"],
+        "measured_steps": window["measured_steps"],
+        "step_s_median": statistics.median(trial.step_s),
+        "loss_first": _finite(first["loss_first"]),
+        "loss_last": _finite(first["loss_last"]),
+        "num_parameters": first["num_parameters"],
+        "peak_memory_bytes": max(each["peak_memory_bytes"] for each in trial.done.values()),
+        "threads_per_rank": first["threads"],
+        "backend": first["backend"],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
