@@ -8,10 +8,11 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-MIN_WIDTH = 100
+MIN_WIDTH = 130
 
 
 class ExitCode(IntEnum):
@@ -45,7 +46,9 @@ def last_line(command: str, code: int, **values: Any) -> None:
 
 def table(title: str, columns: Sequence[str], numeric: Sequence[str] = ()) -> Table:
     """An empty table; the columns named in `numeric` are aligned to the right."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", pad_edge=False)
+    made = Table(
+        title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     for column in columns:
         made.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
     return made

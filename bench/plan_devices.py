@@ -1,7 +1,7 @@
 """This machine's devices for a plan, with stand-in figures for those that no catalogue file lists.
 
-The stand-ins give rough times before a device is measured. They serve the plan's seconds and nothing else: a study measures such devices (`bench.probe`) before its first trial,
-and no law is ever fitted on, or saved with, an assumed figure.
+The stand-ins give rough times before a device is measured. They serve the plan's seconds and nothing else: a study
+measures such devices (`bench.probe`) before its first trial, and no law is ever fitted on an assumed figure.
 """
 
 import datetime

@@ -4,27 +4,21 @@ import heapq
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.table import Table
 
 from joulelaw.bench.console import duration, number, table
-from joulelaw.bench.plan import Plan, PlannedTrial
+from joulelaw.bench.plan import Plan, PlannedTrial, group_counts
 from joulelaw.cluster.inventory import Node
 
-COLUMNS = {
-    "trial": False,
-    "devices": False,
-    "strategy": False,
-    "L": True,
-    "h": True,
-    "s": True,
-    "B": True,
-    "k": True,
-    "precision": False,
-    "split": False,
-    "GFLOP/step": True,
-    "GiB/device": True,
-    "step": True,
-    "trial time": True,
-}
+LEFT = ("trial", "device", "strategy", "precision", "split")
+COLUMNS = (
+    *("trial", "device", "n", "strategy", "L", "h", "s", "B", "k", "precision", "split"),
+    *("GFLOP/step", "GiB/device", "step", "trial time"),
+)
+LEGEND = (
+    "n devices, L layers, h width, s tokens a sequence, B sequences a micro-batch, k micro-steps a step; "
+    "+ a baseline that the plan adds"
+)
 
 
 def expected_wall_s(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> float | None:
@@ -69,31 +63,40 @@ def show_plan(plan: Plan, nodes: Sequence[Node], assumed: Sequence[str], console
     console.print(_hold_out(plan))
 
 
-def _trials(plan: Plan) -> object:
-    shown = table(f"Plan of {plan.name}", list(COLUMNS), [name for name, right in COLUMNS.items() if right])
+def _trials(plan: Plan) -> Table:
+    several = len({trial.group[0] for trial in plan.trials}) > 1
+    columns = [name for name in COLUMNS if several or name != "device"]  # one model is named with the groups
+    shown = table(f"Plan of {plan.name}", columns, [name for name in columns if name not in LEFT])
     for trial in plan.trials:
-        c, price = trial.spec.configuration, trial.price
-        shown.add_row(
-            trial.trial_id + (" +" if trial.baseline else ""),
-            f"{c.gpu_count} x {c.gpu_model}",
-            c.strategy,
-            *(
-                str(n)
-                for n in (c.num_layers, c.hidden_size, c.sequence_length, c.micro_batch_size, c.grad_accumulation)
-            ),
-            c.precision,
-            trial.split.replace("_", " "),
-            number(price.flop_per_step / 1e9),
-            number(price.memory_bytes_per_device / 2**30, 2),
-            _step(price.step_s),
-            duration(price.trial_s),
-        )
+        cells = _cells(trial)
+        shown.add_row(*(cells[name] for name in columns))
     return shown
 
 
-def _groups(plan: Plan) -> object:
+def _cells(trial: PlannedTrial) -> dict[str, str]:
+    c, price = trial.spec.configuration, trial.price
+    return {
+        "trial": trial.trial_id + (" +" if trial.baseline else ""),
+        "device": c.gpu_model,
+        "n": str(c.gpu_count),
+        "strategy": c.strategy,
+        "L": str(c.num_layers),
+        "h": str(c.hidden_size),
+        "s": str(c.sequence_length),
+        "B": str(c.micro_batch_size),
+        "k": str(c.grad_accumulation),
+        "precision": c.precision,
+        "split": trial.split.replace("_", " "),
+        "GFLOP/step": number(price.flop_per_step / 1e9),
+        "GiB/device": number(price.memory_bytes_per_device / 2**30, 2),
+        "step": _step(price.step_s),
+        "trial time": duration(price.trial_s),
+    }
+
+
+def _groups(plan: Plan) -> Table:
     shown = table("Groups", ["group", "trials", "device time"], ["trials", "device time"])
-    for group in dict.fromkeys(trial.group for trial in plan.trials):
+    for group in group_counts(plan.trials):
         mine = [trial for trial in plan.trials if trial.group == group]
         seconds = [trial.price.trial_s for trial in mine]
         known = sum(each for each in seconds if each is not None) if None not in seconds else None

@@ -1,10 +1,10 @@
 """Whether a configuration can run on a device model at all: precision and memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.plan_price import counted
 from joulelaw.bench.precision import TRAINABLE
 from joulelaw.cluster.inventory import Device, Node
 from joulelaw.model.hardware import Catalogue
@@ -23,34 +23,40 @@ class Misfit:
     missing_bytes: float = float("inf")
 
 
-def misfit(
-    asked: Configuration, counts: Mapping[str, float], nodes: Sequence[Node], catalogue: Catalogue
-) -> Misfit | None:
-    """Why `asked` cannot run on its device model; None where it can. `counts` is its row of `parallelism.counts`."""
-    device = smallest(nodes, asked.gpu_model)
-    trainable = [each for each in TRAINABLE[device.kind] if each in catalogue.get(asked.gpu_model).peak_flop_per_s]
-    if asked.precision not in trainable:
-        reason = f"{asked.gpu_model} cannot train in {asked.precision}"
-        return Misfit("precision", reason, f"one of {', '.join(trainable)}")
-    needed, usable = counts["memory_bytes_per_device"], USABLE_MEMORY * device.memory_bytes
-    if needed > usable:
-        ways = "" if asked.gpu_count == 1 else f" with {asked.strategy} on {asked.gpu_count}"
-        shape = f"{asked.num_layers} layers of width {asked.hidden_size}, {asked.micro_batch_size} x "
-        reason = (
-            f"{shape}{asked.sequence_length} tokens{ways} needs {_gib(needed)} a device, "
-            f"{asked.gpu_model} has {_gib(usable)} to use"
-        )
-        remedy = "make the model or the micro-batch smaller, or shard it over more devices"
-        return Misfit(_largest_axis(asked), reason, remedy, needed - usable)
-    return None
+def misfits(asked: Sequence[Configuration], nodes: Sequence[Node], catalogue: Catalogue) -> list[Misfit | None]:
+    """Why each configuration cannot run on its device model; None where it can."""
+    found = {configuration: _untrainable(configuration, nodes, catalogue) for configuration in asked}
+    countable = [configuration for configuration, why in found.items() if why is None]
+    for configuration, row in zip(countable, counted(countable, catalogue), strict=True):
+        found[configuration] = _too_large(configuration, row["memory_bytes_per_device"], nodes)
+    return [found[configuration] for configuration in asked]
 
 
-def smallest(nodes: Sequence[Node], model: str) -> Device:
+def _untrainable(asked: Configuration, nodes: Sequence[Node], catalogue: Catalogue) -> Misfit | None:
+    peaks = catalogue.get(asked.gpu_model).peak_flop_per_s
+    trainable = [each for each in TRAINABLE[_smallest(nodes, asked.gpu_model).kind] if each in peaks]
+    if asked.precision in trainable:
+        return None
+    return Misfit("precision", f"{asked.gpu_model} cannot train in {asked.precision}", f"one of {', '.join(trainable)}")
+
+
+def _too_large(asked: Configuration, needed_bytes: float, nodes: Sequence[Node]) -> Misfit | None:
+    usable_bytes = USABLE_MEMORY * _smallest(nodes, asked.gpu_model).memory_bytes
+    if needed_bytes <= usable_bytes:
+        return None
+    way = f"with {asked.strategy} on {asked.gpu_count}" if asked.gpu_count > 1 else "on one device"
+    reason = (
+        f"{asked.num_layers} layers of width {asked.hidden_size}, {asked.micro_batch_size} x {asked.sequence_length} "
+        f"tokens {way} need {_gib(needed_bytes)} a device, {asked.gpu_model} has {_gib(usable_bytes)} to use"
+    )
+    remedy = "make the model or the micro-batch smaller, or shard it over more devices"
+    return Misfit(_largest_axis(asked), reason, remedy, needed_bytes - usable_bytes)
+
+
+def _smallest(nodes: Sequence[Node], model: str) -> Device:
     """The device of this model with the least memory: a trial may be placed on any of them."""
-    found = [device for node in nodes for device in node.devices if device.model == model]
-    if not found:
-        raise InputError(f"no node has a {model!r}", where="gpu_model", remedy="see `joulelaw doctor`")
-    return min(found, key=lambda device: device.memory_bytes)
+    of_model = (device for node in nodes for device in node.devices if device.model == model)
+    return min(of_model, key=lambda device: device.memory_bytes)
 
 
 def _largest_axis(asked: Configuration) -> str:

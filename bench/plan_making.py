@@ -9,8 +9,8 @@ import pandas as pd
 from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration, TrialSpec
 from joulelaw.bench.plan import HoldOut, Plan, PlannedTrial, SetAside
-from joulelaw.bench.plan_fit import Misfit, misfit
-from joulelaw.bench.plan_price import counted, priced
+from joulelaw.bench.plan_fit import Misfit, misfits
+from joulelaw.bench.plan_price import priced
 from joulelaw.bench.spec import EACH, Asked, Sweep
 from joulelaw.bench.spec_errors import close_match, one_error
 from joulelaw.cluster.inventory import Node
@@ -41,12 +41,9 @@ def make_plan(sweep: Sweep, nodes: Sequence[Node], catalogue: Catalogue, law: Fi
     """
     asked = _on_devices(sweep, nodes)
     candidates = [*asked, *_baselines(asked)]
-    counts = counted([each.configuration for each in candidates], catalogue)
-    misfits = [
-        misfit(one.configuration, count, nodes, catalogue) for one, count in zip(candidates, counts, strict=True)
-    ]
-    _refuse_impossible(sweep, candidates, misfits)
-    kept = [one for one, why in zip(candidates, misfits, strict=True) if why is None]
+    reasons = misfits([one.configuration for one in candidates], nodes, catalogue)
+    _refuse_impossible(sweep, candidates, reasons)
+    kept = [one for one, why in zip(candidates, reasons, strict=True) if why is None]
     cases = {one.configuration.case_id for one in kept if one.grid is not None}
     kept = [one for one in kept if one.grid is not None or one.configuration.case_id in cases]
     specs = [
@@ -67,7 +64,7 @@ def make_plan(sweep: Sweep, nodes: Sequence[Node], catalogue: Catalogue, law: Fi
         trials=tuple(sorted(trials, key=_order)),
         set_aside=tuple(
             SetAside(one.configuration, why.reason, one.grid is None)
-            for one, why in zip(candidates, misfits, strict=True)
+            for one, why in zip(candidates, reasons, strict=True)
             if why is not None
         ),
         hold_out=hold_out,
@@ -139,10 +136,10 @@ def _baselines(asked: Sequence[_Candidate]) -> list[_Candidate]:
     return list(missing.values())
 
 
-def _refuse_impossible(sweep: Sweep, candidates: Sequence[_Candidate], misfits: Sequence[Misfit | None]) -> None:
+def _refuse_impossible(sweep: Sweep, candidates: Sequence[_Candidate], reasons: Sequence[Misfit | None]) -> None:
     """A workload that can run in none of the ways asked for is a mistake; one that cannot run in some is set aside."""
     by_workload: dict[tuple[Any, ...], list[tuple[_Candidate, Misfit | None]]] = {}
-    for one, why in zip(candidates, misfits, strict=True):
+    for one, why in zip(candidates, reasons, strict=True):
         if one.grid is not None:
             workload = tuple(getattr(one.configuration, name) for name in WORKLOAD_COLUMNS)
             by_workload.setdefault(workload, []).append((one, why))

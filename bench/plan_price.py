@@ -20,6 +20,8 @@ SETUP_ZERO_S = 6.0
 
 def counted(configurations: Sequence[Configuration], catalogue: Catalogue) -> list[Mapping[str, float]]:
     """The row of `parallelism.counts` of each configuration."""
+    if not configurations:
+        return []
     frame = counts(_table(configurations), catalogue)
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 

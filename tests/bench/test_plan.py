@@ -1,0 +1,290 @@
+"""A plan is a pure function of sweep and inventory: baselines added, misfits set aside, the hold-out drawn by rule."""
+
+import itertools
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from joulelaw import InputError
+from joulelaw.bench.configuration import Window
+from joulelaw.bench.plan import Plan
+from joulelaw.bench.plan_devices import local_nodes, with_assumed
+from joulelaw.bench.plan_display import expected_wall_s, show_plan
+from joulelaw.bench.plan_making import make_plan
+from joulelaw.bench.plan_price import measured_steps
+from joulelaw.bench.spec import load_sweep
+from joulelaw.cluster.inventory import Device, Node
+from joulelaw.model.architecture import Shape, parameters
+from joulelaw.model.hardware import Catalogue
+
+GIB = 2**30
+V100, T4 = "Tesla V100-SXM2-16GB", "Tesla T4"
+
+
+def gpus(model: str, count: int, gib: float, node_id: str = "a") -> Node:
+    devices = tuple(
+        Device(f"GPU-{node_id}-{i}", model, i, "cuda", int(gib * GIB), (), 300.0, "570") for i in range(count)
+    )
+    return Node(node_id, "0a", devices, 2**38, 64, "AMD EPYC")
+
+
+def cores(count: int) -> Node:
+    devices = tuple(Device(f"CPU-0a-{i}", "AMD EPYC (1 core)", i, "cpu", 8 * GIB, (i,), None, "") for i in range(count))
+    return Node("a", "0a", devices, 16 * GIB, count, "AMD EPYC")
+
+
+def plan_of(tmp_path: Path, grids: str, *nodes: Node, rest: str = "") -> Plan:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"schema: 1\nname: small\nseed: 5\ngrids:\n{grids}\n{rest}\n")
+    catalogue, _ = with_assumed(Catalogue.load(), nodes)
+    return make_plan(load_sweep(path), nodes, catalogue)
+
+
+def refused(tmp_path: Path, grids: str, *nodes: Node, rest: str = "") -> str:
+    with pytest.raises(InputError) as caught:
+        plan_of(tmp_path, grids, *nodes, rest=rest)
+    return str(caught.value).replace(f"{tmp_path}/", "")
+
+
+SMALL = "hidden_size: 128, sequence_length: 64, micro_batch_size: 2, vocab_size: 1000"
+
+
+def test_the_single_device_baseline_of_every_case_is_added_where_it_is_missing(tmp_path: Path) -> None:
+    grids = (
+        f"  - {{strategy: [fsdp, zero2], gpu_count: 2, num_layers: [2, 3], {SMALL}}}\n"
+        f"  - {{strategy: single, num_layers: 2, {SMALL}}}"
+    )
+    plan = plan_of(tmp_path, grids, cores(2))
+    added = [trial for trial in plan.trials if trial.baseline]
+    assert len(plan.trials) == 6
+    assert [trial.spec.configuration.num_layers for trial in added] == [3]
+    assert added[0].spec.configuration.strategy == "single"
+    cases = {trial.spec.configuration.case_id for trial in plan.trials}
+    singles = {t.spec.configuration.case_id for t in plan.trials if t.spec.configuration.strategy == "single"}
+    assert cases == singles
+
+
+def test_each_device_model_of_the_inventory_gets_its_own_configurations(tmp_path: Path) -> None:
+    nodes = [gpus(V100, 4, 16), gpus(T4, 1, 15, "b")]
+    plan = plan_of(tmp_path, f"  - {{strategy: fsdp, gpu_count: [1, 4], num_layers: 2, {SMALL}}}", *nodes)
+    groups = Counter(trial.group for trial in plan.trials if not trial.baseline)
+    assert groups == {(V100, 4): 1, (V100, 1): 1, (T4, 1): 1}, "no T4 node has four"
+
+
+def test_repeats_are_trials_of_their_own_with_their_own_data(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"  - {{num_layers: [2, 3], {SMALL}}}", cores(2), rest="repeats: 3")
+    assert len({trial.trial_id for trial in plan.trials}) == len(plan.trials) == 6
+    assert {trial.spec.seed for trial in plan.trials} == {5, 6, 7}
+    for repeats in itertools.groupby(sorted(plan.trials, key=lambda t: t.trial_id), key=lambda t: t.spec.configuration):
+        assert len({trial.split for trial in repeats[1]}) == 1, "repeats stay together"
+
+
+def test_more_ranks_than_devices_are_refused_with_line_and_remedy(tmp_path: Path) -> None:
+    grids = f"  - {{strategy: fsdp,\n     gpu_count: [2, 8], num_layers: 2, {SMALL}}}"
+    message = refused(tmp_path, grids, cores(2), gpus(T4, 4, 15, "b"))
+    assert message == (
+        "sweep.yaml:6 grids[0].gpu_count: 8 ranks need 8 devices on one node; the most that one has: "
+        "2 x AMD EPYC (1 core), 4 x Tesla T4; ask for at most 4"
+    )
+
+
+def test_devices_of_two_nodes_do_not_make_one_group(tmp_path: Path) -> None:
+    grids = f"  - {{strategy: fsdp, gpu_count: 8, num_layers: 2, {SMALL}}}"
+    message = refused(tmp_path, grids, gpus(V100, 4, 16, "a"), gpus(V100, 4, 16, "b"))
+    assert "the most that one has: 4 x Tesla V100" in message
+
+
+def test_a_device_model_that_no_node_has_is_refused_with_a_close_match(tmp_path: Path) -> None:
+    message = refused(tmp_path, f"  - {{gpu_model: Tesla V100, num_layers: 2, {SMALL}}}", gpus(V100, 1, 16))
+    assert message == f"sweep.yaml:5 grids[0].gpu_model: no node has a 'Tesla V100'; did you mean '{V100}'?"
+
+
+LARGE = "num_layers: 24, hidden_size: 1024, sequence_length: 512, micro_batch_size: 1"
+
+
+def test_what_does_not_fit_one_device_is_set_aside_where_it_fits_sharded(tmp_path: Path) -> None:
+    # 335 M parameters at 16 bytes are 5 GiB before any activation: too much for one device of 5 GiB.
+    grids = f"  - {{strategy: fsdp, gpu_count: 8, {LARGE}}}\n  - {{num_layers: 2, {SMALL}}}"
+    plan = plan_of(tmp_path, grids, gpus(V100, 8, 5))
+    assert [
+        trial.spec.configuration.gpu_count for trial in plan.trials if trial.spec.configuration.num_layers == 24
+    ] == [8]
+    assert [each.baseline for each in plan.set_aside] == [True]
+    assert "on one device need 5.0 GiB a device, Tesla V100-SXM2-16GB has 4.6 GiB" in plan.set_aside[0].reason
+
+
+def test_a_shape_that_fits_in_no_way_asked_for_is_refused_even_beside_others(tmp_path: Path) -> None:
+    huge = "num_layers: 96, hidden_size: 12288, sequence_length: 512, micro_batch_size: 1"
+    grids = f"  - {{num_layers: 2, {SMALL}}}\n  - {{strategy: fsdp, gpu_count: 2, {huge}}}"
+    message = refused(tmp_path, grids, cores(2))
+    assert message.startswith("sweep.yaml:6 grids[1].hidden_size: 96 layers of width 12288")
+    assert "make the model or the micro-batch smaller" in message
+    assert message.count("\n") == 0
+
+
+def test_a_batch_that_does_not_fit_points_to_the_batch(tmp_path: Path) -> None:
+    wide = SMALL.replace("micro_batch_size: 2", "micro_batch_size: 100000")
+    assert "grids[0].micro_batch_size" in refused(tmp_path, f"  - {{num_layers: 2, {wide}}}", cores(2))
+
+
+def test_memory_of_a_small_model_is_at_least_its_states(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"  - {{num_layers: 2, {SMALL}}}\n  - {{num_layers: 3, {SMALL}}}", cores(2))
+    shape = Shape.of(
+        "bert",
+        num_layers=2,
+        hidden_size=128,
+        num_heads=2,
+        intermediate_size=512,
+        vocab_size=1000,
+        sequence_length=64,
+        micro_batch_size=2,
+    )
+    price = next(trial.price for trial in plan.trials if trial.spec.configuration.num_layers == 2)
+    assert 16 * float(parameters(shape)) < price.memory_bytes_per_device < 2 * GIB
+
+
+def test_a_precision_that_the_device_lacks_is_refused(tmp_path: Path) -> None:
+    message = refused(tmp_path, f"  - {{precision: tf32, num_layers: 2, {SMALL}}}", cores(2))
+    assert message == ("sweep.yaml:5 grids[0].precision: AMD EPYC (1 core) cannot train in tf32; one of fp32, bf16")
+    assert "one of fp32" in refused(tmp_path, f"  - {{precision: bf16, num_layers: 2, {SMALL}}}", gpus(T4, 1, 15))
+
+
+def test_work_of_a_step_counts_devices_and_accumulation(tmp_path: Path) -> None:
+    grids = f"  - {{strategy: fsdp, gpu_count: 2, grad_accumulation: [1, 3], num_layers: 2, {SMALL}}}"
+    plan = plan_of(tmp_path, grids, cores(2))
+    flop = {
+        (t.spec.configuration.gpu_count, t.spec.configuration.grad_accumulation): t.price.flop_per_step
+        for t in plan.trials
+    }
+    assert flop[1, 3] == pytest.approx(3 * flop[1, 1])
+    assert flop[2, 3] == pytest.approx(6 * flop[1, 1])
+    tokens, width, layers, length, batch = 128, 128, 2, 64, 2
+    body = layers * (24 * tokens * width**2 + 4 * batch * length**2 * width)
+    assert flop[1, 1] == pytest.approx(3 * body, rel=0.02), "the head adds a little"
+
+
+def test_the_hold_out_is_drawn_by_case_and_is_the_same_every_time(tmp_path: Path) -> None:
+    grids = f"  - {{strategy: [fsdp, zero2], gpu_count: 2, num_layers: [1, 2, 3, 4, 5, 6, 7, 8], {SMALL}}}"
+    plan = plan_of(tmp_path, grids, cores(2))
+    again = plan_of(tmp_path, grids, cores(2))
+    split = {trial.trial_id: trial.split for trial in plan.trials}
+    assert split == {trial.trial_id: trial.split for trial in again.trials}
+    assert plan.hold_out.hash == again.hold_out.hash
+    by_case: dict[str, set[str]] = {}
+    for trial in plan.trials:
+        by_case.setdefault(trial.spec.configuration.case_id, set()).add(trial.split)
+    assert all(len(splits) == 1 for splits in by_case.values())
+    assert sum("hold_out" in splits for splits in by_case.values()) == 2, "a quarter of eight cases"
+
+
+def test_a_sweep_of_one_case_holds_nothing_out_unless_it_asks_for_it(tmp_path: Path) -> None:
+    grids = f"  - {{num_layers: 2, {SMALL}}}"
+    plan = plan_of(tmp_path, grids, cores(2))
+    assert ([trial.split for trial in plan.trials], plan.hold_out.by) == (["fit"], "")
+    message = refused(tmp_path, grids, cores(2), rest="hold_out: {fraction: 0.3}")
+    assert message.startswith("sweep.yaml:6 hold_out: only one group")
+    assert "fraction: 0" in message
+
+
+def test_a_plan_survives_the_file(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"  - {{strategy: fsdp, gpu_count: 2, num_layers: [2, 3], {SMALL}}}", cores(2))
+    (tmp_path / "plan.json").write_text(json.dumps(plan.to_dict()))
+    loaded = Plan.load(tmp_path)
+    assert loaded == plan
+    assert loaded.plan_id == plan.plan_id
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 99}', '{"schema": 1, "name": "x"}'])
+def test_a_file_that_is_no_plan_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(InputError, match=r"plan\.json"):
+        Plan.load(tmp_path)
+
+
+def test_a_hold_out_moved_by_hand_is_noticed(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, f"  - {{num_layers: [2, 3, 4], {SMALL}}}", cores(2))
+    text = json.dumps(plan.to_dict()).replace('"split": "hold_out"', '"split": "fit"', 1)
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(InputError, match="changed since it was drawn"):
+        Plan.load(tmp_path)
+
+
+def test_the_same_study_may_be_resumed_and_another_may_not(tmp_path: Path) -> None:
+    grids = f"  - {{num_layers: [2, 3], {SMALL}}}"
+    plan = plan_of(tmp_path, grids, cores(2))
+    cheaper = tuple(replace(trial, price=replace(trial.price, step_s=1.0)) for trial in plan.trials)
+    plan.check_same_study(replace(plan, trials=cheaper), tmp_path)  # a better forecast is no other study
+    more = plan_of(tmp_path, grids.replace("[2, 3]", "[2, 3, 4]"), cores(2))
+    with pytest.raises(InputError, match=r"another study \(1 trials added.*--into"):
+        more.check_same_study(plan, tmp_path)
+    other_meter = plan_of(tmp_path, grids, cores(2), rest="metering: {cpu_w_per_core: 9}")
+    with pytest.raises(InputError, match=r"metering\.cpu_w_per_core None -> 9\.0"):
+        other_meter.check_same_study(plan, tmp_path)
+    longer = plan_of(tmp_path, grids, cores(2), rest="window: {min_steps: 30}")
+    with pytest.raises(InputError, match="2 trials changed"):
+        longer.check_same_study(plan, tmp_path)
+
+
+def test_large_groups_come_first_and_the_longest_of_a_group(tmp_path: Path) -> None:
+    grids = f"  - {{num_layers: [2, 12], {SMALL}}}\n  - {{strategy: fsdp, gpu_count: 2, num_layers: [2, 12], {SMALL}}}"
+    plan = plan_of(tmp_path, grids, cores(2))
+    order = [(t.spec.configuration.gpu_count, t.spec.configuration.num_layers) for t in plan.trials]
+    assert order == [(2, 12), (2, 2), (1, 12), (1, 2)]
+
+
+def test_expected_time_follows_the_devices(tmp_path: Path) -> None:
+    grids = f"  - {{num_layers: [2, 3, 4, 5], {SMALL}}}\n  - {{strategy: fsdp, gpu_count: 2, num_layers: 2, {SMALL}}}"
+    plan = plan_of(tmp_path, grids, cores(2))
+    times = {"single": 10.0, "fsdp": 7.0}
+    trials = [
+        replace(trial, price=replace(trial.price, trial_s=times[trial.spec.configuration.strategy]))
+        for trial in plan.trials
+    ]
+    assert expected_wall_s(trials, [cores(2)]) == 7 + 2 * 10
+    assert expected_wall_s(trials, [cores(4)]) == 7 + 10
+    unknown = [replace(trials[0], price=replace(trials[0].price, trial_s=None)), *trials[1:]]
+    assert expected_wall_s(unknown, [cores(2)]) is None
+
+
+def test_a_window_holds_both_minima_and_stops_at_its_end() -> None:
+    window = Window(warmup_steps=1, min_steps=20, min_s=2.0, max_s=10.0)
+    assert [measured_steps(step_s, window) for step_s in (0.01, 0.2, 1.0, 60.0)] == [200, 20, 10, 1]
+
+
+def test_more_cores_a_device_than_there_are_is_told_with_the_sweeps_line(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(f"schema: 1\nname: x\ngrids: [{{num_layers: 2, {SMALL}}}]\ndevices:\n  cores_per_device: 4096\n")
+    with pytest.raises(InputError) as caught:
+        local_nodes(load_sweep(path))
+    assert f"{path}:5 devices.cores_per_device: 4096 cores per device" in str(caught.value)
+
+
+def test_the_plan_is_shown_whole(tmp_path: Path) -> None:
+    grids = f"  - {{strategy: fsdp, gpu_count: 2, num_layers: [2, 3], {SMALL}}}"
+    plan = plan_of(tmp_path, grids, cores(2))
+    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
+    show_plan(plan, [cores(2)], ["AMD EPYC (1 core)"], console)
+    text = console.export_text()
+    assert all(trial.trial_id in text for trial in plan.trials)
+    assert "2 x AMD EPYC (1 core)" in text
+    assert "4 trials on 2 devices, expected to take about" in text
+    assert plan.hold_out.hash[:16] in text
+    assert "in no catalogue" in text
+
+
+def test_the_quickstart_runs_whole_on_two_cores_and_spreads_its_step_times() -> None:
+    nodes = [cores(2)]
+    catalogue, assumed = with_assumed(Catalogue.load(), nodes)
+    plan = make_plan(load_sweep("quickstart"), nodes, catalogue)
+    held = sum(trial.split == "hold_out" for trial in plan.trials)
+    assert len(plan.trials) == 32
+    assert not plan.set_aside
+    assert not any(trial.baseline for trial in plan.trials)
+    assert 0.2 <= held / len(plan.trials) <= 0.4
+    steps = [trial.price.step_s for trial in plan.trials if trial.price.step_s is not None]
+    assert max(steps) / min(steps) > 20
+    assert assumed == ("AMD EPYC (1 core)",)
