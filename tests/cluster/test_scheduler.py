@@ -4,6 +4,7 @@ import heapq
 import random
 
 import pytest
+
 from joulelaw.cluster.failures import InfeasibleGroupError
 from joulelaw.cluster.inventory import Device, Node
 from joulelaw.cluster.scheduler import (
