@@ -71,6 +71,7 @@ class StudyLoop:
             planned = self._waiting.pop(assignment.trial_id)
             wanted = planned.spec.configuration
             gang = self._fleet.acquire(wanted.gpu_model, wanted.gpu_count, wanted.node_count, assignment.nodes)
+            hand_out(self._fleet, self._running.values())  # what was read before the trial is not its own
             attempt = self._attempts.get(planned.trial_id, 0)
             trial = RunningTrial(planned, gang, self._dataset.start_trial(planned.trial_id, attempt), attempt)
             self._running[planned.trial_id] = trial
