@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from joulelaw.cluster.ranks import RankContext
@@ -75,6 +74,13 @@ def sleep_with_child(payload: dict[str, Any], rank: RankContext) -> None:
     time.sleep(60)
 
 
+def burn(payload: dict[str, Any], rank: RankContext) -> None:
+    """Ready, then so many seconds of CPU time."""
+    rank.emit({"kind": "ready"})
+    while time.process_time() < payload["cpu_s"]:
+        sum(range(10_000))
+
+
 def never_ready(payload: dict[str, Any], rank: RankContext) -> None:
     time.sleep(60)
 
@@ -118,7 +124,3 @@ def all_reduce(payload: dict[str, Any], rank: RankContext) -> None:
     rank.emit({"kind": "sum", "value": value.tolist()})
     dist.barrier()
     dist.destroy_process_group()
-
-
-def touch(payload: dict[str, Any], rank: RankContext) -> None:
-    Path(payload["path"]).write_text(str(rank.rank))

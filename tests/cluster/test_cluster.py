@@ -1,0 +1,253 @@
+"""The cluster over a real Ray with logical GPUs: exclusive groups, the same events as without Ray, no orphans."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+
+from joulelaw import InputError
+from joulelaw.cluster.cluster import Cluster
+from joulelaw.cluster.failures import ClusterError, GroupTimeoutError, InfeasibleGroupError
+from joulelaw.cluster.gang import GangState
+from joulelaw.cluster.groups import GroupPool
+from joulelaw.cluster.local import LocalGang
+from joulelaw.cluster.power.meter import MeterOptions
+from joulelaw.cluster.server import ForkServer
+from tests.cluster.driving import Event, finish, gone, of_kind, run, wait_for, wait_for_kind
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# One Ray for the whole session: --dist loadgroup sends these to one worker.
+pytestmark = pytest.mark.xdist_group("ray")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with Cluster.connect("local", meter_options=MeterOptions(kind="estimate", cpu_w_per_core=5.0)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def model(cluster: Cluster) -> str:
+    return cluster.nodes[0].devices[0].model
+
+
+def free_devices(cluster: Cluster, model: str) -> int:
+    return sum(cluster.free_by_model()[model].values())
+
+
+def test_its_node_has_the_devices_of_this_machine(cluster: Cluster) -> None:
+    (node,) = cluster.nodes
+    assert {core for device in node.devices for core in device.cores} <= os.sched_getaffinity(0)
+    status = cluster.wait_ready()[node.node_id]
+    assert (status.threads, status.cuda_initialized) == (1, False)
+
+
+def test_groups_run_at_once_on_devices_of_their_own(cluster: Cluster, model: str, tmp_path: Path) -> None:
+    gangs = [cluster.acquire(model, 1) for _ in range(free_devices(cluster, model))]
+    try:
+        assert len({gang.devices[0].uuid for gang in gangs}) == len(gangs)
+        for i, gang in enumerate(gangs):
+            gang.start("tests.cluster.entries:echo", {}, tmp_path / str(i))
+        for gang in gangs:
+            wait_for_kind(gang, "ready")
+        assert all(gang.state is GangState.RUNNING for gang in gangs), "all at the same time"
+        for gang in gangs:
+            gang._seats[0].handle.send({"kind": "go"})
+            (echo,) = of_kind(finish(gang), "echo")
+            assert echo["message"] == {"kind": "go"}
+        with pytest.raises(ClusterError, match="not free now: 0 are"):
+            cluster.acquire(model, 1)
+    finally:
+        for gang in gangs:
+            cluster.release(gang)
+
+
+def shape(events: list[Event]) -> list[tuple[int, list[Event]]]:
+    """Per rank, the events in order without what differs from process to process."""
+    drop = ("pid", "time_ns", "node", "group", "rank", "traceback")
+    ranks = sorted({event["rank"] for event in events})
+    return [
+        (rank, [{k: v for k, v in event.items() if k not in drop} for event in events if event["rank"] == rank])
+        for rank in ranks
+    ]
+
+
+@pytest.mark.parametrize(("entry", "payload"), [("tell", {"a": 1}), ("fail", {"failing": 0}), ("leave", {"code": 4})])
+def test_events_and_failure_are_the_same_as_without_ray(
+    cluster: Cluster, model: str, tmp_path: Path, entry: str, payload: dict[str, int]
+) -> None:
+    gang = cluster.acquire(model, free_devices(cluster, model))
+    try:
+        remote = run(gang, entry, payload, tmp_path)
+        with ForkServer() as server:
+            alone = LocalGang(server, gang.devices)
+            local = run(alone, entry, payload, tmp_path)
+        assert shape(remote) == shape(local)
+        assert gang.state is alone.state
+        assert sorted(gang.failure.split(" | ")) == sorted(alone.failure.split(" | "))
+        assert {event["node"] for event in remote} == set(gang.node_ids)
+    finally:
+        cluster.release(gang)
+
+
+def test_ranks_of_a_group_meet(cluster: Cluster, model: str, tmp_path: Path) -> None:
+    gang = cluster.acquire(model, free_devices(cluster, model))
+    try:
+        events = run(gang, "all_reduce", {}, tmp_path)
+        size = len(gang.devices)
+        assert gang.state is GangState.DONE, gang.failure
+        assert [event["value"][0] for event in of_kind(events, "sum")] == [size * (size + 1) / 2] * size
+    finally:
+        cluster.release(gang)
+
+
+def test_an_open_group_is_used_again_and_given_up_for_another_size(cluster: Cluster, model: str) -> None:
+    first = cluster.acquire(model, 1)
+    cluster.release(first)
+    again = cluster.acquire(model, 1)
+    assert again is first
+    cluster.release(again)
+    whole = cluster.acquire(model, free_devices(cluster, model))
+    assert len(whole.devices) == len(cluster.nodes[0].devices)
+    cluster.release(whole)
+
+
+def test_an_impossible_group_is_refused_at_once(cluster: Cluster, model: str) -> None:
+    number = len(cluster.nodes[0].devices)
+    with pytest.raises(InfeasibleGroupError, match=rf"asked for {number + 1} x .*the cluster has {number}"):
+        cluster.acquire(model, number + 1)
+    with pytest.raises(InfeasibleGroupError, match="the cluster has none; it has: "):
+        cluster.acquire("NVIDIA H300", 1)
+
+
+def test_devices_that_another_job_holds_time_out_with_a_clear_message(cluster: Cluster, model: str) -> None:
+    pool = GroupPool(cluster._handles, grant_s=0.3)
+    mine = cluster.acquire(model, free_devices(cluster, model))
+    try:
+        with pytest.raises(GroupTimeoutError, match=r"1 x .* not granted within 0 s; Ray has 0 GPUs free"):
+            pool.acquire(model, 1)
+        assert pool.free_by_model() == {model: {cluster.nodes[0].node_id: len(mine.devices)}}, "nothing was kept"
+    finally:
+        cluster.release(mine)
+
+
+def test_a_rank_whose_actor_dies_is_lost_and_its_process_too(cluster: Cluster, model: str, tmp_path: Path) -> None:
+    gang = cluster.acquire(model, 1)
+    gang.start("tests.cluster.entries:sleep", {}, tmp_path)
+    wait_for_kind(gang, "ready")
+    ray.kill(gang._seats[0].handle._actor)
+    finish(gang)
+    assert "was lost with its node or actor" in gang.failure
+    wait_for(lambda: gone(gang.pids[0][1]))
+    cluster.release(gang)
+    other = cluster.acquire(model, 1)
+    assert other is not gang, "a group with a lost actor is not used again"
+    run(other, "tell", {}, tmp_path)
+    assert other.state is GangState.DONE
+    cluster.release(other)
+
+
+def test_a_killed_fork_server_fails_one_trial_and_is_replaced(cluster: Cluster, model: str, tmp_path: Path) -> None:
+    gang = cluster.acquire(model, 1)
+    gang.start("tests.cluster.entries:sleep", {}, tmp_path)
+    wait_for_kind(gang, "ready")
+    os.kill(cluster.wait_ready()[cluster.nodes[0].node_id].pid, signal.SIGKILL)
+    finish(gang)
+    assert "was lost with its fork server" in gang.failure
+    cluster.release(gang)
+    gang = cluster.acquire(model, 1)
+    run(gang, "tell", {}, tmp_path)
+    assert gang.state is GangState.DONE, gang.failure
+    cluster.release(gang)
+
+
+def test_power_readings_of_every_device_come_once_and_follow_the_ranks(
+    cluster: Cluster, model: str, tmp_path: Path
+) -> None:
+    (node,) = cluster.nodes
+    assert cluster.meters[node.node_id].name == "cpu_time_estimate"
+    gang = cluster.acquire(model, 1)
+    cluster.drain_power()
+    gang.start("tests.cluster.entries:burn", {"cpu_s": 0.3}, tmp_path)
+    wait_for_kind(gang, "ready")
+    uuid = gang.devices[0].uuid
+    cluster.watch(node.node_id, uuid, [gang.pids[0][1]])
+    finish(gang)
+    cluster.release(gang)
+    readings = cluster.drain_power()[node.node_id] + cluster.drain_power().get(node.node_id, [])
+    assert {reading.device_uuid for reading in readings} == {device.uuid for device in node.devices}
+    mine = [reading for reading in readings if reading.device_uuid == uuid]
+    assert all(a.time_ns < b.time_ns for a, b in pairwise(mine))
+    counters = [reading.energy_counter_j for reading in mine if reading.energy_counter_j is not None]
+    assert counters[-1] - counters[0] > 0.2 * 0.3 * 5.0, "most of 0.3 s at 5 W, less what was burnt before the watch"
+
+
+def test_a_meter_that_is_not_there_is_the_users_mistake(cluster: Cluster) -> None:
+    """On the same Ray: a second connection starts actors of its own, and ends only those."""
+    with (
+        Cluster.connect(meter_options=MeterOptions(kind="nvml")) as second,
+        pytest.raises(InputError, match=r"meter.kind 'nvml'"),
+    ):
+        second.meters  # noqa: B018
+    assert cluster.wait_ready()
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    script = "from joulelaw.cluster.cluster import Cluster; Cluster.connect('127.0.0.1:1')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(), timeout=60)
+    assert "cannot connect to Ray at 127.0.0.1:1: [Errno 111] Connection refused" in done.stderr
+
+
+STUDY = """
+import sys, time
+from pathlib import Path
+from joulelaw.cluster.cluster import Cluster
+
+cluster = Cluster.connect("local")
+model = cluster.nodes[0].devices[0].model
+gang = cluster.acquire(model, 1)
+gang.start("tests.cluster.entries:sleep", {}, Path(sys.argv[1]))
+while not any(event["kind"] == "ready" for event in gang.poll()):
+    time.sleep(0.01)
+print(cluster._session.folder, flush=True)
+sys.stdin.readline()
+cluster.close()
+"""
+
+
+# Ray's own agents of a killed Ray try to report its death for a minute before they leave.
+LINGERING = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_no_process_outlives_the_driver(tmp_path: Path, end: str) -> None:
+    """Neither Ray, nor the fork server, nor the rank: after close(), and after SIGKILL in the middle of a trial."""
+    command = [sys.executable, "-c", STUDY, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    ) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        folder = Path(driver.stdout.readline().strip())
+        processes = {p.pid: " ".join(p.cmdline()) for p in psutil.Process(driver.pid).children(recursive=True)}
+        for expected in ("raylet/raylet", "ray::Launcher", "ray::RankHost", "joulelaw.cluster.forkserver"):
+            assert any(expected in name for name in processes.values())
+        if end == "close":
+            driver.stdin.write("\n")
+            driver.stdin.flush()
+        else:
+            driver.kill()
+    ours = [pid for pid, name in processes.items() if end == "close" or not name.startswith(LINGERING)]
+    wait_for(lambda: all(gone(pid) for pid in ours))
+    assert folder.exists() == (end == "kill")
