@@ -135,14 +135,30 @@ def test_repeated_readings_of_a_square_wave_keep_its_energy() -> None:
     assert energy.stderr_j < 0.1 * 3000
 
 
-def test_the_error_of_a_trace_is_that_of_random_samples() -> None:
-    """Samples of scatter s, each for d seconds over n d: the mean is off by s / sqrt(n), the energy by s d sqrt(n)."""
+def test_a_trace_that_begins_just_inside_its_window_is_held_back_to_the_edge() -> None:
+    """By hand: 10 W for the first 0.5 s, of which 0.3 s before its reading, then 20 W for 1.5 s."""
+    energy = window(device([1.3, 1.5, 2.9], power_w=[10, 20, 20]), 1.0, 3.0)
+    assert energy.energy_j == pytest.approx(10 * 0.5 + 20 * 1.5)
+    assert window(device([1.6, 1.8, 2.9], power_w=[10, 20, 20]), 1.0, 3.0).energy_j is None
+
+
+def test_a_hole_before_or_after_the_window_is_no_gap() -> None:
+    time_s = [0.0, *np.arange(5.0, 8.0, 0.1), 12.0]
+    assert window(device(time_s, power_w=[30.0] * len(time_s)), 5.2, 7.5).largest_gap_s == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 4])
+def test_the_error_of_a_trace_is_that_of_random_samples(repeats: int) -> None:
+    """Samples of scatter s, each for d seconds over n d: the mean is off by s / sqrt(n), the energy by s d sqrt(n).
+
+    However often each is read: a sensor that has not looked again says nothing new.
+    """
     rng = np.random.default_rng(2)
     n, d, s = 200, 0.1, 30.0
     errors, stated = [], []
     for _ in range(200):
-        power_w = 300.0 + s * rng.standard_normal(n)
-        energy = window(device(np.arange(n) * d, power_w=power_w), 0.0, n * d)
+        power_w = np.repeat(300.0 + s * rng.standard_normal(n), repeats)
+        energy = window(device(np.arange(n * repeats) * d / repeats, power_w=power_w), 0.0, n * d)
         assert energy.energy_j is not None
         errors.append(energy.energy_j - 300.0 * n * d)
         stated.append(energy.stderr_j)
@@ -158,7 +174,7 @@ def test_counter_and_trace_are_both_kept_and_compared() -> None:
     assert energy.disagreement == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize(("reset_s", "resets"), [(0.5, 0), (2.0, 1), (3.5, 0)])
+@pytest.mark.parametrize(("reset_s", "resets"), [(0.5, 0), (0.95, 0), (2.0, 1), (3.05, 0), (3.5, 0)])
 def test_a_reset_matters_only_inside_the_window(reset_s: float, resets: int) -> None:
     time_s = np.arange(0.0, 5.0, 0.1)
     counter_j = 20.0 * time_s + np.where(time_s > reset_s, -20.0 * reset_s, 500.0)
