@@ -15,6 +15,13 @@ DEVICES = f"""\
 # Made up, for tests.
 [[device]]
 name = "{GPU_MODEL}"
+peak_flop_per_s = {{ fp32 = 60e9, bf16 = 90e9 }}
+bandwidth_bytes_per_s = 10e9
+memory_bytes = 16000000000
+link = "none, synthetic"
+link_bytes_per_s = 2e9
+source = "made up"
+date = 2026-01-01
 """
 SECOND = 1_000_000_000
 BEGIN_NS = 1_000 * SECOND

@@ -1,0 +1,129 @@
+"""What surrounds the figures: the headline, the key figures, the environment, and how to make the report again."""
+
+import inspect
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from joulelaw.bench.measurements import data_hash
+from joulelaw.bench.report.forecast_figures import held_out_error
+from joulelaw.bench.report.quantity import number, percent, quantity
+from joulelaw.bench.report.study import ESTIMATED, Study
+
+
+def headline(study: Study) -> str:
+    """The result in one sentence."""
+    if study.law is None or study.forecast.empty:
+        return f"{len(study.valid)} valid trials, not yet compared with a law."
+    count, duration = held_out_error(study, "duration")
+    if not count:
+        return f"A {study.law.law.name} law fitted on {len(study.valid)} trials, none of which was held out."
+    told = [f"duration to {percent(duration)}"]
+    if not study.estimated:
+        told.insert(0, f"energy to {percent(held_out_error(study, 'energy')[1])}")
+    name = study.law.law.name.replace("_", " ")
+    return f"On {count} held-out trials the {name} law forecasts {' and '.join(told)} (mean absolute error)."
+
+
+def key_figures(study: Study) -> list[tuple[str, str]]:
+    """A few numbers to begin with: (what, value)."""
+    valid = study.valid
+    models = sorted(set(study.trials["gpu_model"]))
+    figures = [("valid trials", f"{len(valid)} of {len(study.trials)}"), ("device", ", ".join(models) or "none")]
+    if len(valid):
+        steps = valid["step_s_median"]
+        held = int((valid["split"] == "hold_out").sum())
+        figures += [
+            ("held out", f"{held} trials"),
+            ("fastest to slowest step", f"{quantity(steps.min(), 's')} to {quantity(steps.max(), 's')}"),
+        ]
+    return [*figures, ("energy", study.meter + (f"; {ESTIMATED}" if study.estimated else ""))]
+
+
+def law_text(study: Study) -> str:
+    """The law in words and formulas, as its source has it."""
+    module = inspect.getmodule(type(study.law.law)) if study.law else None
+    return inspect.getdoc(module) or ""
+
+
+def origin(study: Study) -> list[tuple[str, str]]:
+    """Where the law comes from: (what, value)."""
+    if study.law is None:
+        return []
+    source = study.law.provenance
+    meters = "; ".join(f"{name} ({kind})" for name, kind in source.meters)
+    widths = study.law.widths
+    facts = [
+        ("law", study.law.law.name),
+        ("fitted on", f"{source.n_trials} trials of {source.n_cases} cases"),
+        ("meter", f"{meters}, boundary {', '.join(source.boundaries)}"),
+        (
+            "intervals of forecasts",
+            f"{widths.method}; {percent(widths.achieved)} achieved" if widths.method else "none",
+        ),
+        ("hash of the data", source.data_hash),
+        ("made by", source.created_by),
+    ]
+    ranges = "; ".join(f"{name} {_range(values)}" for name, values in source.ranges.items())
+    return [*facts, ("ranges fitted", ranges)]
+
+
+def environment(study: Study) -> list[tuple[str, str]]:
+    """What the trials ran on, as saved before the first: (what, value)."""
+    values = {key: value for key, value in study.environment.items() if key != "nodes"}
+    facts = list(_flat(values))
+    for node in study.environment.get("nodes", []):
+        head = f"{node.get('cpu_count')} CPUs, {node.get('cpu_model')}, {quantity(node.get('memory_bytes'), 'B')}"
+        facts.append((f"node {str(node.get('node_id', ''))[:12]}", head))
+        devices = Counter(_device(device) for device in node.get("devices", []))
+        facts += [(f"{count} × device", words) for words, count in devices.items()]
+    return facts
+
+
+def commands(study: Study) -> str:
+    """The commands that make this study and this report again."""
+    law = study.law.law.name if study.law else "roofline"
+    folder = shlex.quote(study.folder.resolve().name)
+    return "\n".join(
+        (
+            f"joulelaw run sweep.yaml --into {folder}",
+            f"joulelaw fit {folder} --law {law} --out law.json",
+            f"joulelaw validate {folder} --out validation.json",
+            f"joulelaw report {folder} --law law.json --validation validation.json",
+        )
+    )
+
+
+def fingerprints(study: Study) -> list[tuple[str, str]]:
+    """Hashes that tell whether another's data are the same."""
+    facts = [("valid measurements, SHA-256", data_hash(study.valid))]
+    split = str(study.plan.get("hold_out", {}).get("hash", ""))
+    plan = str(study.plan.get("plan_id", ""))
+    return [*facts, *(pair for pair in (("hold-out, as drawn", split), ("plan", plan)) if pair[1])]
+
+
+def _range(values: Any) -> str:
+    if all(isinstance(value, str) for value in values):
+        return ", ".join(values)
+    low, high = (float(value) for value in (values[0], values[-1]))
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    limit = device.get("power_limit_w")
+    parts = [
+        str(device.get("gpu_model")),
+        quantity(device.get("memory_bytes"), "B"),
+        f"power limit {number(limit)} W" if limit else "no power limit known",
+        f"driver {device['driver']}" if device.get("driver") else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key} ")
+        else:
+            yield f"{before}{key}".replace("_", " "), "not there" if value is None else str(value)

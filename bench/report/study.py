@@ -1,0 +1,136 @@
+"""Everything one report is made from, read and joined once: trials, forecasts, counts, scores, plan, environment."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from joulelaw import InputError
+from joulelaw.bench.measurements import devices_files, read_measurements
+from joulelaw.bench.report.quantity import percent
+from joulelaw.model.coefficients import load_law
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.laws.base import FittedLaw
+from joulelaw.model.parallelism import counts
+from joulelaw.model.tables import check_measurements, content_hash
+
+ESTIMATED = "estimated: watts × CPU time, an identity"
+UNITS = {"duration": "s", "energy": "J"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A dataset with the law and the scores that came of it, where there are any.
+
+    `trials` has every committed trial, a row each (index 0, 1, ...): the columns of TRIALS; for valid trials also
+    the counted work (`flop_per_micro_step`, ...) and, given a law, its forecasts (`predicted_duration_s`, ...).
+    """
+
+    name: str
+    folder: Path
+    trials: pd.DataFrame
+    law: FittedLaw | None
+    validation: Mapping[str, Any] | None
+    plan: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    sweep: str
+
+    @classmethod
+    def load(cls, folder: Path, law_path: Path | None, validation_path: Path | None) -> "Study":
+        """Read the folder and the files. Raises InputError for what is missing, broken, or unknown to the law."""
+        trials = read_measurements([folder], include_invalid=True)
+        catalogue = Catalogue.load(devices_files([folder]))
+        law = load_law(law_path, catalogue) if law_path else None
+        plan = _json(folder / "plan.json")
+        return cls(
+            name=str(plan.get("name") or folder.resolve().name),
+            folder=folder,
+            trials=_with_work(trials, read_measurements([folder]), law, catalogue),
+            law=law,
+            validation=_json(validation_path) if validation_path else None,
+            plan=plan,
+            environment=_json(folder / "environment.json"),
+            sweep=(folder / "sweep.yaml").read_text(encoding="utf-8") if (folder / "sweep.yaml").is_file() else "",
+        )
+
+    @property
+    def valid(self) -> pd.DataFrame:
+        """The trials that a fit may use; the index still tells each one's place in `trials`."""
+        return self.trials[(self.trials["status"] == "done") & (self.trials["verdict"] == "valid")]
+
+    @property
+    def forecast(self) -> pd.DataFrame:
+        """The valid trials that the law has a forecast of."""
+        valid = self.valid
+        return valid[valid["predicted_duration_s"].notna()] if "predicted_duration_s" in valid else valid.iloc[:0]
+
+    @property
+    def fitted_without_hold_out(self) -> bool:
+        """Whether the law was fitted on exactly this dataset's valid trials that are not held out."""
+        fitted = self.valid[self.valid["split"] != "hold_out"]
+        if self.law is None or fitted.empty:
+            return False
+        return content_hash(check_measurements(fitted, allow_mixed_meters=True)) == self.law.provenance.data_hash
+
+    @property
+    def interval(self) -> str:
+        """What the law's forecast intervals are, in words: few cases support no more than a lower level."""
+        widths = self.law.widths if self.law else None
+        if widths is None or not widths.achieved < widths.aimed:
+            return "95 % interval"
+        return f"interval, of level {percent(widths.achieved)}: so few cases support no higher"
+
+    @property
+    def hold_out_rule(self) -> str:
+        """How the hold-out was drawn, to follow the word 'held out'."""
+        rule = self.plan.get("hold_out", {}).get("by", "")
+        return f", drawn by {rule} before the first trial" if rule else ""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether any joule of the valid trials (of all, where none is valid) is an estimate."""
+        rows = self.trials if self.valid.empty else self.valid
+        return bool((rows["meter_kind"] == "estimated").any())
+
+    @property
+    def meter(self) -> str:
+        """Which meter the joules come from, of which kind, and what they cover."""
+        rows = self.trials if self.valid.empty else self.valid
+        known = rows[["meter", "meter_kind", "boundary"]].dropna().drop_duplicates().sort_values("meter")
+        words = [
+            f"{row['meter']} ({row['meter_kind']}), boundary {row['boundary']}" for row in known.to_dict("records")
+        ]
+        return "; ".join(words) or "no meter"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What is forecast, in the order shown: where energy is an identity, the duration is the result."""
+        return ("duration", "energy") if self.estimated else ("energy", "duration")
+
+
+def _with_work(trials: pd.DataFrame, valid: pd.DataFrame, law: FittedLaw | None, catalogue: Catalogue) -> pd.DataFrame:
+    if valid.empty:
+        return trials
+    work = counts(valid.drop(columns=["duration_s", "energy_j"]), catalogue)
+    parts = [work[[name for name in work.columns if name not in trials.columns]].set_axis(valid["trial_id"], axis=0)]
+    if law is not None:
+        parts.append(law.predict(valid).set_axis(valid["trial_id"], axis=0))
+    return trials.join(pd.concat(parts, axis=1), on="trial_id")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object; an absent file of the dataset is an empty one, as imported datasets have no plan."""
+    if not path.is_file():
+        if path.name in ("plan.json", "environment.json"):
+            return {}
+        raise InputError("no such file", where=str(path), remedy="make one with joulelaw validate")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}", where=str(path)) from error
+    if not isinstance(values, dict):
+        raise InputError("not a JSON object", where=str(path))
+    return values
