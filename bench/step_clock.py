@@ -85,8 +85,7 @@ class CudaClock:
         return self._last_ns
 
     def end(self, step: int, measured: bool, loss: torch.Tensor) -> None:
-        on_host = torch.empty((), dtype=loss.dtype, pin_memory=True)
-        on_host.copy_(loss, non_blocking=True)
+        on_host = _sent_to_host(loss)
         event = _event()
         event.record()
         self._pending.append((step, measured, event, on_host))
@@ -104,3 +103,9 @@ class CudaClock:
 
 def _event() -> torch.cuda.Event:
     return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def _sent_to_host(loss: torch.Tensor) -> torch.Tensor:
+    """A copy under way to pinned memory: to be read only after an event recorded behind it has passed."""
+    on_host = torch.empty((), dtype=loss.dtype, pin_memory=True)
+    return on_host.copy_(loss, non_blocking=True)

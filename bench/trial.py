@@ -20,7 +20,7 @@ from joulelaw.bench.data import Epoch, SyntheticText, mixed_seed
 from joulelaw.bench.precision import check_precision, set_matmul_precision
 from joulelaw.bench.process_group import Group, join, set_network_environment
 from joulelaw.bench.rank_state import claim_device, collector_off, memory_bytes, reset_peak_memory
-from joulelaw.bench.stepping import StepLoop
+from joulelaw.bench.stepping import Measured, StepLoop
 from joulelaw.bench.strategies import STRATEGIES, Setup, Stepper, load_strategy
 from joulelaw.bench.workloads import load_workload
 from joulelaw.cluster.ranks import RankContext
@@ -35,11 +35,9 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     began = time.monotonic()
     spec = TrialSpec.from_dict(payload["trial"])
     check_precision(spec.configuration.precision, context.device_kind)
-    set_network_environment(context)
     device = claim_device(context)
     base_bytes = memory_bytes(device)
-    needs_group = STRATEGIES[spec.configuration.strategy].needs_group
-    group = join(context, device) if needs_group else Group(context.rank, context.world_size, device, None)
+    group = form_group(spec, context, device)
     stepper, num_parameters = prepare(spec, group, device)
     epoch = make_epoch(spec, group, device)
     place = {"pid": os.getpid(), "device_uuid": context.device_uuid}
@@ -47,31 +45,19 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     with collector_off():
         reset_peak_memory(device)
         measured = StepLoop(stepper, epoch, group, device, context.emit).run(spec.window)
-        peak_bytes = memory_bytes(device, peak=True)
-    context.emit(
-        {
-            "kind": "window",
-            "begin_ns": measured.begin_ns,
-            "end_ns": measured.end_ns,
-            "measured_steps": measured.measured_steps,
-            "warmup_steps": spec.window.warmup_steps,
-        }
-    )
-    context.emit(
-        {
-            "kind": "done",
-            "micro_steps": measured.measured_steps * spec.configuration.grad_accumulation,
-            "peak_memory_bytes": peak_bytes,
-            "base_memory_bytes": base_bytes,
-            "num_parameters": num_parameters,
-            "loss_first": measured.loss_first,
-            "loss_last": measured.loss_last,
-            "non_finite_losses": measured.non_finite_losses,
-            "threads": torch.get_num_threads(),
-            "backend": group.backend,
-        }
-    )
+        memory = {"peak_memory_bytes": memory_bytes(device, peak=True), "base_memory_bytes": base_bytes}
+    context.emit(window_event(spec, measured))
+    backend = {"threads": torch.get_num_threads(), "backend": group.backend}
+    context.emit({**done_event(spec, measured), **memory, "num_parameters": num_parameters, **backend})
     group.close()
+
+
+def form_group(spec: TrialSpec, context: RankContext, device: torch.device) -> Group:
+    """The ranks together, or, where the strategy does not communicate, this rank alone."""
+    if STRATEGIES[spec.configuration.strategy].needs_group:
+        set_network_environment(context)
+        return join(context, device)
+    return Group(context.rank, context.world_size, device, None)
 
 
 def prepare(spec: TrialSpec, group: Group, device: torch.device) -> tuple[Stepper, int]:
@@ -94,3 +80,25 @@ def make_epoch(spec: TrialSpec, group: Group, device: torch.device) -> Epoch:
     """This rank's data, made on the device."""
     source = SyntheticText.of(spec.configuration, group.size, spec.seed, device)
     return Epoch(source, group.rank, group.size, spec.configuration.grad_accumulation)
+
+
+def window_event(spec: TrialSpec, measured: Measured) -> dict[str, Any]:
+    """When the window began and ended on this rank, and its steps."""
+    return {
+        "kind": "window",
+        "begin_ns": measured.begin_ns,
+        "end_ns": measured.end_ns,
+        "measured_steps": measured.measured_steps,
+        "warmup_steps": spec.window.warmup_steps,
+    }
+
+
+def done_event(spec: TrialSpec, measured: Measured) -> dict[str, Any]:
+    """What this rank did in the window, and the losses of the whole trial."""
+    return {
+        "kind": "done",
+        "micro_steps": measured.measured_steps * spec.configuration.grad_accumulation,
+        "loss_first": measured.loss_first,
+        "loss_last": measured.loss_last,
+        "non_finite_losses": measured.non_finite_losses,
+    }

@@ -30,6 +30,7 @@ class DdpStepper:
             setup.training.module,
             device_ids=[setup.device] if setup.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
+            broadcast_buffers=False,  # a Transformer's buffers are constants; by default rank 0 sends them every time
         )
         self._optimizer = adamw(self._model.parameters(), setup.configuration)
 

@@ -1,7 +1,12 @@
 """DeepSpeed ZeRO, stages 1 to 3: Adam's state, then gradients, then parameters sharded over the ranks.
 
 A client AdamW is handed to DeepSpeed, because its own CPU Adam would compile for a minute at first use. bf16 holds
-and communicates bf16 weights and gradients over fp32 master shards.
+and communicates bf16 weights and gradients (p = g = 2) over fp32 master shards.
+
+With DeepSpeed's defaults a rank sends, counted on 0.19.8, with q = (N-1)/N and k micro-steps a step:
+stage 1 q (2 g + p) Psi and stage 2 q (2 k g + p) Psi bytes a step, as gradients are all-reduced even where a
+reduce-scatter would do; stage 3 q k (p + g) Psi, as below 1e9 parameters what was gathered for forward is kept for
+backward, less q (k-1) p Psi_small, as tensors under 1e5 elements stay gathered for the whole step.
 """
 
 import os

@@ -11,12 +11,14 @@ import torch
 from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.strategies import STRATEGIES, load_strategy
+from joulelaw.bench.workloads import load_workload
 from tests.bench.trial_ranks import TINY, run_ranks
 
 pytestmark = pytest.mark.xdist_group("ranks")
 
 FIVE_STEPS = Window(warmup_steps=2, min_steps=3)
 RANKS = 2
+WIDE = {"hidden_size": 384, "intermediate_size": 384}
 SHARDED = [name for name, entry in STRATEGIES.items() if entry.needs_group]
 
 
@@ -81,6 +83,35 @@ def test_gradients_are_averaged_over_ranks_and_micro_steps(strategy: str, refere
     assert losses[-1] != pytest.approx(losses[0], rel=1e-3), "the steps moved nothing"
     for name, parameter in kept[1]["parameters"].items():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "precision"), [*((name, "fp32") for name in SHARDED), ("fsdp", "bf16"), ("zero2", "bf16")]
+)
+def test_a_rank_sends_the_bytes_that_its_strategy_states(strategy: str, precision: str, tmp_path: Path) -> None:
+    """Wide enough for ZeRO-3 to shard the matrices. The formulas leave out norms and counts, a few bytes each."""
+    k, q = 2, (RANKS - 1) / RANKS
+    shape = spread(strategy, grad_accumulation=k, precision=precision, micro_batch_size=1, **WIDE)
+    psi, small, root = parameter_counts(shape)
+    low = 2 if precision == "bf16" else 4
+    stated = {
+        "ddp": 2 * q * 4 * psi,
+        "fsdp": q * k * ((2 * low + 4) * psi - low * root),
+        "zero1": q * (2 * low + low) * psi,
+        "zero2": q * (2 * k * low + low) * psi,
+        "zero3": q * (k * 2 * low * psi - (k - 1) * low * small),
+    }
+    payload = {"trial": TrialSpec(shape).to_dict()}
+    outcomes = run_ranks(tmp_path, "tests.bench.trial_ranks:count_bytes", payload, RANKS)
+    assert outcomes[0].one("sent")["bytes"] == pytest.approx(stated[strategy], rel=1e-3)
+
+
+def parameter_counts(configuration: Configuration) -> tuple[int, int, int]:
+    """All parameters, those of tensors under 1e5 elements, and those outside the blocks."""
+    training = load_workload("bert").build(configuration, torch.device("cpu"))
+    sizes = [parameter.numel() for parameter in training.module.parameters()]
+    in_blocks = sum(parameter.numel() for block in training.blocks for parameter in block.parameters())
+    return sum(sizes), sum(size for size in sizes if size < 1e5), sum(sizes) - in_blocks
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp", "zero2", "zero3"])
