@@ -85,3 +85,18 @@ def _arrays(
         np.array([(error or "").startswith(GPU_LOST) for error in errors], dtype=np.bool_),
         tick_s,
     )
+
+
+def power_series(readings: DeviceReadings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Times (ns) and watts to draw: as read, or between counter readings where the meter has only a counter.
+
+    From a counter a time is the end of the stretch whose mean power stands beside it; a reset leaves a hole.
+    """
+    has_power = ~np.isnan(readings.power_w)
+    if has_power.any():
+        return readings.time_ns[has_power], readings.power_w[has_power]
+    has_counter = ~np.isnan(readings.counter_j)
+    time_ns = readings.time_ns[has_counter]
+    joules, seconds = np.diff(readings.counter_j[has_counter]), np.diff(time_ns) / 1e9
+    usable = (joules >= 0) & (seconds > 0)
+    return time_ns[1:][usable], joules[usable] / seconds[usable]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joulelaw.bench.energy import DeviceEnergy, combine, group_energy, window_energy
-from joulelaw.bench.readings import DeviceReadings, from_readings, from_table
+from joulelaw.bench.readings import DeviceReadings, from_readings, from_table, power_series
 from joulelaw.bench.tables import POWER
 from joulelaw.cluster.power.meter import Reading
 
@@ -296,3 +296,12 @@ def test_a_power_table_says_the_same_as_the_live_readings() -> None:
     assert live["B"].lost.tolist() == [False, True, False]
     assert live["B"].failed.tolist() == [False, True, True]
     assert from_readings(readings, "nvml")["A"].tick_s is None
+
+
+def test_power_to_draw_is_as_read_or_the_counters_slope() -> None:
+    """By hand: 4 J in 0.5 s, a reset, 3 J in 0.25 s."""
+    times, watts = power_series(device([1.0, 1.5, 2.0, 2.25], counter_j=[10, 14, 1, 4]))
+    assert (times.tolist(), watts.tolist()) == ([1.5 * SECOND, 2.25 * SECOND], [8.0, 12.0])
+    times, watts = power_series(device([1.0, 1.5, 2.0], [30, math.nan, 40], [10, 14, 18]))
+    assert (times.tolist(), watts.tolist()) == ([1.0 * SECOND, 2.0 * SECOND], [30.0, 40.0])
+    assert power_series(device([1.0]))[1].size == 0
