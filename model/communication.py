@@ -99,18 +99,18 @@ def zero1(group: Group) -> Communication:
     """q (2g + p) Psi per step: DeepSpeed all-reduces gradients in the last micro-step, then gathers weights.
 
     ZeRO's own form is q (g + p) Psi (a reduce-scatter): DeepSpeed's default ``use_multi_rank_bucket_allreduce``
-    all-reduces whole buckets and keeps a slice. Two further all-reduces of one number per step.
+    all-reduces whole buckets and keeps a slice. One all-reduce of the gradients' norm a step, two at 16 bits.
     """
     zero, buckets = np.zeros_like(group.psi), np.ceil(group.psi / ZERO_BUCKET)
     sent = group.q * 3 * group.element_bytes * group.psi
-    return Communication(zero, sent, zero, group.several * (2 * buckets + 2))
+    return Communication(zero, sent, zero, group.several * (2 * buckets + _norms(group)))
 
 
 def zero2(group: Group) -> Communication:
     """q (2kg + p) Psi per step: as stage 1, but gradients are all-reduced in every micro-step."""
     buckets = np.ceil(group.psi / ZERO_BUCKET)
     weights = group.q * group.element_bytes * group.psi
-    return Communication(2 * weights, weights, group.several * buckets, group.several * (buckets + 2))
+    return Communication(2 * weights, weights, group.several * buckets, group.several * (buckets + _norms(group)))
 
 
 def zero3(group: Group) -> Communication:
@@ -150,6 +150,10 @@ def fsdp_tensor(group: Group) -> Communication:
         data.collectives_per_micro_step + model.collectives_per_micro_step,
         data.collectives_per_step,
     )
+
+
+def _norms(group: Group) -> Numbers:
+    return np.where(group.element_bytes == FP32_BYTES, 1.0, 2.0)
 
 
 def _persistent(shape: Shape) -> tuple[Numbers, Numbers]:

@@ -103,8 +103,8 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     `dropout`, `attention` and `head`.
 
     Raises:
-        InputError: no rows, a missing column, an unknown device, strategy, family or precision, a precision that the device
-            does not support, or a device count that the strategy cannot have.
+        InputError: no rows, a missing column, an unknown device, strategy, family or precision, a precision that the
+            device does not support, or a device count that the strategy cannot have.
     """
     missing = [name for name in (*TEXT, *SIZES, "gpu_count", "grad_accumulation") if name not in table.columns]
     if missing:

@@ -1,0 +1,189 @@
+"""The device catalogue: no trap of the data sheets, no stand-ins, and one message for a bad file."""
+
+import datetime
+import pickle
+from pathlib import Path
+
+import pytest
+
+from joulelaw import InputError
+from joulelaw.model.hardware import Catalogue, DeviceSpec, UnknownDevice, to_toml
+
+CATALOGUE = Catalogue.load()
+MEASURED = DeviceSpec(
+    name='AMD "EPYC" 7763 (1 core)',
+    peak_flop_per_s={"fp32": 71.3e9, "bf16": 12.25e9},
+    bandwidth_bytes_per_s=11.7e9,
+    memory_bytes=4_131_004_416,
+    link="shared memory",
+    link_bytes_per_s=4.2e9,
+    source="measured here",
+    date=datetime.date(2026, 11, 21),
+)
+ENTRY = to_toml(MEASURED)
+
+# fp16 and fp32 in TFLOP/s, GB/s, GB, W: read from data sheets, not from the catalogue.
+DATA_SHEETS = {
+    "Tesla P100-PCIE-16GB": (18.7, 9.3, 732, 16, 250),
+    "Tesla V100-PCIE-32GB": (112, 14, 900, 32, 250),
+    "Tesla V100-SXM2-16GB": (125, 15.7, 900, 16, 300),
+    "Tesla T4": (65, 8.1, 320, 16, 70),
+    "Quadro RTX 6000": (119.4, 14.9, 624, 24, 250),
+    "NVIDIA A40": (149.7, 37.4, 696, 48, 300),
+    "NVIDIA A100-PCIE-40GB": (312, 19.5, 1555, 40, 250),
+    "NVIDIA A100 80GB PCIe": (312, 19.5, 1935, 80, 300),
+    "NVIDIA A100-SXM4-40GB": (312, 19.5, 1555, 40, 400),
+    "NVIDIA A100-SXM4-80GB": (312, 19.5, 2039, 80, 400),
+    "NVIDIA L4": (121, 30.3, 300, 24, 72),
+    "NVIDIA L40S": (362, 91.6, 864, 48, 350),
+    "NVIDIA H100 PCIe": (756, 51, 2000, 80, 350),
+    "NVIDIA H100 80GB HBM3": (989.4, 66.9, 3350, 80, 700),
+    "NVIDIA H200": (989.4, 67, 4800, 141, 700),
+    "AMD Instinct MI300X": (1307.4, 163.4, 5300, 192, 750),
+}
+
+
+@pytest.mark.parametrize("name", DATA_SHEETS)
+def test_figures_are_the_data_sheets_in_si_units(name: str) -> None:
+    spec = CATALOGUE.get(name)
+    fp16, fp32, bandwidth, memory, limit = DATA_SHEETS[name]
+    assert spec.peak("fp16") == pytest.approx(fp16 * 1e12)
+    assert spec.peak("fp32") == pytest.approx(fp32 * 1e12)
+    assert spec.bandwidth_bytes_per_s == pytest.approx(bandwidth * 1e9)
+    assert (spec.memory_bytes, spec.power_limit_w) == (memory * 10**9, limit)
+
+
+@pytest.mark.parametrize(
+    ("name", "multiprocessors", "flop_per_clock", "boost_hz"),
+    [
+        ("NVIDIA GeForce RTX 2080 Ti", 68, 512, 1.545e9),  # GeForce: half rate with FP32 accumulation
+        ("NVIDIA GeForce RTX 3090", 82, 512, 1.695e9),
+        ("NVIDIA RTX A5000", 64, 1024, 1.695e9),
+        ("NVIDIA A10", 72, 1024, 1.695e9),
+        ("NVIDIA A30", 56, 2048, 1.440e9),
+        ("NVIDIA GeForce RTX 4090", 128, 512, 2.520e9),
+        ("NVIDIA A100-SXM4-40GB", 108, 2048, 1.410e9),
+        ("NVIDIA H100 80GB HBM3", 132, 4096, 1.830e9),
+    ],
+)
+def test_the_fp16_peak_is_units_times_clock(
+    name: str, multiprocessors: int, flop_per_clock: int, boost_hz: float
+) -> None:
+    """Twice as much would be a sparse peak, or one that accumulates in FP16."""
+    assert CATALOGUE.get(name).peak("fp16") == pytest.approx(multiprocessors * flop_per_clock * boost_hz, rel=0.01)
+
+
+@pytest.mark.parametrize("name", CATALOGUE.names())
+def test_precisions_keep_their_proportions(name: str) -> None:
+    """A sparse figure beside a dense one breaks the factor 2 between precisions."""
+    peaks = CATALOGUE.get(name).peak_flop_per_s
+    if "tf32" in peaks:
+        assert peaks["fp16"] / peaks["tf32"] == pytest.approx(2, rel=0.03)
+        assert peaks["bf16"] == peaks["fp16"]
+    if "fp8" in peaks:
+        assert peaks["fp8"] / peaks["fp16"] == pytest.approx(2, rel=0.03)
+    assert peaks["fp32"] <= peaks.get("tf32", peaks["fp16"])
+
+
+@pytest.mark.parametrize("name", ["Tesla P100-PCIE-16GB", "Tesla V100-SXM2-32GB", "Tesla T4", "Quadro RTX 6000"])
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_there_is_no_bf16_or_tf32_before_ampere(name: str, precision: str) -> None:
+    with pytest.raises(InputError, match=f"{name} does not support '{precision}'.*fp32, fp16"):
+        CATALOGUE.get(name).peak(precision)
+
+
+def test_links_are_one_direction() -> None:
+    """Data sheets print 600 and 900 GB/s both ways."""
+    assert CATALOGUE.get("NVIDIA A100-SXM4-80GB").link_bytes_per_s == 300e9
+    assert CATALOGUE.get("NVIDIA H200").link_bytes_per_s == 450e9
+    assert CATALOGUE.get("Tesla T4").link_bytes_per_s == 16e9
+
+
+def test_one_die_of_an_mi250x_is_a_device() -> None:
+    spec = CATALOGUE.get("AMD Instinct MI250X")
+    assert (spec.peak("bf16"), spec.memory_bytes) == (383e12 / 2, 64 * 10**9)
+
+
+def test_every_entry_says_where_it_comes_from() -> None:
+    assert len(CATALOGUE.names()) >= 25
+    assert all(spec.source and spec.date and spec.power_limit_w for spec in CATALOGUE.devices.values())
+
+
+@pytest.mark.parametrize("name", ["GeForce RTX 2080 Ti", "NVIDIA GeForce RTX 2080 Ti"])
+def test_older_drivers_names_are_aliases(name: str) -> None:
+    assert CATALOGUE.get(name).name == "NVIDIA GeForce RTX 2080 Ti"
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [
+        ("NVIDIA A100-SXM-80GB ", "NVIDIA A100-SXM4-80GB"),
+        ("A100", "NVIDIA A100-PCIE-40GB"),
+        ("rtx 2080ti", "NVIDIA GeForce RTX 2080 Ti"),
+        ("v100", "Tesla V100-SXM2-16GB"),
+    ],
+)
+def test_an_unknown_name_raises_and_names_the_close_ones(name: str, close: str) -> None:
+    """Not the nearest device's figures: a name is right or it is an error."""
+    with pytest.raises(UnknownDevice) as caught:
+        CATALOGUE.get(name)
+    assert close in str(caught.value)
+    assert "[[device]]" in str(caught.value)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), UnknownDevice)
+
+
+def test_a_measured_device_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text(to_toml(MEASURED) + "\n" + to_toml(CATALOGUE.get("Tesla T4")))
+    again = Catalogue.load([path])
+    assert again.get(MEASURED.name) == MEASURED
+    assert again.get("Tesla T4") == CATALOGUE.get("Tesla T4")
+    assert again.get("NVIDIA H200") == CATALOGUE.get("NVIDIA H200")
+
+
+def test_an_entry_of_ones_own_replaces_the_shipped_one_whatever_name_it_uses(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(ENTRY.replace('AMD \\"EPYC\\" 7763 (1 core)', "NVIDIA T4"))
+    mine = Catalogue.load([path])
+    assert mine.get("NVIDIA T4").peak("fp32") == 71.3e9
+    with pytest.raises(UnknownDevice):
+        mine.get("Tesla T4")
+
+
+BAD = {
+    "unknown key": (
+        ENTRY.replace("bandwidth_bytes", "bandwith_bytes"),
+        r"device\[0\] .*did you mean 'bandwidth_bytes_per_s'",
+    ),
+    "missing key": (ENTRY.replace("link = ", "note = "), "missing key 'link'"),
+    "text for a number": (
+        ENTRY.replace("11700000000.0", '"fast"'),
+        r"\.bandwidth_bytes_per_s: 'fast' is not a positive",
+    ),
+    "negative": (ENTRY.replace("11700000000.0", "-1"), r"\.bandwidth_bytes_per_s: -1 is not"),
+    "infinite": (ENTRY.replace("71300000000.0", "inf"), r"\.peak_flop_per_s\.fp32: inf is not"),
+    "truth for a number": (ENTRY.replace("11700000000.0", "true"), r"\.bandwidth_bytes_per_s: True is not"),
+    "precision": (ENTRY.replace("bf16", "bf61"), r"\.peak_flop_per_s: unknown precision 'bf61'"),
+    "date": (ENTRY.replace("2026-11-21", '"yesterday"'), r"\.date: 'yesterday' is not a date"),
+    "aliases": (ENTRY + 'aliases = "one"\n', r"\.aliases: 'one' is not a list"),
+    "twice": (ENTRY + ENTRY, "is given twice"),
+    "alias of another": (ENTRY + 'aliases = ["Tesla T4"]\n', "'Tesla T4' is given twice"),
+    "top level": ("[devices]\n", "unknown key 'devices'"),
+    "empty": ("", "no list of devices"),
+    "not TOML": ("[[device", "not a TOML file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_one_message_with_file_and_key(case: str, tmp_path: Path) -> None:
+    content, message = BAD[case]
+    path = tmp_path / "bad.toml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        Catalogue.load([path])
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_file_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the device file"):
+        Catalogue.load([tmp_path / "none.toml"])

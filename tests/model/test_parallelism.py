@@ -1,0 +1,341 @@
+"""Work, traffic, memory and communication of every strategy: what two ranks were seen to send, and plain arithmetic."""
+
+import datetime
+import weakref
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import BertConfig, BertForSequenceClassification
+
+from joulelaw import InputError
+from joulelaw.model import architecture, memory
+from joulelaw.model.hardware import Catalogue, DeviceSpec, UnknownDevice
+from joulelaw.model.parallelism import STRATEGIES, counts
+
+CPU = DeviceSpec(
+    name="CPU (1 core)",
+    peak_flop_per_s={"fp32": 60e9, "bf16": 90e9},
+    bandwidth_bytes_per_s=10e9,
+    memory_bytes=4 * 10**9,
+    link="shared memory",
+    link_bytes_per_s=2e9,
+    source="made up",
+    date=datetime.date(2026, 1, 1),
+)
+CATALOGUE = Catalogue({**Catalogue.load().devices, CPU.name: CPU})
+ROW: dict[str, Any] = {
+    "gpu_model": CPU.name,
+    "gpu_count": 1,
+    "node_count": 1,
+    "strategy": "single",
+    "model_family": "bert",
+    "num_layers": 3,
+    "hidden_size": 128,
+    "num_heads": 4,
+    "intermediate_size": 512,
+    "vocab_size": 2000,
+    "sequence_length": 32,
+    "micro_batch_size": 2,
+    "grad_accumulation": 2,
+    "precision": "fp32",
+    "dropout": 0.0,
+}
+BERT_BASE = {"num_layers": 12, "hidden_size": 768, "num_heads": 12, "intermediate_size": 3072, "vocab_size": 30522}
+SHARDING = ("ddp", "fsdp", "zero1", "zero2", "zero3")
+
+
+def count(**changes: Any) -> "pd.Series[float]":
+    return counts(pd.DataFrame([ROW | changes]), CATALOGUE).iloc[0]
+
+
+# Bytes sent per micro-step and per optimizer step, and collectives: recorded at every c10d call of rank 0 of 2 (gloo,
+# torch 2.13, DeepSpeed 0.19.8, its defaults), N = 2 so that an all-reduce sends its size, a gather or scatter half.
+SEEN = {
+    ("fsdp", "fp32", 128): (4_924_168, 0, 11, 0),
+    ("fsdp", "bf16", 128): (3_395_718, 0, 11, 0),
+    ("zero1", "fp32", 128): (0, 3_734_536 + 1_867_272, 0, 3),
+    ("zero1", "bf16", 128): (0, 1_867_268 + 933_636, 0, 4),
+    ("zero2", "fp32", 128): (3_734_536, 1_867_272, 1, 2),
+    ("zero2", "bf16", 128): (1_867_268, 933_636, 1, 3),
+    ("zero3", "fp32", 128): (2_379_268, 1_355_268, 2, 57),
+    ("zero3", "bf16", 128): (1_189_634, 677_634, 2, 57),
+    ("zero3", "fp32", 512): (31_392_772, 33_796, 2, 27),
+}
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_communication_is_what_two_ranks_were_seen_to_send(case: tuple[str, str, int]) -> None:
+    strategy, precision, width = case
+    sizes = {"num_layers": 3} if width == 128 else {"num_layers": 2, "hidden_size": 512, "intermediate_size": 2048}
+    row = count(strategy=strategy, precision=precision, gpu_count=2, **sizes)
+    per_micro_step, per_step, calls, calls_per_step = SEEN[case]
+    assert row["comm_bytes_per_micro_step"] == pytest.approx(per_micro_step, rel=1e-5)
+    assert row["comm_bytes_per_step"] == pytest.approx(per_step, rel=1e-5)
+    assert (row["collectives_per_micro_step"], row["collectives_per_step"]) == (calls, calls_per_step)
+
+
+def ring_all_reduce_bytes(ranks: int, size: float) -> float:
+    """What one rank sends when chunks of 1/N go round: N-1 times to sum, N-1 times to share."""
+    chunk = size / ranks
+    return sum(chunk for _ in range(ranks - 1)) + sum(chunk for _ in range(ranks - 1))
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+def test_ddp_sends_one_ring_of_fp32_gradients_per_step(ranks: int) -> None:
+    for precision in ("fp32", "bf16"):
+        row = count(strategy="ddp", gpu_count=ranks, precision=precision, grad_accumulation=4, **BERT_BASE)
+        gradients = 4 * (109_482_240 + 2 * 768 + 2)
+        assert row["comm_bytes_per_step"] == pytest.approx(ring_all_reduce_bytes(ranks, gradients))
+        assert row["comm_bytes_per_micro_step"] == 0
+        assert row["collectives_per_step"] == 1 + np.ceil((gradients - 2**20) / (25 * 2**20))
+
+
+@pytest.mark.parametrize(("family", "reductions"), [("bert", 6), ("gpt2", 4)])
+@pytest.mark.parametrize("degree", [2, 4])
+def test_tensor_parallelism_sends_activations(family: str, reductions: int, degree: int) -> None:
+    """Two all-reduces forward; backward one a column-wise product, of which BERT's q, k and v are three."""
+    row = count(strategy="tp", gpu_count=degree, model_family=family, precision="bf16")
+    activations = 2 * 2 * 32 * 128
+    assert row["comm_bytes_per_micro_step"] == 3 * reductions * ring_all_reduce_bytes(degree, activations)
+    assert row["collectives_per_micro_step"] == 3 * reductions
+    assert (row["comm_bytes_per_step"], row["data_parallel"], row["tensor_parallel"]) == (0, 1, degree)
+
+
+def test_fsdp_with_tensor_parallelism_is_both() -> None:
+    """FSDP over 2 of what a tensor-parallel rank holds, and tensor parallelism over 2."""
+    row = count(strategy="fsdp_tp", gpu_count=4)
+    tp = count(strategy="tp", gpu_count=2)
+    layer = (4 * 128**2 + 3 * 128 + 2 * 128 * 512 + 512) / 2 + 6 * 128
+    root = (2000 + 512 + 2) * 128 + 2 * 128 + 128**2 + 128 + 2 * 128 + 2
+    fsdp = 0.5 * (12 * (3 * layer + root) - 4 * root)
+    assert (row["data_parallel"], row["tensor_parallel"]) == (2, 2)
+    assert row["comm_bytes_per_micro_step"] == fsdp + tp["comm_bytes_per_micro_step"]
+    assert row["collectives_per_micro_step"] == 11 + 18
+    assert count(strategy="fsdp_tp", gpu_count=8, tensor_parallel=4)["data_parallel"] == 2
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_process_sends_nothing(strategy: str) -> None:
+    degree = {"tensor_parallel": 1} if strategy == "fsdp_tp" else {}
+    row = count(strategy=strategy, **degree)
+    assert not row.filter(regex="comm_|collectives").any()
+    assert row["flop_per_micro_step"] == count()["flop_per_micro_step"]
+
+
+@pytest.mark.parametrize("strategy", SHARDING)
+def test_data_parallel_ranks_do_whole_micro_batches_and_share_the_optimizer(strategy: str) -> None:
+    one, four = count(grad_accumulation=1), count(strategy=strategy, gpu_count=4, grad_accumulation=1)
+    assert four["flop_per_micro_step"] == one["flop_per_micro_step"]
+    assert four["tokens_per_micro_step"] == one["tokens_per_micro_step"] == 64
+    assert four["num_parameters"] == one["num_parameters"]
+    assert one["optimizer_bytes_per_step"] == 28 * one["num_parameters"]
+    assert four["optimizer_bytes_per_step"] == one["optimizer_bytes_per_step"] / (1 if strategy == "ddp" else 4)
+
+
+def test_tensor_parallel_ranks_share_the_layers_and_repeat_the_head() -> None:
+    one, four = count(), count(strategy="tp", gpu_count=4)
+    head = 3 * 2 * 2 * (128 * 128 + 128 * 2)  # training, multiply-add, two sequences, pooler and classifier
+    assert 4 * (four["flop_per_micro_step"] - head) == one["flop_per_micro_step"] - head
+    assert one["gemm_bytes_per_micro_step"] / 4 < four["gemm_bytes_per_micro_step"] < one["gemm_bytes_per_micro_step"]
+
+
+def test_half_the_bytes_per_element_is_half_the_activations_where_weights_are_16_bit_too() -> None:
+    full, half = (count(strategy="fsdp", gpu_count=2, precision=p) for p in ("fp32", "bf16"))
+    ratio = half["elementwise_bytes_per_micro_step"] / full["elementwise_bytes_per_micro_step"]
+    assert ratio == pytest.approx(0.5, abs=0.02)
+
+
+def test_fused_attention_moves_no_scores() -> None:
+    """Against eager, whose scores grow with s^2: doubling the length more than doubles only eager's traffic."""
+    layer = {"num_layers": 24, "vocab_size": 100, "hidden_size": 64, "intermediate_size": 64}
+    growth = {}
+    for attention in ("eager", "sdpa"):
+        short, long = (
+            count(attention=attention, sequence_length=s, **layer)["elementwise_bytes_per_micro_step"]
+            for s in (256, 512)
+        )
+        growth[attention] = long / short
+    assert growth["sdpa"] == pytest.approx(2, abs=0.01)
+    assert growth["eager"] > 3
+
+
+@pytest.mark.parametrize(
+    ("stage", "per_parameter"), [(1, lambda N: 4 + 12 / N), (2, lambda N: 2 + 14 / N), (3, lambda N: 16 / N)]
+)
+def test_zero_states_at_16_bits_are_the_papers(stage: int, per_parameter: Any) -> None:
+    psi = np.array(1e6)
+    states = memory.zero_states(stage, psi, p=np.array(2.0), N=np.array(8.0))
+    assert (states.always + states.gradients) / psi == pytest.approx(per_parameter(8))
+
+
+def test_replicated_and_fsdp_states_are_16_bytes_a_parameter() -> None:
+    psi, zero = np.array(1e6), np.array(0.0)
+    for states, held in (
+        (memory.replicated_states(psi, cast=zero), 16),
+        (memory.fsdp_states(psi, root=zero, layer=zero, p=np.array(4.0), N=np.array(4.0)), 4),
+    ):
+        assert (states.always + states.gradients) / psi == pytest.approx(held)
+
+
+class LiveTensors(TorchDispatchMode):
+    """The most bytes of tensor storage alive at once, watched at every operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._live: dict[int, int] = {}
+        self._now = self.peak = 0
+
+    def see(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._live:
+            self._live[storage._cdata] = storage.nbytes()
+            self._now += storage.nbytes()
+            self.peak = max(self.peak, self._now)
+            weakref.finalize(storage, self._gone, storage._cdata)
+
+    def _gone(self, key: int) -> None:
+        self._now -= self._live.pop(key)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                self.see(leaf)
+        return result
+
+
+def peak_of_training(attention: str, precision: str, micro_steps: int, sizes: dict[str, int]) -> int:
+    config = BertConfig(
+        num_hidden_layers=sizes["num_layers"],
+        hidden_size=sizes["hidden_size"],
+        num_attention_heads=sizes["num_heads"],
+        intermediate_size=sizes["intermediate_size"],
+        vocab_size=sizes["vocab_size"],
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        attn_implementation=attention,
+    )
+    model = BertForSequenceClassification(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    shape = (sizes["micro_batch_size"], sizes["sequence_length"])
+    with LiveTensors() as live:
+        for parameter in model.parameters():
+            live.see(parameter)
+        tokens, labels = torch.randint(sizes["vocab_size"], shape), torch.zeros(shape[0], dtype=torch.long)
+        for _ in range(2):
+            for _ in range(micro_steps):
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+                    loss = model(input_ids=tokens, labels=labels).loss
+                loss.backward()
+                del loss
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    return live.peak
+
+
+@pytest.mark.parametrize(
+    ("attention", "precision", "micro_steps", "batch", "vocabulary"),
+    [
+        ("sdpa", "fp32", 1, 8, 500),  # activations rule
+        ("eager", "fp32", 2, 8, 500),
+        ("sdpa", "bf16", 2, 8, 500),
+        ("sdpa", "fp32", 1, 1, 9000),  # states rule
+        ("sdpa", "fp32", 2, 1, 9000),
+    ],
+)
+def test_predicted_memory_is_the_peak_of_live_tensors(
+    attention: str, precision: str, micro_steps: int, batch: int, vocabulary: int
+) -> None:
+    sizes = {
+        "num_layers": 4,
+        "hidden_size": 128,
+        "num_heads": 4,
+        "intermediate_size": 512,
+        "vocab_size": vocabulary,
+        "sequence_length": 128,
+        "micro_batch_size": batch,
+    }
+    row = count(attention=attention, precision=precision, grad_accumulation=micro_steps, **sizes)
+    measured = peak_of_training(attention, precision, micro_steps, sizes)
+    assert row["memory_bytes_per_device"] == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero3"])
+def test_sharding_a_large_model_holds_less_on_each_device(strategy: str) -> None:
+    single = count(**BERT_BASE)["memory_bytes_per_device"]
+    held = [count(strategy=strategy, gpu_count=n, **BERT_BASE)["memory_bytes_per_device"] for n in (2, 4, 8)]
+    assert single > held[0] > held[1] > held[2] > single / 8
+
+
+def mixed_table() -> pd.DataFrame:
+    rows = []
+    for number, strategy in enumerate(STRATEGIES):
+        for family, precision in (("bert", "fp32"), ("gpt2", "bf16")):
+            gpus = {"single": 1}.get(strategy, 4)
+            shape = {"num_layers": 2 + number, "sequence_length": 600 if number % 3 else 64}
+            attention = ["eager", "sdpa"][number % 2]
+            rows.append(ROW | shape | {"strategy": strategy, "model_family": family, "precision": precision})
+            rows[-1] |= {"gpu_count": gpus, "attention": attention, "dropout": 0.1 * (number % 2)}
+    return pd.DataFrame(rows, index=[f"trial{number * 7}" for number in range(len(rows))])
+
+
+def test_a_table_gives_what_its_rows_give_alone_with_its_index() -> None:
+    table = mixed_table()
+    shuffled = table.sample(frac=1, random_state=1)
+    alone = pd.concat([counts(table.loc[[name]], CATALOGUE) for name in shuffled.index])
+    pd.testing.assert_frame_equal(counts(shuffled, CATALOGUE), alone)
+    assert np.isfinite(alone.drop(columns="power_limit_w").to_numpy()).all()
+
+
+def test_devices_come_from_the_catalogue_and_the_table_overrides_them() -> None:
+    t4 = count(gpu_model="Tesla T4", precision="fp16")
+    assert tuple(t4[["peak_flop_per_s", "bandwidth_bytes_per_s", "link_bytes_per_s", "power_limit_w"]]) == (
+        65e12,
+        320e9,
+        16e9,
+        70,
+    )
+    assert np.isnan(count()["power_limit_w"])
+    own = count(gpu_model="Tesla T4", power_limit_w=60.0, link_bytes_per_s=8e9, network_bytes_per_s=1e9)
+    assert (own["power_limit_w"], own["link_bytes_per_s"]) == (60, 8e9)
+    assert count(node_count=2, network_bytes_per_s=1e9)["link_bytes_per_s"] == 1e9
+    assert count(gpu_model="Tesla T4", power_limit_w=None)["power_limit_w"] == 70
+
+
+def test_the_parameters_are_those_of_architecture() -> None:
+    row = count(num_labels=7, head="language_model")
+    shape = architecture.Shape.of(
+        "bert",
+        head="language_model",
+        **{name: ROW[name] for name in list(ROW)[5:12]},
+    )
+    assert row["num_parameters"] == architecture.parameters(shape)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"gpu_model": "NVIDIA A100"}, UnknownDevice, "NVIDIA A100-SXM4-40GB"),
+        ({"gpu_model": "Tesla T4", "precision": "bf16"}, InputError, "Tesla T4 does not support 'bf16'"),
+        ({"strategy": "fdsp"}, InputError, "unknown strategy 'fdsp'.*fsdp"),
+        ({"model_family": "t5"}, InputError, "unknown model family 't5'"),
+        ({"precision": "int8"}, InputError, "unknown precision 'int8'"),
+        ({"gpu_count": 2}, InputError, "single on 2 devices"),
+        ({"strategy": "fsdp_tp", "gpu_count": 3}, InputError, "3 devices do not divide into groups of 2"),
+    ],
+)
+def test_what_cannot_be_raises(changes: dict[str, Any], error: type[InputError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        count(**changes)
+
+
+def test_missing_columns_and_rows_raise() -> None:
+    with pytest.raises(InputError, match="columns missing: hidden_size, gpu_count"):
+        counts(pd.DataFrame([ROW]).drop(columns=["gpu_count", "hidden_size"]), CATALOGUE)
+    with pytest.raises(InputError, match="no rows"):
+        counts(pd.DataFrame([ROW]).iloc[:0], CATALOGUE)
