@@ -19,6 +19,8 @@ from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
 
 HELP = ["-h", "--help"]
+# What a study needs beyond the law; `pip install joulelaw` alone is enough to fit and forecast.
+STUDY_MODULES = ("deepspeed", "psutil", "pynvml", "ray", "torch", "transformers")
 
 app = typer.Typer(
     name="joulelaw",
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = f"joulelaw {state['command']}".rstrip()
             return _failed(state, ExitCode.BAD_INPUT, f"{error.format_message().rstrip('.')}; see {command} --help")
         return _unexpected(state, error)
-    if code == ExitCode.INTERRUPTED and state["command"] != "run":
+    if code == ExitCode.INTERRUPTED and not isinstance(code, ExitCode):  # typer's own, on Ctrl-C
         return _failed(state, ExitCode.INTERRUPTED, "interrupted")
     return int(code or 0)
 
@@ -88,7 +90,13 @@ def _failed(state: dict[str, Any], code: ExitCode, message: str) -> int:
 
 
 def _unexpected(state: dict[str, Any], error: Exception) -> int:
-    """A mistake of ours: a short message, and the traceback where it can be found."""
+    """Not the user's mistake: a short message; the traceback, where it may be ours, in a file."""
+    from joulelaw.cluster.failures import ClusterError
+
+    if isinstance(error, ModuleNotFoundError) and error.name in STUDY_MODULES:
+        return _failed(state, ExitCode.FAILED, f"{error.name} is not installed; pip install 'joulelaw[bench]'")
+    if isinstance(error, ClusterError) and not state["debug"]:
+        return _failed(state, ExitCode.FAILED, str(error))
     text = "".join(traceback.format_exception(error))
     message = f"unexpected error: {type(error).__name__}: {error}"
     if state["debug"]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from joulelaw.bench.configuration import Attention, Precision, Strategy
-from joulelaw.cluster.power.meter import MeterChoice, MeterOptions
+from joulelaw.cluster.power.meter import MeterChoice
 
 EACH = "each"
 """The gpu_model that stands for every model in the inventory."""
@@ -89,11 +89,6 @@ class MeteringSection(_Section):
     rate_hz: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 20.0
     cpu_w_per_core: Positive | None = None
     replay_path: Annotated[Path | None, BeforeValidator(_path)] = None
-
-    def options(self) -> MeterOptions:
-        """The same, as the meters take it."""
-        replay_path = None if self.replay_path is None else str(self.replay_path)
-        return MeterOptions(self.rate_hz, self.meter, self.cpu_w_per_core, replay_path)
 
     @model_validator(mode="after")
     def _replay(self) -> "MeteringSection":

@@ -20,7 +20,7 @@ EXAMPLES = {
     ),
     "validate": (
         "joulelaw validate results/lab/my_sweep --out validation.json",
-        "joulelaw validate results/lab/my_sweep --law roofline --hold-out case",
+        "joulelaw validate results/lab/my_sweep --law roofline --hold-out strategy",
     ),
     "predict": ("joulelaw predict law.json runs.csv --out forecast.csv",),
     "export": (

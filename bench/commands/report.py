@@ -23,6 +23,6 @@ def report(
     from joulelaw.bench.report import write_report
 
     target = out or folder / "report.html"
-    write_report(folder, law_path=law, validation_path=validation, out=target)
+    write_report(folder, law, validation, target)
     last_line("report", ExitCode.DONE, out=target)
     return ExitCode.DONE

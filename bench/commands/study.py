@@ -1,5 +1,7 @@
 """doctor, plan, run and trial: what happens before and while trials run."""
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -84,15 +86,15 @@ def run(sweep: SweepArgument, into: IntoOption = None) -> int:
     Stopped at any point, the same command finishes the rest and repeats nothing. A local Ray is started unless
     RAY_ADDRESS names a cluster.
     """
-    from joulelaw.bench.spec import find_sweep, load_sweep
+    _check_here(sweep)
+    from joulelaw.bench.spec import find_sweep
     from joulelaw.bench.sweep import run_study
 
-    load_sweep(sweep)  # a mistake in it is told before Ray is even imported
     result = run_study(find_sweep(sweep), into)
     code = _run_code(result.interrupted, result.failed, result.invalid)
     if result.interrupted:
-        again = f"joulelaw run {sweep} --into {result.folder}"
-        say(f"Stopped. Finished trials are kept; go on with: {again}")
+        again = shlex.join(["joulelaw", "run", sweep, "--into", str(result.folder)])
+        say(f"Stopped. Finished trials are kept; to go on: {again}")
     last_line(
         "run",
         code,
@@ -118,9 +120,8 @@ def trial(
     For a first look, for debugging, or where there is no Ray.
     """
     from joulelaw.bench.single_trial import run_trial
-    from joulelaw.bench.spec import find_sweep, load_sweep
+    from joulelaw.bench.spec import find_sweep
 
-    load_sweep(sweep)
     row = run_trial(find_sweep(sweep), trial_id, into)
     shown = table(f"Trial {row['trial_id']}", ["", ""])
     for name in ("status", "failure", "duration_s", "energy_j", "meter", "verdict", "loss_first", "loss_last"):
@@ -129,6 +130,19 @@ def trial(
     code = _run_code(False, int(row["status"] != "done"), int(row["verdict"] != "valid"))
     last_line("trial", code, **{name: value for name, value in row.items() if not hasattr(value, "isoformat")})
     return code
+
+
+def _check_here(sweep: str) -> None:
+    """Tells every mistake that can be seen from here before Ray and torch, which take seconds, are even imported."""
+    from joulelaw.bench.plan_devices import local_nodes, with_assumed
+    from joulelaw.bench.plan_making import make_plan
+    from joulelaw.bench.spec import load_sweep
+    from joulelaw.model.hardware import Catalogue
+
+    asked = load_sweep(sweep)
+    if "RAY_ADDRESS" not in os.environ:  # else the devices are a cluster's
+        nodes = local_nodes(asked)
+        make_plan(asked, nodes, with_assumed(Catalogue.load(), nodes)[0])
 
 
 def _run_code(interrupted: bool, failed: int, invalid: int) -> ExitCode:
