@@ -1,0 +1,116 @@
+"""Intervals: bootstrap over cases, conformal forecasts grouped by case, and what lies outside a fit."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Array = npt.NDArray[np.float64]
+
+LEVEL = 0.95
+Z = 1.959963984540054  # the normal distribution's two-sided 95 % point
+TARGETS = ("duration", "energy")
+
+TEXT_AXES = ("gpu_model", "strategy", "precision", "model_family")
+NUMBER_AXES = (
+    "gpu_count",
+    "node_count",
+    "num_layers",
+    "hidden_size",
+    "intermediate_size",
+    "vocab_size",
+    "sequence_length",
+    "micro_batch_size",
+    "grad_accumulation",
+    "flop_per_micro_step",
+)
+
+Ranges = Mapping[str, Sequence[str] | Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Half-widths of forecast intervals, in the logarithm, and the way they were found.
+
+    `half` maps an axis ("case"; "gpu_model" and "strategy" where the fit had several) to target to half-width:
+    what new cases, a new GPU model or a new strategy were forecast to within, each left out whole.
+    """
+
+    method: str = "none: too few cases"
+    aimed: float = LEVEL
+    achieved: float = float("nan")
+    half: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def case_bootstrap(cases: Sequence[str], draws: int, seed: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Row numbers of `draws` resamples, each of as many cases as there are, drawn whole with replacement."""
+    _, member = np.unique(np.asarray(cases, dtype=str), return_inverse=True)
+    rows = [np.flatnonzero(member == case) for case in range(int(member.max()) + 1)]
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        yield np.concatenate([rows[case] for case in rng.integers(len(rows), size=len(rows))])
+
+
+def case_folds(cases: Sequence[str], most: int = 5) -> list[npt.NDArray[np.bool_]]:
+    """Test masks of a cross-validation that never splits a case; at most `most`, the cases dealt out by hash."""
+    names = sorted(set(cases), key=lambda name: hashlib.sha256(name.encode()).digest())
+    if len(names) < 2:
+        return []
+    count = min(most, len(names))
+    fold = {name: k % count for k, name in enumerate(names)}
+    numbers = np.array([fold[name] for name in cases])
+    return [numbers == k for k in range(count)]
+
+
+def conformal_half_width(residuals: Array, groups: Sequence[str], level: float = LEVEL) -> tuple[float, float]:
+    """(half-width, level achieved) from the out-of-fold |log residuals| of grouped rows.
+
+    Every group (case) weighs the same, whatever its number of rows, and the unseen one counts as a further group
+    with an infinite residual: the distribution-free interval for the next row of a new group (Dunn, Wasserman and
+    Ramdas, "Distribution-free prediction sets for two-layer hierarchical models", 2022). G groups can support at
+    most the level G / (G + 1); with fewer than 19 the largest residual is taken and that level is what is achieved.
+    """
+    size = pd.Series(np.abs(residuals))
+    names = pd.Series(np.asarray(groups, dtype=str))
+    count = int(names.nunique())
+    weight = (1.0 / names.groupby(names).transform("size") / (count + 1)).to_numpy(dtype=float)
+    order = np.argsort(size.to_numpy(dtype=float), kind="stable")
+    reached = np.cumsum(weight[order])
+    at = min(int(np.searchsorted(reached, level - 1e-12)), len(order) - 1)
+    return float(size.iloc[int(order[at])]), float(min(level, reached[-1]))
+
+
+def ranges_of(table: pd.DataFrame) -> dict[str, list[str] | list[float]]:
+    """What a table (with its counted flop_per_micro_step) covers: the values of text axes, the ends of number axes."""
+    ranges: dict[str, list[str] | list[float]] = {}
+    for name in TEXT_AXES:
+        ranges[name] = sorted(set(table[name].astype(str)))
+    for name in NUMBER_AXES:
+        ranges[name] = [float(table[name].min()), float(table[name].max())]
+    return ranges
+
+
+def extrapolates(table: pd.DataFrame, ranges: Ranges) -> "pd.Series[str]":
+    """For each row, the axes on which it lies outside the ranges; empty where it lies inside.
+
+    For example "gpu_model; num_layers 24 > 12".
+    """
+    texts = np.full(len(table), "", dtype=object)
+    for name, covered in ranges.items():
+        if name in TEXT_AXES:
+            _append(texts, ~table[name].isin(list(covered)).to_numpy(dtype=bool), name)
+            continue
+        values = table[name].to_numpy(dtype=float)
+        low, high = (float(limit) for limit in covered)
+        for wrong, sign, limit in ((values < low, "<", low), (values > high, ">", high)):
+            written = np.array([f"{name} {value:g} {sign} {limit:g}" for value in values[wrong]], dtype=object)
+            _append(texts, wrong, written)
+    return pd.Series(texts, index=table.index, dtype=str)
+
+
+def _append(texts: npt.NDArray[np.object_], where: npt.NDArray[np.bool_], words: object) -> None:
+    before = texts[where]
+    texts[where] = np.where(before == "", "", before + "; ") + words
