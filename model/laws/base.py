@@ -1,0 +1,222 @@
+"""What every law is: the rows it sees, its fit, its forecast, and the fitted law that users hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from joulelaw import InputError
+from joulelaw.model import efficiency
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.intervals import Ranges, Widths, Z, extrapolates
+from joulelaw.model.parallelism import counts as count
+from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, check_configurations, key
+
+Array = npt.NDArray[np.float64]
+Target = Literal["duration", "energy"]
+Parameters = Mapping[str, float]  # "target.name" -> value; all that a law's forecast depends on
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """One fitted number. `low` and `high` are its 95 % interval, nan where none was made."""
+
+    target: str
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    meaning: str
+    at_bound: bool = False
+    identified: bool = True  # False: the rows leave it open, and its value is mostly what was assumed beforehand
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Trials as a law sees them: a checked table (index 0, 1, ...) and its counts, row by row."""
+
+    table: pd.DataFrame
+    counts: pd.DataFrame
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, catalogue: Catalogue) -> Self:
+        """Count the work of a checked table; only columns that are known before a run are looked at."""
+        known = [name for name in PRE_RUN_COLUMNS if name in table.columns]
+        return cls(table, count(table[known], catalogue))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Self:
+        """The rows of a mask, or of positions (which may repeat)."""
+        at = np.flatnonzero(which) if which.dtype == bool else which
+        return type(self)(self.table.iloc[at].reset_index(drop=True), self.counts.iloc[at].reset_index(drop=True))
+
+    def pre_run(self) -> Self:
+        """The same rows without a single column that is only known after the run."""
+        known = [name for name in PRE_RUN_COLUMNS if name in self.table.columns]
+        return type(self)(self.table[known], self.counts)
+
+    def column(self, name: str) -> Array:
+        """A numeric column of the table, or of the counts where the table has none."""
+        source = self.table if name in self.table.columns and name not in self.counts.columns else self.counts
+        return source[name].to_numpy(dtype=float)
+
+    @property
+    def sized(self) -> pd.DataFrame:
+        """The table with the counted size of a micro-step, an axis of extrapolation like the shape's own numbers."""
+        return self.table.assign(flop_per_micro_step=self.counts["flop_per_micro_step"])
+
+    @cached_property
+    def cases(self) -> list[str]:
+        return list(key(self.table, CASE_COLUMNS))
+
+    @property
+    def tokens(self) -> Array:
+        return efficiency.total_tokens(self.table, self.counts)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds and joules of each row; nan where the law cannot tell (said in the law's notes)."""
+
+    duration_s: Array
+    energy_j: Array
+
+    def log(self, target: str) -> Array:
+        return np.log(self.duration_s if target == "duration" else self.energy_j)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a law's fit gives: its parameters, and remarks (what was dropped, left out or assumed)."""
+
+    parameters: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+class Law(Protocol):
+    """One form of law. Everything it learns is in the parameters, so a law file needs nothing else."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def post_run(self) -> bool: ...  # True: its forecasts use what is known only after the run
+    @property
+    def logarithmic(self) -> bool: ...  # True: parameters are positive, and vary in their logarithm
+
+    def fit(self, rows: Rows, *, seed: int = 0, start: Parameters | None = None, resampled: bool = False) -> Estimate:
+        """Fit on measured rows. `start` are known near parameters; `resampled` marks a bootstrap draw."""
+
+    def forecast(self, parameters: Parameters, rows: Rows) -> Forecast: ...
+
+    def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
+        """The fitted numbers with intervals: from the bootstrap draws, or the law's own errors."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a law comes from: the data it was fitted on and what that covers."""
+
+    n_trials: int
+    n_cases: int
+    data_hash: str
+    meters: tuple[tuple[str, str], ...]  # (meter, measured | estimated | replayed)
+    boundaries: tuple[str, ...]
+    ranges: Ranges
+    created_by: str
+
+    @property
+    def energy_is_estimated(self) -> bool:
+        """True where no joule was metered: energy is then watts times time, and its scores prove nothing."""
+        return bool(self.meters) and all(kind == "estimated" for _, kind in self.meters)
+
+
+@dataclass(frozen=True)
+class FittedLaw:
+    """A law with its parameters, coefficients, intervals and origin: what is saved, loaded and asked for forecasts."""
+
+    law: Law
+    parameters: dict[str, float]
+    coefficients: tuple[Coefficient, ...]
+    provenance: Provenance
+    catalogue: Catalogue
+    widths: Widths = field(default_factory=Widths)
+    # Of the parameters, or of their logarithms for a law of positive ones; empty where nothing was drawn.
+    covariance: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    notes: tuple[str, ...] = ()
+
+    def predict(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Forecasts with 95 % intervals for the trials of a table, index-aligned with it.
+
+        Columns: predicted_energy_j, energy_low_j, energy_high_j, predicted_duration_s, duration_low_s,
+        duration_high_s, extrapolates (the axes on which a row lies outside what was fitted; text, empty inside).
+        A pre-run law sees the PRE_RUN_COLUMNS and nothing else. Raises InputError for a table that lacks
+        configuration columns, an unknown device, or a boundary that the law was not fitted on.
+        """
+        checked = self._at_boundary(check_configurations(table))
+        frame = self.predict_rows(Rows.of(checked, self.catalogue))
+        frame.index = table.index
+        return frame
+
+    def _at_boundary(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the boundary that its energies are forecast for: the fit's, or, of several, the row's own."""
+        fitted = self.provenance.boundaries
+        if len(fitted) == 1:
+            return table.assign(boundary=fitted[0])
+        asked = table["boundary"] if "boundary" in table.columns else pd.Series(None, index=table.index, dtype=object)
+        if not asked.isin(fitted).all():
+            raise InputError(
+                f"boundary {asked[~asked.isin(fitted)].iloc[0]!r} is none of those fitted",
+                where="table, column boundary",
+                remedy=f"state one of {', '.join(fitted)} in every row",
+            )
+        return table
+
+    def predict_rows(self, rows: Rows) -> pd.DataFrame:
+        """As predict, of rows already checked and counted."""
+        seen = rows if self.law.post_run else rows.pre_run()
+        forecast = self.law.forecast(self.parameters, seen)
+        outside = extrapolates(seen.sized, self.provenance.ranges)
+        if self.provenance.n_trials == 0:
+            outside = pd.Series("everything: nothing was fitted", index=outside.index, dtype=str)
+        columns: dict[str, object] = {}
+        for target, unit, values in (("energy", "j", forecast.energy_j), ("duration", "s", forecast.duration_s)):
+            factor = np.exp(self._half_widths(target, seen, outside))
+            columns[f"predicted_{target}_{unit}"] = values
+            columns[f"{target}_low_{unit}"] = values / factor
+            columns[f"{target}_high_{unit}"] = values * factor
+        columns["extrapolates"] = outside.to_numpy()
+        return pd.DataFrame(columns, index=seen.table.index)
+
+    def _half_widths(self, target: str, rows: Rows, outside: "pd.Series[str]") -> Array:
+        """Log half-widths: what unseen cases missed by; outside the fitted ranges also what parameters leave open."""
+        known = self.widths.half.get("case", {}).get(target)
+        half = np.full(len(rows), np.nan if known is None else known)
+        for axis in ("gpu_model", "strategy"):
+            missed = self.widths.half.get(axis, {}).get(target)
+            if missed is not None:
+                new = outside.str.contains(axis, regex=False).to_numpy(dtype=bool)
+                half[new] = np.fmax(half[new], missed)
+        open_rows = np.flatnonzero((outside != "").to_numpy(dtype=bool) | np.isnan(half))
+        if open_rows.size and self.covariance.size:
+            spread = self._spread(target, rows.take(open_rows))
+            half[open_rows] = np.hypot(np.nan_to_num(half[open_rows]), Z * spread)
+        return half
+
+    def _spread(self, target: str, rows: Rows) -> Array:
+        """Standard deviation of log forecasts from the parameters' covariance, by the delta method."""
+        base = self.law.forecast(self.parameters, rows).log(target)
+        step = 1e-4
+        slopes = np.zeros((len(rows), len(self.parameters)))
+        for j, name in enumerate(self.parameters):
+            moved = dict(self.parameters)
+            moved[name] = moved[name] * np.exp(step) if self.law.logarithmic else moved[name] + step
+            slopes[:, j] = (self.law.forecast(moved, rows).log(target) - base) / step
+        variance: Array = np.einsum("ij,jk,ik->i", slopes, self.covariance, slopes)
+        return np.sqrt(variance)

@@ -1,0 +1,85 @@
+"""P1's law: equal to statsmodels on the same columns, exact on its own data, candid about what it cannot tell."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+
+from joulelaw import InputError
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.laws import Rows, fit_law
+from joulelaw.model.tables import CASE_COLUMNS, check_measurements, key
+from tests.model.synthetic import measured
+
+CATALOGUE = Catalogue.load()
+
+
+def proxies(table: pd.DataFrame) -> pd.DataFrame:
+    """P1's columns, written down from the paper; synthetic trials have as many data-parallel ranks as devices."""
+    tokens = table["micro_steps"] * table["micro_batch_size"] * table["sequence_length"] * table["gpu_count"]
+    size = table["num_layers"] * table["hidden_size"]
+    single = table[table["gpu_count"] == 1].set_index(key(table[table["gpu_count"] == 1], CASE_COLUMNS))["duration_s"]
+    t1 = key(table, CASE_COLUMNS).map(single)
+    return table.assign(
+        log_C=np.log(tokens * 20 * size * table["hidden_size"]),
+        log_M=np.log(table["micro_batch_size"] * table["sequence_length"] * size),
+        log_h=np.log(t1 * table["gpu_count"] / (table["gpu_count"] * table["duration_s"])),
+        fsdp=(table["strategy"] == "fsdp").astype(float),
+        case=key(table, CASE_COLUMNS),
+    )
+
+
+def coefficients(table: pd.DataFrame, law: str, target: str) -> pd.DataFrame:
+    fitted = fit_law(law, table, CATALOGUE, bootstrap=0)
+    rows = [(c.name, c.value, c.low, c.high) for c in fitted.coefficients if c.target == target]
+    return pd.DataFrame(rows, columns=["name", "value", "low", "high"]).set_index("name")
+
+
+@pytest.mark.parametrize("target", ["energy", "duration"])
+def test_post_run_it_is_statsmodels_least_squares_with_cluster_robust_errors(target: str) -> None:
+    table = proxies(measured(CATALOGUE, noise=0.1))
+    ours = coefficients(table.drop(columns=["case"]), "reduced_form_post_run", target)
+    column = "energy_j" if target == "energy" else "duration_s"
+    model = smf.ols(f"np.log({column}) ~ log_C + log_M + log_h + fsdp", table)
+    theirs = model.fit(cov_type="cluster", cov_kwds={"groups": table["case"].astype("category").cat.codes}, use_t=True)
+    np.testing.assert_allclose(ours["value"], theirs.params, rtol=1e-7)
+    np.testing.assert_allclose(ours[["low", "high"]], theirs.conf_int(), rtol=1e-6)
+
+
+def test_data_of_its_own_form_give_the_exponents_back() -> None:
+    table = proxies(measured(CATALOGUE))
+    exact = np.exp(1.0 + 0.05 * table["log_C"] + 0.4 * table["log_M"] - 1.1 * table["log_h"] - 0.3 * table["fsdp"])
+    found = coefficients(table.assign(energy_j=exact).drop(columns="case"), "reduced_form_post_run", "energy")["value"]
+    np.testing.assert_allclose(found, [1.0, 0.05, 0.4, -1.1, -0.3], rtol=1e-6)
+
+
+def test_pre_run_one_device_has_efficiency_one_and_groups_a_forecast_one() -> None:
+    table = measured(CATALOGUE, noise=0.02)
+    fitted = fit_law("reduced_form", table, CATALOGUE, bootstrap=0)
+    names = {c.name for c in fitted.coefficients if c.target == "efficiency"}
+    assert {"log_gpu_count", "log_C", "log_M"} <= names
+    without = table.drop(columns=["duration_s", "energy_j"])
+    forecast = fitted.predict(without)
+    assert (forecast["predicted_energy_j"] > 0).all()
+    # The efficiency's own terms move groups and leave single devices alone.
+    moved = {**fitted.parameters, "efficiency.intercept": fitted.parameters["efficiency.intercept"] - 1.0}
+    rows = Rows.of(check_measurements(table), CATALOGUE)
+    before = fitted.law.forecast(fitted.parameters, rows).energy_j
+    after = fitted.law.forecast(moved, rows).energy_j
+    assert ((before == after) == (table["gpu_count"] == 1)).all()
+
+
+def test_with_one_strategy_the_efficiency_is_dropped_and_named() -> None:
+    table = measured(CATALOGUE)
+    table = table[table["strategy"] == "single"]
+    for law in ("reduced_form", "reduced_form_post_run"):
+        fitted = fit_law(law, table, CATALOGUE, bootstrap=0)
+        assert any("log_h" in note for note in fitted.notes)
+        dropped = [c for c in fitted.coefficients if c.name == "log_h"]
+        assert all(not c.identified and c.value == 0.0 for c in dropped)
+        assert np.isfinite(fitted.predict(table)["predicted_energy_j"]).all()
+
+
+def test_fewer_rows_than_coefficients_are_refused() -> None:
+    with pytest.raises(InputError, match="4 trials cannot fix 5 coefficients"):
+        fit_law("reduced_form", measured(CATALOGUE, most=4), CATALOGUE, bootstrap=0)

@@ -1,0 +1,190 @@
+"""The roofline: slopes are right, known truths come back, and nothing measured leaks into a forecast."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import approx_fprime
+
+from joulelaw import InputError
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.laws import Rows, fit_law
+from joulelaw.model.laws.roofline import DURATION_NAMES, Roofline, a_priori, smooth_maximum
+from joulelaw.model.laws.roofline_terms import DURATION, DURATION_TERMS, Terms, time_features
+from joulelaw.model.tables import check_configurations
+from tests.model.synthetic import DEVICES, TRUTH, configurations, measured, truth
+
+CATALOGUE = Catalogue.load()
+
+
+def rows_of(table: pd.DataFrame) -> Rows:
+    return Rows.of(check_configurations(table.assign(boundary="gpu")), CATALOGUE)
+
+
+def test_the_slope_of_the_time_is_that_of_finite_differences() -> None:
+    rows = rows_of(configurations(most=24))
+    terms = Terms.of(DURATION_TERMS, time_features(rows), DURATION_NAMES)
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        logs = np.log([c.prior for c in DURATION]) + rng.normal(0, 0.7, len(DURATION))
+        _, slope = smooth_maximum(terms, logs)
+        numeric = approx_fprime(logs, lambda u: np.log(smooth_maximum(terms, u)[0]), 1e-7)
+        np.testing.assert_allclose(slope, numeric, atol=2e-6)
+
+
+def test_a_sharp_maximum_is_the_largest_part_and_a_blunt_one_the_sum() -> None:
+    rows = rows_of(configurations(most=12))
+    terms = Terms.of(DURATION_TERMS, time_features(rows), DURATION_NAMES)
+    logs = np.log([c.prior for c in DURATION])
+    values = terms.values(logs)
+    parts = np.column_stack([values[:, terms.block(name)].sum(axis=1) for name in ("arithmetic", "traffic", "host")])
+    serial = values[:, terms.block("serial")].sum(axis=1)
+    overlap = DURATION_NAMES.index("overlap")
+    for sharpness, expected in ((200.0, parts.max(axis=1)), (1e-9, parts.sum(axis=1))):
+        logs[overlap] = np.log(sharpness)
+        np.testing.assert_allclose(smooth_maximum(terms, logs)[0], expected + serial, rtol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def exact() -> dict[str, float]:
+    return fit_law("roofline", measured(CATALOGUE), CATALOGUE, bootstrap=0).parameters
+
+
+@pytest.mark.parametrize("name", sorted(TRUTH))
+def test_exact_data_of_the_law_give_its_coefficients_back(exact: dict[str, float], name: str) -> None:
+    assert exact[name] == pytest.approx(TRUTH[name], rel=0.1)
+
+
+def test_with_five_percent_noise_the_identified_coefficients_are_near_and_the_forecasts_good() -> None:
+    table = measured(CATALOGUE, noise=0.05, seed=4)
+    fitted = fit_law("roofline", table, CATALOGUE, bootstrap=40)
+    shared = [c for c in fitted.coefficients if f"{c.target}.{c.name}" in TRUTH]
+    identified = [c for c in shared if c.identified]
+    assert {"eta_flop", "kernel_s", "eta_link"} <= {c.name for c in identified}
+    inside = [c.low / 1.1 <= TRUTH[f"{c.target}.{c.name}"] <= c.high * 1.1 for c in identified]
+    assert np.mean(inside) >= 0.8
+    clean = measured(CATALOGUE)
+    forecast = fitted.predict(clean)
+    assert np.abs(forecast["predicted_duration_s"] / clean["duration_s"] - 1).mean() < 0.03
+    assert np.abs(forecast["predicted_energy_j"] / clean["energy_j"] - 1).mean() < 0.03
+    inside_rows = clean["energy_j"].between(forecast["energy_low_j"], forecast["energy_high_j"])
+    assert inside_rows.mean() > 0.9
+
+
+def test_what_the_rows_cannot_tell_is_called_unidentified() -> None:
+    """Single devices say nothing of links, groups and sharding; those keep the prior's value and its width."""
+    table = measured(CATALOGUE, noise=0.02)
+    single = table[table["strategy"] == "single"]
+    found = {c.name: c for c in fit_law("roofline", single, CATALOGUE, bootstrap=40).coefficients}
+    for name in ("eta_link", "collective_s", "group_s", "fsdp_layer_s", "zero_layer_s", "kappa_link"):
+        assert not found[name].identified
+        assert found[name].high / found[name].low > 4
+    assert found["kernel_s"].identified
+
+
+def test_sixteen_rows_of_one_device_fit_sanely() -> None:
+    table = measured(CATALOGUE, noise=0.03, devices=DEVICES[1:], most=16)
+    fitted = fit_law("roofline", table, CATALOGUE, bootstrap=20)
+    forecast = fitted.predict(table)
+    assert np.abs(np.log(forecast["predicted_duration_s"] / table["duration_s"])).max() < 0.2
+    assert all(np.isfinite(c.value) and c.value > 0 for c in fitted.coefficients)
+
+
+def test_a_forecast_does_not_change_by_one_bit_when_everything_measured_does() -> None:
+    table = measured(CATALOGUE, noise=0.05)
+    for name in ("roofline", "reduced_form"):
+        fitted = fit_law(name, table, CATALOGUE, bootstrap=5)
+        plain = fitted.predict(table)
+        post_run = ["duration_s", "energy_j", "verdict", "meter", "meter_kind", "split"]
+        deleted = fitted.predict(table.drop(columns=post_run))
+        rng = np.random.default_rng(1)
+        spoilt = table.assign(
+            duration_s=rng.permutation(table["duration_s"]) * 7,
+            energy_j=np.nan,
+            verdict="invalid",
+            parallel_efficiency=0.01,
+            step_s_median=99.0,
+            peak_memory_bytes=1,
+            num_parameters=1,
+        )
+        pd.testing.assert_frame_equal(plain, deleted, check_exact=True)
+        pd.testing.assert_frame_equal(plain, fitted.predict(spoilt), check_exact=True)
+
+
+def test_a_device_that_was_never_measured_is_forecast_from_its_data_sheet_and_marked() -> None:
+    table = measured(CATALOGUE, devices=DEVICES)
+    fitted = fit_law("roofline", table, CATALOGUE, bootstrap=10)
+    unseen = measured(CATALOGUE, devices=("Tesla V100-SXM2-16GB",))
+    forecast = fitted.predict(unseen)
+    assert (forecast["extrapolates"] == "gpu_model").all()
+    assert np.abs(np.log(forecast["predicted_energy_j"] / unseen["energy_j"])).max() < 0.1
+    inside = fitted.predict(table)
+    width = forecast["energy_high_j"] / forecast["energy_low_j"]
+    assert width.min() > (inside["energy_high_j"] / inside["energy_low_j"]).max()
+
+
+def test_without_a_fit_there_is_a_forecast_as_wide_as_the_guess() -> None:
+    table = configurations()
+    forecast = a_priori(CATALOGUE).predict(table)
+    reality = truth(CATALOGUE).predict(table)
+    assert reality["predicted_duration_s"].between(forecast["duration_low_s"], forecast["duration_high_s"]).all()
+    assert (forecast["duration_high_s"] / forecast["duration_low_s"]).min() > 3
+    assert (forecast["extrapolates"] != "").all()
+
+
+def test_host_power_is_zero_where_the_boundary_is_the_device_and_fitted_where_it_is_not() -> None:
+    table = measured(CATALOGUE)
+    law = fit_law("roofline", table, CATALOGUE, bootstrap=0)
+    assert not any(name.startswith("energy.host_w") for name in law.parameters)
+    host = table.assign(boundary="node_ac", energy_j=table["energy_j"] + 80.0 * table["duration_s"])
+    with_host = fit_law("roofline", host, CATALOGUE, bootstrap=0)
+    assert with_host.parameters["energy.host_w[node_ac]"] == pytest.approx(80, rel=0.1)
+
+
+def test_a_device_without_a_power_limit_takes_the_power_its_trials_drew_and_says_so() -> None:
+    spec = replace(CATALOGUE.get("Tesla T4"), name="Some CPU (1 core)", aliases=(), power_limit_w=None)
+    catalogue = Catalogue({**CATALOGUE.devices, spec.name: spec})
+    table = measured(CATALOGUE, devices=("Tesla T4",)).assign(gpu_model=spec.name)
+    table["energy_j"] = 12.0 * table["gpu_count"] * table["duration_s"]
+    fitted = fit_law("roofline", table, catalogue, bootstrap=0)
+    assert "12 W" in fitted.notes[0]
+    forecast = fitted.predict(table)
+    watts = forecast["predicted_energy_j"] / forecast["predicted_duration_s"] / table["gpu_count"]
+    np.testing.assert_allclose(watts, 12.0, rtol=0.05)
+    assert a_priori(catalogue).predict(table)["predicted_energy_j"].isna().all()
+
+
+def test_device_coefficients_are_the_shared_ones_times_the_data_sheet() -> None:
+    fitted = fit_law("roofline", measured(CATALOGUE), CATALOGUE, bootstrap=0)
+    named = {c.name: c for c in fitted.coefficients}
+    spec = CATALOGUE.get("Tesla T4")
+    assert spec.power_limit_w is not None
+    assert named["static_w[Tesla T4]"].value == pytest.approx(named["kappa_static"].value * spec.power_limit_w)
+    per_flop = named["kappa_flop"].value * spec.power_limit_w / spec.peak("fp16")
+    assert named["flop_j[Tesla T4, fp16]"].value == pytest.approx(per_flop)
+
+
+def test_the_same_table_gives_the_same_law() -> None:
+    table = measured(CATALOGUE, noise=0.05)
+    first, second = (fit_law("roofline", table, CATALOGUE, bootstrap=5, seed=3) for _ in range(2))
+    assert first.parameters == second.parameters
+    assert first.coefficients == second.coefficients
+
+
+def test_a_forecast_for_another_boundary_of_a_mixed_law_must_be_stated() -> None:
+    table = measured(CATALOGUE)
+    mixed = pd.concat([table, table.assign(trial_id="n" + table["trial_id"], boundary="node_ac")])
+    fitted = fit_law("roofline", mixed, CATALOGUE, bootstrap=0, allow_mixed_meters=True)
+    with pytest.raises(InputError, match="boundary"):
+        fitted.predict(configurations())
+    assert (fitted.predict(configurations().assign(boundary="gpu"))["predicted_energy_j"] > 0).all()
+
+
+def test_starting_near_or_far_gives_the_same_fit() -> None:
+    rows = rows_of(measured(CATALOGUE, noise=0.05))
+    law = Roofline()
+    far = law.fit(rows).parameters
+    near = law.fit(rows, start=truth(CATALOGUE).parameters).parameters
+    for name in ("duration.eta_flop", "duration.kernel_s", "energy.kappa_static"):
+        assert near[name] == pytest.approx(far[name], rel=1e-2)
