@@ -1,0 +1,187 @@
+"""The law file: a fitted law as JSON that executes nothing, and its coefficients as json, csv or parquet."""
+
+import datetime
+import hashlib
+import json
+import math
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from joulelaw import InputError
+from joulelaw.model.hardware import Catalogue, DeviceSpec
+from joulelaw.model.intervals import Widths
+from joulelaw.model.laws import law_named
+from joulelaw.model.laws.base import Coefficient, FittedLaw, Provenance
+
+SCHEMA_VERSION = 1
+FORMATS = ("json", "csv", "parquet")
+REMEDY = "make one with joulelaw fit"
+
+
+class LawFileError(InputError):
+    """A law file that cannot be used.
+
+    >>> print(LawFileError("its content does not match its checksum", where="law.json", remedy="fit it again"))
+    law.json: its content does not match its checksum; fit it again
+    """
+
+
+def to_dict(fitted: FittedLaw) -> dict[str, Any]:
+    """The law file's content: all that a forecast needs, with the devices it was fitted on, and a checksum of it."""
+    devices = fitted.provenance.ranges.get("gpu_model", [])
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "law": fitted.law.name,
+        "post_run": fitted.law.post_run,
+        "energy_is_estimated": fitted.provenance.energy_is_estimated,
+        "provenance": asdict(fitted.provenance),
+        "parameters": fitted.parameters,
+        "coefficients": [asdict(coefficient) for coefficient in fitted.coefficients],
+        "widths": asdict(fitted.widths),
+        "covariance": fitted.covariance.tolist(),
+        "notes": list(fitted.notes),
+        "devices": [_device_to_dict(fitted.catalogue.get(str(name))) for name in devices],
+    }
+    plain = json.loads(json.dumps(_without_nan(content)))
+    return {**plain, "checksum": _checksum(plain)}
+
+
+def save_law(fitted: FittedLaw, path: Path) -> None:
+    """Write the law file; the file appears whole or not at all."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(json.dumps(to_dict(fitted), indent=1) + "\n")
+    unfinished.replace(path)
+
+
+def load_law(path: Path, catalogue: Catalogue | None = None) -> FittedLaw:
+    """The fitted law of a file; nothing in it is executed.
+
+    Devices come from the catalogue (the shipped one unless given), those that the law was fitted on from the file.
+    Raises LawFileError for a file that is missing, no law, of another version, or edited by hand.
+    """
+    path = Path(path)
+    content = _read(path)
+    known = catalogue or Catalogue.load()
+    devices = {device["name"]: _device_from_dict(device) for device in content["devices"]}
+    others = {name: spec for name, spec in known.devices.items() if name not in devices}
+    origin = content["provenance"]
+    provenance = {
+        **origin,
+        "meters": tuple((str(name), str(kind)) for name, kind in origin["meters"]),
+        "boundaries": tuple(origin["boundaries"]),
+    }
+    return FittedLaw(
+        law=law_named(content["law"]),
+        parameters=content["parameters"],
+        coefficients=tuple(Coefficient(**_with_nan(Coefficient, c)) for c in content["coefficients"]),
+        provenance=Provenance(**provenance),
+        catalogue=Catalogue({**_without_names(others, devices), **devices}),
+        widths=Widths(**_with_nan(Widths, content["widths"])),
+        covariance=np.array(content["covariance"], dtype=float).reshape([len(content["covariance"])] * 2),
+        notes=tuple(content["notes"]),
+    )
+
+
+def export_law(fitted: FittedLaw, path: Path, file_format: str = "json") -> None:
+    """Write the coefficients alone: json (the law file), or csv or parquet, one row a coefficient.
+
+    Every row of the table repeats where the law comes from: law, data hash, trials, cases, meters, boundaries.
+    """
+    path = Path(path)
+    if file_format not in FORMATS:
+        raise InputError(f"unknown format '{file_format}'", where="--format", remedy=f"one of {', '.join(FORMATS)}")
+    if file_format == "json":
+        save_law(fitted, path)
+        return
+    table = coefficient_table(fitted)
+    if file_format == "csv":
+        table.to_csv(path, index=False)
+        return
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    pq.write_table(arrow.replace_schema_metadata({"joulelaw_law_schema": str(SCHEMA_VERSION)}), path)
+
+
+def coefficient_table(fitted: FittedLaw) -> pd.DataFrame:
+    """One row a coefficient, with its interval, unit and meaning, and the law's origin."""
+    table = pd.DataFrame([asdict(coefficient) for coefficient in fitted.coefficients])
+    origin = fitted.provenance
+    return table.assign(
+        law=fitted.law.name,
+        schema_version=SCHEMA_VERSION,
+        n_trials=origin.n_trials,
+        n_cases=origin.n_cases,
+        meters="; ".join(f"{name} ({kind})" for name, kind in origin.meters),
+        boundaries="; ".join(origin.boundaries),
+        energy_is_estimated=origin.energy_is_estimated,
+        data_hash=origin.data_hash,
+        created_by=origin.created_by,
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise LawFileError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except ValueError as error:
+        raise LawFileError(
+            "is not a law file: no JSON", where=str(path), remedy="make one with joulelaw fit"
+        ) from error
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise LawFileError("is not a law file", where=str(path), remedy=REMEDY)
+    if content["schema_version"] != SCHEMA_VERSION:
+        raise LawFileError(
+            f"is of version {content['schema_version']}, this program reads version {SCHEMA_VERSION}",
+            where=str(path),
+            remedy="fit it again, or use the program that wrote it",
+        )
+    written = content.pop("checksum", None)
+    if written != _checksum(content):
+        raise LawFileError(
+            "its content does not match its checksum: it was edited or cut short",
+            where=str(path),
+            remedy="fit it again; coefficients are not changed by hand",
+        )
+    return content
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_names(others: dict[str, DeviceSpec], devices: dict[str, DeviceSpec]) -> dict[str, DeviceSpec]:
+    """Catalogue devices that share no name or alias with the law's own, which go first."""
+    taken = {name for spec in devices.values() for name in (spec.name, *spec.aliases)}
+    return {name: spec for name, spec in others.items() if not taken & {spec.name, *spec.aliases}}
+
+
+def _device_to_dict(spec: DeviceSpec) -> dict[str, Any]:
+    return {**asdict(spec), "date": spec.date.isoformat()}
+
+
+def _device_from_dict(values: dict[str, Any]) -> DeviceSpec:
+    date = datetime.date.fromisoformat(values["date"])
+    return DeviceSpec(**{**values, "date": date, "aliases": tuple(values["aliases"])})
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no nan
+    return value
+
+
+def _with_nan(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    numbers = {field.name for field in fields(kind) if field.type in (float, "float")}
+    return {name: math.nan if value is None and name in numbers else value for name, value in values.items()}

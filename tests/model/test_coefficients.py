@@ -1,0 +1,129 @@
+"""The law file: what was fitted comes back from it bit by bit, and a file that is not what it was is refused."""
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from joulelaw import InputError
+from joulelaw.model.coefficients import LawFileError, export_law, load_law, save_law
+from joulelaw.model.hardware import Catalogue, DeviceSpec
+from joulelaw.model.laws import FittedLaw, fit_law
+from joulelaw.model.laws.roofline import a_priori
+from tests.model.synthetic import configurations, measured
+
+CATALOGUE = Catalogue.load()
+
+
+@pytest.fixture(scope="module")
+def fitted() -> FittedLaw:
+    return fit_law("roofline", measured(CATALOGUE, noise=0.05), CATALOGUE, bootstrap=5)
+
+
+@pytest.mark.parametrize("name", ["roofline", "reduced_form"])
+def test_a_law_read_back_forecasts_the_same_to_the_last_bit(tmp_path: Path, name: str) -> None:
+    law = fit_law(name, measured(CATALOGUE, noise=0.05), CATALOGUE, bootstrap=5)
+    save_law(law, tmp_path / "law.json")
+    read = load_law(tmp_path / "law.json")
+    asked = configurations(devices=("Tesla T4", "Tesla V100-SXM2-16GB"))
+    pd.testing.assert_frame_equal(read.predict(asked), law.predict(asked), check_exact=True)
+    assert repr(read.coefficients) == repr(law.coefficients)  # repr, as nan is not equal to itself
+    assert read.provenance == law.provenance
+    assert read.widths == law.widths
+
+
+def test_a_law_without_a_fit_can_be_saved_too(tmp_path: Path) -> None:
+    save_law(a_priori(CATALOGUE), tmp_path / "law.json")
+    read = load_law(tmp_path / "law.json")
+    asked = configurations(most=6)
+    pd.testing.assert_frame_equal(read.predict(asked), a_priori(CATALOGUE).predict(asked), check_exact=True)
+
+
+def test_the_file_carries_the_devices_that_its_trials_ran_on(tmp_path: Path) -> None:
+    """A laptop that never saw the measured machine's own catalogue file can still forecast for it."""
+    t4 = CATALOGUE.get("Tesla T4")
+    own = DeviceSpec(**{**vars(t4), "name": "Our own card", "aliases": ("ours",), "power_limit_w": None})
+    table = measured(CATALOGUE, devices=("Tesla T4",)).assign(gpu_model="Our own card")
+    law = fit_law("roofline", table, Catalogue({**CATALOGUE.devices, own.name: own}), bootstrap=0)
+    save_law(law, tmp_path / "law.json")
+    read = load_law(tmp_path / "law.json", CATALOGUE)
+    assert read.catalogue.get("ours") == own
+    pd.testing.assert_frame_equal(read.predict(table), law.predict(table), check_exact=True)
+
+
+def test_the_file_says_where_the_law_comes_from(tmp_path: Path, fitted: FittedLaw) -> None:
+    save_law(fitted, tmp_path / "law.json")
+    content = json.loads((tmp_path / "law.json").read_text())
+    origin = content["provenance"]
+    assert content["schema_version"] == 1
+    assert origin["n_trials"] == 120
+    assert origin["n_cases"] == 40
+    assert origin["meters"] == [["replay", "replayed"]]
+    assert origin["boundaries"] == ["gpu"]
+    assert len(origin["data_hash"]) == 64
+    assert origin["ranges"]["num_layers"] == [2.0, 24.0]
+    assert origin["created_by"].startswith("joulelaw ")
+    assert {device["name"] for device in content["devices"]} == {"NVIDIA A100-SXM4-40GB", "Tesla T4"}
+    assert not content["energy_is_estimated"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda text: text.replace('"duration.eta_flop": 0.', '"duration.eta_flop": 0.9', 1), "checksum"),
+        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "version 2"),
+        (lambda text: text[: len(text) // 2], "not a law file"),
+        (lambda text: "{}", "not a law file"),
+        (lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "checksum"}), "checksum"),
+    ],
+)
+def test_a_file_edited_by_hand_cut_short_or_of_another_version_is_refused(
+    tmp_path: Path, fitted: FittedLaw, edit, message: str
+) -> None:
+    path = tmp_path / "law.json"
+    save_law(fitted, path)
+    text = path.read_text()
+    assert edit(text) != text
+    path.write_text(edit(text))
+    with pytest.raises(LawFileError, match=message) as refusal:
+        load_law(path)
+    assert "law.json" in str(refusal.value)
+    assert pickle.loads(pickle.dumps(refusal.value)).where == str(path)
+
+
+def test_white_space_alone_is_not_an_edit(tmp_path: Path, fitted: FittedLaw) -> None:
+    path = tmp_path / "law.json"
+    save_law(fitted, path)
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    assert load_law(path).parameters == fitted.parameters
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LawFileError, match=r"nowhere\.json: cannot be read"):
+        load_law(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("file_format", ["csv", "parquet"])
+def test_an_exported_table_has_every_coefficient_with_unit_interval_and_origin(
+    tmp_path: Path, fitted: FittedLaw, file_format: str
+) -> None:
+    path = tmp_path / f"coefficients.{file_format}"
+    export_law(fitted, path, file_format)
+    table = pd.read_csv(path) if file_format == "csv" else pq.read_table(path).to_pandas()
+    assert list(table["name"]) == [c.name for c in fitted.coefficients]
+    np.testing.assert_allclose(table["value"], [c.value for c in fitted.coefficients], rtol=1e-12)
+    assert (table["low"] <= table["high"]).all()
+    assert table["unit"].notna().all()
+    assert set(table["meters"]) == {"replay (replayed)"}
+    assert set(table["data_hash"]) == {fitted.provenance.data_hash}
+
+
+def test_an_exported_json_is_a_law_file(tmp_path: Path, fitted: FittedLaw) -> None:
+    export_law(fitted, tmp_path / "law.json", "json")
+    assert load_law(tmp_path / "law.json").parameters == fitted.parameters
+    with pytest.raises(InputError, match="unknown format 'xlsx'"):
+        export_law(fitted, tmp_path / "law.xlsx", "xlsx")
