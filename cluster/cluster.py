@@ -12,7 +12,7 @@ from joulelaw import InputError
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.gang import GangLimits, RankGang
 from joulelaw.cluster.groups import GroupPool
-from joulelaw.cluster.inventory import Node, inspect_node, with_distinct_uuids
+from joulelaw.cluster.inventory import Node, with_distinct_uuids
 from joulelaw.cluster.metering import MeterInfo
 from joulelaw.cluster.nodes import Launcher, NodeHandle, SamplerHost
 from joulelaw.cluster.power.meter import MeterOptions, Reading
@@ -23,6 +23,7 @@ from joulelaw.cluster.server import ServerStatus
 _ANSWER_S = 60.0
 _SERVER_S = 180.0  # torch, transformers and deepspeed from a cold network disk
 _DRAIN_S = 1.0
+_RETRIES = 3  # of a call to an actor that is just starting anew
 
 
 class Cluster:
@@ -51,8 +52,7 @@ class Cluster:
         `preload` are the modules that ranks find imported, `env` goes to every rank. Without a GPU, a local node is
         cut into logical devices of `cores_per_device` cores. The fork servers load meanwhile; see `wait_ready`.
         """
-        local = len(inspect_node(cores_per_device=cores_per_device).devices)
-        session = open_ray(address, local)
+        session = open_ray(address, cores_per_device)
         try:
             handles = _occupy(preload, dict(env or {}), meter_options or MeterOptions(), cores_per_device)
         except BaseException:
@@ -158,7 +158,9 @@ def _occupy(
 def _pinned(kind: type, node_id: str) -> Any:
     """An actor class that runs on one node, takes none of its resources, and starts anew if it dies."""
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.remote(kind).options(num_cpus=0, num_gpus=0, max_restarts=-1, scheduling_strategy=strategy)
+    return ray.remote(kind).options(
+        num_cpus=0, num_gpus=0, max_restarts=-1, max_task_retries=_RETRIES, scheduling_strategy=strategy
+    )
 
 
 def _vacate(handles: Sequence[NodeHandle]) -> None:

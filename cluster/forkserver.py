@@ -115,8 +115,11 @@ class ForkLoop:
         server_pid = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._close_in_child(rank)
-            run_child(rank.connection, request, rank.lines.rest, server_pid, status)
+            try:
+                self._close_in_child(rank)
+                run_child(rank.connection, request, rank.lines.rest, server_pid, status)
+            finally:
+                os._exit(1)  # whatever happens, no second server
         with contextlib.suppress(OSError):  # the child does it too: whoever comes first
             os.setpgid(pid, pid)
         rank.pid = pid
@@ -200,6 +203,7 @@ def main() -> None:
     parser.add_argument("--ready-fd", type=int, required=True)
     parser.add_argument("--preload", default="", help="modules, separated by commas")
     options = parser.parse_args()
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # Ray starts its workers with signals blocked
     begin = time.monotonic()
     error = _preload([name for name in options.preload.split(",") if name])
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -13,7 +13,7 @@ import ray
 
 import joulelaw
 from joulelaw import InputError
-from joulelaw.cluster.inventory import usable_cores
+from joulelaw.cluster.inventory import inspect_node, usable_cores
 
 _ROOT = str(Path(joulelaw.__file__).parent)
 _OBJECT_STORE_BYTES = 100 << 20  # we pass small messages; Ray's default is 30 % of the memory
@@ -35,8 +35,8 @@ class RaySession:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def open_ray(address: str | None, local_devices: int) -> RaySession:
-    """Connects to `address`, to RAY_ADDRESS, or to a new local Ray with `local_devices` logical GPUs.
+def open_ray(address: str | None, cores_per_device: int = 1) -> RaySession:
+    """Connects to `address`, to RAY_ADDRESS, or to a new local Ray with a GPU for each device of this machine.
 
     A Ray that this process is connected to already is used as it is and left so.
     """
@@ -47,7 +47,7 @@ def open_ray(address: str | None, local_devices: int) -> RaySession:
         if wanted and wanted != "local":
             _connect(wanted)
             return RaySession(connected=True)
-        return _start(local_devices)
+        return _start(len(inspect_node(cores_per_device=cores_per_device).devices))
 
 
 def _connect(address: str) -> None:

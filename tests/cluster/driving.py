@@ -21,14 +21,24 @@ def run(gang: RankGang, entry: str, payload: dict[str, Any], log_dir: Path, **op
 
 def finish(gang: RankGang) -> list[Event]:
     events: list[Event] = []
-    wait_for(lambda: bool(events.extend(gang.poll())) or gang.state is not GangState.RUNNING)
+
+    def ended() -> bool:
+        events.extend(gang.poll())
+        return gang.state is not GangState.RUNNING
+
+    wait_for(ended)
     return events
 
 
 def wait_for_kind(gang: RankGang, kind: str, number: int = 1) -> list[Event]:
     """Polls until `number` events of a kind have come."""
     events: list[Event] = []
-    wait_for(lambda: bool(events.extend(gang.poll())) or len(of_kind(events, kind)) >= number)
+
+    def enough() -> bool:
+        events.extend(gang.poll())
+        return len(of_kind(events, kind)) >= number
+
+    wait_for(enough)
     return of_kind(events, kind)
 
 

@@ -19,6 +19,7 @@ from joulelaw.cluster.gang import GangState
 from joulelaw.cluster.groups import GroupPool
 from joulelaw.cluster.local import LocalGang
 from joulelaw.cluster.power.meter import MeterOptions
+from joulelaw.cluster.remote import RemoteRank
 from joulelaw.cluster.server import ForkServer
 from tests.cluster.driving import Event, finish, gone, of_kind, run, wait_for, wait_for_kind
 
@@ -142,7 +143,9 @@ def test_a_rank_whose_actor_dies_is_lost_and_its_process_too(cluster: Cluster, m
     gang = cluster.acquire(model, 1)
     gang.start("tests.cluster.entries:sleep", {}, tmp_path)
     wait_for_kind(gang, "ready")
-    ray.kill(gang._seats[0].handle._actor)
+    handle = gang._seats[0].handle
+    assert isinstance(handle, RemoteRank)
+    ray.kill(handle._actor)
     finish(gang)
     assert "was lost with its node or actor" in gang.failure
     wait_for(lambda: gone(gang.pids[0][1]))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,10 @@ def test_ranks_die_with_a_killed_server_and_the_next_start_finds_a_new_one(devic
 
 
 def test_closing_and_terminating_end_the_server_and_its_ranks(device: Device, tmp_path: Path) -> None:
-    for end in (ForkServer.close, lambda server: os.kill(server.pid, signal.SIGTERM)):
+    def terminate(server: ForkServer) -> None:
+        os.kill(server.pid or 0, signal.SIGTERM)
+
+    for end in (ForkServer.close, terminate):
         server = ForkServer()
         gang = LocalGang(server, [device])
         gang.start("tests.cluster.entries:sleep", {}, tmp_path)
@@ -179,7 +183,8 @@ def test_closing_and_terminating_end_the_server_and_its_ranks(device: Device, tm
         pids = [gang.pids[0][1], server.pid or 0]
         socket_path = Path(server.address)
         end(server)
-        wait_for(lambda pids=pids: all(gone(pid) for pid in pids))
+        for pid in pids:
+            wait_for(partial(gone, pid))
         server.close()
         assert not socket_path.parent.exists()
 

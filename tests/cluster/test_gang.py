@@ -173,7 +173,7 @@ def test_failures_are_told_root_first() -> None:
 
 
 def test_messages_survive_any_cut_and_a_killed_writer() -> None:
-    messages = [{"kind": "a", "text": "x\ny"}, {"kind": "b", "value": [1.5, None]}]
+    messages: list[Message] = [{"kind": "a", "text": "x\ny"}, {"kind": "b", "value": [1.5, None]}]
     data = b"".join(encode(message) for message in messages)
     for cut in range(len(data)):
         lines = LineBuffer()

@@ -1,0 +1,102 @@
+"""One machine without Ray: the same face as Cluster, so that a trial, or a study, runs alone by the same code."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from joulelaw.cluster.failures import ClusterError
+from joulelaw.cluster.gang import GangLimits, GangState, RankGang
+from joulelaw.cluster.inventory import Node, inspect_node
+from joulelaw.cluster.local import LocalGang
+from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.power.meter import MeterOptions, Reading, open_meter
+from joulelaw.cluster.power.sampler import Sampler
+from joulelaw.cluster.scheduler import check_feasible
+from joulelaw.cluster.server import ForkServer, ServerStatus
+
+
+class LocalCluster:
+    """This machine's devices, a fork server and a sampler. Make one with `connect`, and close it."""
+
+    def __init__(self, node: Node, server: ForkServer, sampler: Sampler, limits: GangLimits | None) -> None:
+        self._node = node
+        self._server = server
+        self._sampler = sampler
+        self._limits = limits
+        self._gangs: list[RankGang] = []
+
+    @classmethod
+    def connect(
+        cls,
+        *,
+        preload: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        meter_options: MeterOptions | None = None,
+        cores_per_device: int = 1,
+        limits: GangLimits | None = None,
+    ) -> Self:
+        """Starts the fork server and the sampler of this machine; see Cluster.connect. InputError for a bad meter."""
+        options = meter_options or MeterOptions()
+        node = inspect_node(cores_per_device=cores_per_device)
+        meter = open_meter(node.devices, options)
+        server = ForkServer(preload, env)
+        server.start()
+        return cls(node, server, Sampler(meter, options.rate_hz), limits)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return (self._node,)
+
+    @property
+    def meters(self) -> dict[str, MeterInfo]:
+        return {self._node.node_id: MeterInfo.of(self._sampler.meter)}
+
+    def wait_ready(self) -> dict[str, ServerStatus]:
+        """Waits until the fork server has imported its libraries. ForkServerError where it cannot."""
+        return {self._node.node_id: self._server.wait_ready()}
+
+    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
+        """A gang over free devices. InfeasibleGroupError if there are too few, ClusterError if they are lent out."""
+        check_feasible([self._node], model, count, node_count)
+        busy = {device.uuid for gang in self._gangs for device in gang.devices}
+        free = [device for device in self._node.devices if device.model == model and device.uuid not in busy]
+        if len(free) < count:
+            raise ClusterError(f"{count} x {model} are not free now: {len(free)} are")
+        gang = LocalGang(self._server, free[:count], self._node.node_id, self._limits)
+        self._gangs.append(gang)
+        return gang
+
+    def release(self, gang: RankGang) -> None:
+        """Takes a gang back, stopped if it still runs: its devices are free again."""
+        if gang.state is GangState.RUNNING:
+            gang.stop()
+        self._gangs.remove(gang)
+
+    def free_by_model(self) -> dict[str, dict[str, int]]:
+        """Free devices: model -> node id -> number."""
+        busy = {device.uuid for gang in self._gangs for device in gang.devices}
+        free: dict[str, dict[str, int]] = {}
+        for device in self._node.devices:
+            on_node = free.setdefault(device.model, {self._node.node_id: 0})
+            on_node[self._node.node_id] += device.uuid not in busy
+        return free
+
+    def drain_power(self) -> dict[str, list[Reading]]:
+        """New readings by node id."""
+        return {self._node.node_id: self._sampler.drain()}
+
+    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None:
+        """Tells the meter which processes work on a device. Only an estimate uses it."""
+        self._sampler.watch(device_uuid, pids)
+
+    def close(self) -> None:
+        """Ends every rank, the fork server and the sampler. Safe to call twice."""
+        for gang in list(self._gangs):
+            self.release(gang)
+        self._server.close()
+        self._sampler.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

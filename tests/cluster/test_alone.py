@@ -1,0 +1,56 @@
+"""A machine without Ray offers what a cluster offers, by the same names."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from joulelaw.cluster.alone import LocalCluster
+from joulelaw.cluster.cluster import Cluster
+from joulelaw.cluster.failures import ClusterError, InfeasibleGroupError
+from joulelaw.cluster.gang import GangState
+from joulelaw.cluster.power.meter import MeterOptions
+from tests.cluster.driving import gone, run, wait_for_kind
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def face(kind: type) -> dict[str, str]:
+    public = {name: value for name, value in vars(kind).items() if not name.startswith("_") and name != "connect"}
+    return {
+        name: "property" if isinstance(value, property) else str(inspect.signature(value))
+        for name, value in public.items()
+    }
+
+
+def test_it_has_the_face_of_a_cluster() -> None:
+    assert face(LocalCluster) == face(Cluster)
+
+
+def test_it_runs_meters_and_leaves_nothing(tmp_path: Path) -> None:
+    with LocalCluster.connect(meter_options=MeterOptions(kind="estimate", cpu_w_per_core=5.0)) as cluster:
+        (node,) = cluster.nodes
+        model, number = node.devices[0].model, len(node.devices)
+        assert cluster.free_by_model() == {model: {node.node_id: number}}
+        gang = cluster.acquire(model, number)
+        with pytest.raises(ClusterError, match="not free now: 0 are"):
+            cluster.acquire(model, 1)
+        with pytest.raises(InfeasibleGroupError, match=f"nearest: {number} x"):
+            cluster.acquire(model, number + 1)
+        run(gang, "tell", {}, tmp_path)
+        assert gang.state is GangState.DONE, gang.failure
+        assert {reading.device_uuid for reading in cluster.drain_power()[node.node_id]} == {
+            device.uuid for device in node.devices
+        }
+        gang.start("tests.cluster.entries:sleep", {}, tmp_path)
+        wait_for_kind(gang, "ready", number=number)
+        pids = [cluster.wait_ready()[node.node_id].pid, *(pid for _, pid in gang.pids.values())]
+    assert all(gone(pid) for pid in pids)
+
+
+def test_it_loads_neither_ray_nor_torch() -> None:
+    script = "import sys, joulelaw.cluster.alone; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert not set(done.stdout.split()) & {"ray", "torch"}
