@@ -7,7 +7,7 @@ standard output is one JSON object, also where it failed.
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": HELP},
 )
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., ExitCode]] = {
     "doctor": study.doctor,
     "plan": study.plan,
     "run": study.run,

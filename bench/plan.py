@@ -15,6 +15,8 @@ from joulelaw.bench.configuration import Configuration, TrialSpec
 SCHEMA_VERSION = 1
 FILE_NAME = "plan.json"
 
+Split = Literal["fit", "hold_out"]
+
 
 @dataclass(frozen=True)
 class Price:
@@ -35,7 +37,7 @@ class PlannedTrial:
     """One trial of the plan."""
 
     spec: TrialSpec
-    split: Literal["fit", "hold_out"]
+    split: Split
     baseline: bool
     """Not asked for: added as the single-device reference of its case."""
     price: Price

@@ -8,14 +8,14 @@ import pandas as pd
 
 from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration, TrialSpec
-from joulelaw.bench.plan import HoldOut, Plan, PlannedTrial, SetAside
+from joulelaw.bench.plan import HoldOut, Plan, PlannedTrial, SetAside, Split
 from joulelaw.bench.plan_fit import Misfit, misfits
 from joulelaw.bench.plan_price import priced
 from joulelaw.bench.spec import EACH, Asked, Sweep
 from joulelaw.bench.spec_errors import close_match, one_error
 from joulelaw.cluster.inventory import Node
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.holdout import FIT, draw_hold_out, group_of, hold_out_hash
+from joulelaw.model.holdout import FIT, HOLD_OUT, draw_hold_out, group_of, hold_out_hash
 from joulelaw.model.laws.base import FittedLaw
 from joulelaw.model.laws.roofline import a_priori
 from joulelaw.model.tables import WORKLOAD_COLUMNS
@@ -155,7 +155,7 @@ def _refuse_impossible(sweep: Sweep, candidates: Sequence[_Candidate], reasons: 
         raise one_error(list(errors.values()))
 
 
-def _drawn(sweep: Sweep, specs: Sequence[TrialSpec]) -> tuple[dict[str, Any], HoldOut]:
+def _drawn(sweep: Sweep, specs: Sequence[TrialSpec]) -> tuple[dict[str, Split], HoldOut]:
     """Each trial's split, by trial_id, and the record of the draw."""
     rule = sweep.hold_out
     table = pd.DataFrame([{"trial_id": spec.trial_id, **spec.configuration.to_dict()} for spec in specs])
@@ -163,13 +163,17 @@ def _drawn(sweep: Sweep, specs: Sequence[TrialSpec]) -> tuple[dict[str, Any], Ho
     asked_for = "hold_out" in sweep.file.data
     if rule.fraction == 0 or (not asked_for and group_of(table, rule.by).nunique() < 2):
         split = pd.Series(FIT, index=table["trial_id"])
-        return split.to_dict(), HoldOut("", 0.0, sweep.seed, hold_out_hash(split))
+        return _by_trial(split), HoldOut("", 0.0, sweep.seed, hold_out_hash(split))
     try:
         split = draw_hold_out(table, rule.by, rule.fraction, sweep.seed)
     except InputError as error:
         remedy = "ask for more cases, or write fraction: 0"
         raise InputError(error.what, where=sweep.file.where(("hold_out",)), remedy=remedy) from None
-    return split.to_dict(), HoldOut(rule.by, rule.fraction, sweep.seed, hold_out_hash(split))
+    return _by_trial(split), HoldOut(rule.by, rule.fraction, sweep.seed, hold_out_hash(split))
+
+
+def _by_trial(split: "pd.Series[str]") -> dict[str, Split]:
+    return {str(trial_id): "hold_out" if value == HOLD_OUT else "fit" for trial_id, value in split.items()}
 
 
 def _metering(sweep: Sweep) -> dict[str, Any]:

@@ -99,7 +99,6 @@ def _keys(model: type[BaseModel], path: YamlPath) -> list[str]:
     """The keys that a mapping at `path` may have."""
     for part in path:
         if isinstance(part, str):
-            annotation = model.model_fields[part].annotation
-            inner = getattr(annotation, "__args__", (annotation,))[0]
-            model = inner
+            annotation: Any = model.model_fields[part].annotation
+            model = getattr(annotation, "__args__", (annotation,))[0]
     return [each.alias or name for name, each in model.model_fields.items()]

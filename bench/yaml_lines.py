@@ -117,6 +117,7 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             self._refuse_tag(node, path, "tag:yaml.org,2002:seq")
             return [self.read(child, (*path, index)) for index, child in enumerate(node.value)]
+        assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, path)
 
     def _mapping(self, node: yaml.MappingNode, path: YamlPath) -> dict[str, Any]:

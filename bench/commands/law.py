@@ -25,7 +25,7 @@ def fit(
     out: Annotated[Path, typer.Option("--out", metavar="LAW.json", help="The law file to write.")],
     law: Annotated[str, typer.Option("--law", metavar="NAME", help="roofline or reduced_form.")] = "roofline",
     allow_mixed_meters: Mixed = False,
-) -> int:
+) -> ExitCode:
     """Fit a law on measured trials.
 
     On the valid ones that are not held out; coefficients are written with their intervals and origin.
@@ -81,7 +81,7 @@ def validate(
     ] = "split",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="Also write every score.")] = None,
     allow_mixed_meters: Mixed = False,
-) -> int:
+) -> ExitCode:
     """Score laws on held-out trials.
 
     Beside them stand baselines. Every law is fitted anew on the other trials of each fold.
@@ -124,7 +124,7 @@ def predict(
     law: Annotated[Path, typer.Argument(metavar="LAW.json", help="A law that `joulelaw fit` wrote.")],
     runs: Annotated[Path, typer.Argument(metavar="TABLE", help="Runs to forecast: CSV or Parquet, by ending.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV or Parquet, by ending.")],
-) -> int:
+) -> ExitCode:
     """Forecast runs, with intervals.
 
     Energy and duration from configurations alone: measured columns are ignored where there are any.
@@ -149,7 +149,7 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="<law>-coefficients.<format> beside the law else.")
     ] = None,
-) -> int:
+) -> ExitCode:
     """Write a law's coefficients as a table.
 
     One row a coefficient: value, interval, unit, meaning and the law's origin.

@@ -15,7 +15,7 @@ def report(
         Path | None, typer.Option("--validation", metavar="FILE.json", help="What `joulelaw validate` wrote.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="DIR/report.html else.")] = None,
-) -> int:
+) -> ExitCode:
     """Write one HTML page, figures inside.
 
     Measured against predicted, residuals, the roofline, one trial's power and step times.

@@ -16,7 +16,7 @@ IntoOption = Annotated[
 ]
 
 
-def doctor() -> int:
+def doctor() -> ExitCode:
     """Say what runs and is metered here.
 
     With everything that is missing comes what to do about it.
@@ -46,7 +46,7 @@ def doctor() -> int:
 def plan(
     sweep: SweepArgument,
     law: Annotated[Path | None, typer.Option("--law", metavar="LAW", help="A fitted law, for better times.")] = None,
-) -> int:
+) -> ExitCode:
     """Show what a sweep would run.
 
     Its trials, groups, memory, expected time and hold-out on this machine. Nothing is written.
@@ -80,7 +80,7 @@ def plan(
     return ExitCode.DONE
 
 
-def run(sweep: SweepArgument, into: IntoOption = None) -> int:
+def run(sweep: SweepArgument, into: IntoOption = None) -> ExitCode:
     """Run a study, or go on with one.
 
     Stopped at any point, the same command finishes the rest and repeats nothing. A local Ray is started unless
@@ -114,7 +114,7 @@ def trial(
         str | None, typer.Option("--id", metavar="TRIAL_ID", help="As `plan` shows it; the first trial else.")
     ] = None,
     into: IntoOption = None,
-) -> int:
+) -> ExitCode:
     """Run one trial alone, without Ray.
 
     For a first look, for debugging, or where there is no Ray.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joulelaw import InputError
+from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.spec import find_sweep, load_sweep
+from joulelaw.bench.spec_schema import Axes
 from joulelaw.bench.yaml_lines import parse_yaml
 
 GOOD = """\
@@ -252,6 +255,10 @@ def test_the_shipped_quickstart_is_what_the_study_needs() -> None:
     assert sweep.window.min_steps >= 20
     singles = {c.case_id for c in asked if c.strategy == "single"}
     assert all(c.case_id in singles for c in asked), "every case has its single-device reference"
+
+
+def test_every_part_of_a_configuration_is_an_axis_but_nodes() -> None:
+    assert set(Axes.model_fields) == {each.name for each in fields(Configuration)} - {"node_count"}
 
 
 def test_a_place_is_the_grids_own_line_else_the_defaults_else_the_grid(write: Writer) -> None:
