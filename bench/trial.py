@@ -70,7 +70,7 @@ def prepare(spec: TrialSpec, group: Group, device: torch.device) -> tuple[Steppe
     torch.manual_seed(mixed_seed(spec.seed))
     training = load_workload(configuration.model_family).build(configuration, device)
     num_parameters = sum(parameter.numel() for parameter in training.module.parameters())
-    setup = Setup(training, configuration, device, group.rank, group.size)
+    setup = Setup(training, configuration, device, group.size)
     stepper = load_strategy(configuration.strategy).prepare(setup)
     torch.manual_seed(mixed_seed(spec.seed, group.rank))
     return stepper, num_parameters

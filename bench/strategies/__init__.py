@@ -41,12 +41,11 @@ STRATEGIES = {
 
 @dataclass(frozen=True)
 class Setup:
-    """What a strategy gets: the model to train, how, and where in the group this rank stands."""
+    """What a strategy gets: the model to train, how, where, and on how many ranks."""
 
     training: TrainingModel
     configuration: Configuration
     device: "torch.device"
-    rank: int
     world_size: int
 
 
