@@ -10,7 +10,7 @@ import psutil
 from joulelaw.cluster.gang import GangState, RankGang
 
 Event = dict[str, Any]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0  # of a loaded machine; what holds, holds much sooner
 
 
 def run(gang: RankGang, entry: str, payload: dict[str, Any], log_dir: Path, **options: Any) -> list[Event]:
