@@ -1,6 +1,7 @@
 """The cluster over a real Ray with logical GPUs: exclusive groups, the same events as without Ray, no orphans."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,3 +255,4 @@ def test_no_process_outlives_the_driver(tmp_path: Path, end: str) -> None:
     ours = [pid for pid, name in processes.items() if end == "close" or not name.startswith(LINGERING)]
     wait_for(lambda: all(gone(pid) for pid in ours))
     assert folder.exists() == (end == "kill")
+    shutil.rmtree(folder, ignore_errors=True)
