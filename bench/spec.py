@@ -58,7 +58,7 @@ class Sweep:
 def find_sweep(name: str | Path) -> Path:
     """A sweep's path from what the user wrote: a path, or the name of a shipped sweep such as `quickstart`."""
     path = Path(name)
-    if not path.exists() and path.name == str(name) and not path.suffix:
+    if not path.is_file() and path.name == str(name) and not path.suffix:
         shipped = {each.stem: each for each in sorted(SHIPPED.glob("*.yaml"))}
         if path.name in shipped:
             return shipped[path.name]

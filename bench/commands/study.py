@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from joulelaw.bench.console import ExitCode, last_line, say, table, to_people
+from joulelaw.bench.console import ExitCode, last_line, number, say, table, to_people
 
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.")]
 IntoOption = Annotated[
@@ -69,13 +69,17 @@ def plan(
         ExitCode.DONE,
         name=made.name,
         plan_id=made.plan_id,
-        trials=len(made.trials),
+        planned=len(made.trials),
         baselines_added=sum(trial.baseline for trial in made.trials),
         held_out=sum(trial.split == "hold_out" for trial in made.trials),
         hold_out_sha256=made.hold_out.hash,
         set_aside=[{"configuration": each.configuration.to_dict(), "reason": each.reason} for each in made.set_aside],
         expected_s=expected_wall_s(made.trials, nodes),
         assumed_devices=assumed,
+        trials=[
+            {"trial_id": each.trial_id, "split": each.split, "baseline": each.baseline, **vars(each.price)}
+            for each in made.trials
+        ],
     )
     return ExitCode.DONE
 
@@ -123,9 +127,10 @@ def trial(
     from joulelaw.bench.spec import find_sweep
 
     row = run_trial(find_sweep(sweep), trial_id, into)
-    shown = table(f"Trial {row['trial_id']}", ["", ""])
+    shown = table(f"Trial {row['trial_id']}", ["", "value"])
     for name in ("status", "failure", "duration_s", "energy_j", "meter", "verdict", "loss_first", "loss_last"):
-        shown.add_row(name, escape(str(row.get(name, ""))))
+        value = row.get(name)
+        shown.add_row(name, number(value) if isinstance(value, float) else escape(str(value or "-")))
     to_people().print(shown)
     code = _run_code(False, int(row["status"] != "done"), int(row["verdict"] != "valid"))
     last_line("trial", code, **{name: value for name, value in row.items() if not hasattr(value, "isoformat")})

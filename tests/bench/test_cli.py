@@ -126,6 +126,15 @@ def test_the_examples_of_the_help_run(
             assert (home / name).stat().st_size > 0
 
 
+def test_plan_tells_every_trial_and_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(home.rglob("*"))
+    code, content, said = run(capsys, "plan", "my_sweep.yaml")
+    assert (code, content["planned"], sorted(home.rglob("*"))) == (0, 2, before)
+    assert all(trial["trial_id"] in said for trial in content["trials"])
+    assert all(trial["flop_per_step"] > 0 and trial["step_s"] > 0 for trial in content["trials"])
+    assert content["expected_s"] > 0
+
+
 def test_fit_tells_coefficients_with_intervals_and_that_joules_were_estimated(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
