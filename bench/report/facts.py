@@ -107,7 +107,8 @@ def _range(values: Any) -> str:
     if all(isinstance(value, str) for value in values):
         return ", ".join(values)
     low, high = (float(value) for value in (values[0], values[-1]))
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    ends = [f"{end:g}" if end < 1e6 else number(end) for end in (low, high)]
+    return ends[0] if low == high else " to ".join(ends)
 
 
 def _device(device: Mapping[str, Any]) -> str:

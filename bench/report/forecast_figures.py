@@ -140,5 +140,5 @@ def _caption(study: Study, rows: pd.DataFrame, target: str) -> str:
     return (
         f"A point a trial, and the line where forecast and {_measured_word(study, target)} value agree. The {count} "
         f"full points were held out{study.hold_out_rule}: their mean absolute error is {percent(error)}, and "
-        f"{inside} of {count} lie within their {study.interval} (bars).{seen}"
+        f"{inside} of {count} lie within their {study.interval}.{seen}"
     )

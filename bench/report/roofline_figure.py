@@ -53,9 +53,9 @@ def roofline(study: Study) -> Drawing:
             look = point_style(strategy, held_out=True, estimated=False) | {"markersize": 6.0}
             axes.plot(part["intensity"], part["flop_per_s"], gid=f"points-{strategy}", **look)
             marks[f"points-{strategy}"] = Marks(strategy, tuple(part.index))
-        logarithmic(axes, "x", left, right, "FLOP/B")
+        logarithmic(axes, "x", left, right, "1")
         logarithmic(axes, "y", bottom, top, "FLOP/s")
-        axes.set(xlabel="arithmetic intensity, counted", ylabel="reached by one device")
+        axes.set(xlabel="counted arithmetic intensity, FLOP/B", ylabel="reached by one device")
         axes.set_title(f"Roofline, {models[0]}" if len(models) == 1 else "Roofline")
         strategy_legend(axes, set(points["strategy"]), estimated=False, splits=False)
     share = points["flop_per_s"] / points["ceiling"]

@@ -50,7 +50,7 @@ class Study:
             folder=folder,
             trials=_with_work(trials, read_measurements([folder]), law, catalogue),
             law=law,
-            validation=_json(validation_path) if validation_path else None,
+            validation=_validation(validation_path) if validation_path else None,
             plan=plan,
             environment=_json(folder / "environment.json"),
             sweep=(folder / "sweep.yaml").read_text(encoding="utf-8") if (folder / "sweep.yaml").is_file() else "",
@@ -71,17 +71,20 @@ class Study:
     def fitted_without_hold_out(self) -> bool:
         """Whether the law was fitted on exactly this dataset's valid trials that are not held out."""
         fitted = self.valid[self.valid["split"] != "hold_out"]
-        if self.law is None or fitted.empty:
-            return False
-        return content_hash(check_measurements(fitted, allow_mixed_meters=True)) == self.law.provenance.data_hash
+        return self.law is not None and _hash(fitted) == self.law.provenance.data_hash
+
+    @property
+    def scores_are_of_these_trials(self) -> bool:
+        """Whether the validation scored exactly this dataset's valid trials."""
+        return self.validation is not None and _hash(self.valid) == self.validation["provenance"]["data_hash"]
 
     @property
     def interval(self) -> str:
         """What the law's forecast intervals are, in words: few cases support no more than a lower level."""
         widths = self.law.widths if self.law else None
         if widths is None or not widths.achieved < widths.aimed:
-            return "95 % interval"
-        return f"interval, of level {percent(widths.achieved)}: so few cases support no higher"
+            return "95 % interval (bars)"
+        return f"{percent(widths.achieved)} interval (bars; so few cases support no higher level)"
 
     @property
     def hold_out_rule(self) -> str:
@@ -121,12 +124,24 @@ def _with_work(trials: pd.DataFrame, valid: pd.DataFrame, law: FittedLaw | None,
     return trials.join(pd.concat(parts, axis=1), on="trial_id")
 
 
+def _hash(rows: pd.DataFrame) -> str:
+    return "" if rows.empty else content_hash(check_measurements(rows, allow_mixed_meters=True))
+
+
+def _validation(path: Path) -> dict[str, Any]:
+    values = _json(path)
+    if missing := {"summaries", "hold_out", "provenance"} - values.keys():
+        what = f"not a validation: {', '.join(sorted(missing))} missing"
+        raise InputError(what, where=str(path), remedy="make one with joulelaw validate --out")
+    return values
+
+
 def _json(path: Path) -> dict[str, Any]:
     """A JSON object; an absent file of the dataset is an empty one, as imported datasets have no plan."""
     if not path.is_file():
         if path.name in ("plan.json", "environment.json"):
             return {}
-        raise InputError("no such file", where=str(path), remedy="make one with joulelaw validate")
+        raise InputError("no such file", where=str(path), remedy="make one with joulelaw validate --out")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -89,7 +89,7 @@ def coefficients(study: Study, target: str) -> Table | None:
             quantity(each.value, each.unit),
             interval(each.low, each.high, each.unit),
             each.unit,
-            "at its bound" if each.at_bound else "" if each.identified else "left open by the data",
+            "at its bound" if each.at_bound else "" if each.identified else "left open",
         )
         for each in mine
     )
@@ -119,28 +119,28 @@ def validity(study: Study) -> Table:
 
 def trial_table(study: Study) -> Table:
     """One row a trial, in the order of `study.trials`."""
-    shape = ("trial", "strategy", "devices", "layers", "width", "length", "batch", "precision", "split", "verdict")
     energy = f"energy{' (estimated)' if study.estimated else ''}"
-    heads = (*shape, "duration", "forecast off", energy, "forecast off")
+    results = ("duration", "forecast off", energy, "forecast off", "verdict", "split")
+    heads = ("trial", "strategy", "devices", *results, "layers", "width", "length", "batch", "precision")
     rows = tuple(_trial_row(row) for row in study.trials.to_dict("records"))
-    return Table(heads, rows, frozenset({2, 3, 4, 5, 6, 10, 11, 12, 13}))
+    return Table(heads, rows, frozenset({2, 3, 4, 5, 6, 9, 10, 11, 12}))
 
 
 def _trial_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
     accumulation = f" × {row['grad_accumulation']}" if row["grad_accumulation"] > 1 else ""
-    verdict = "failed" if row["status"] == "failed" else row["verdict"]
     return (
         row["trial_id"],
         row["strategy"],
-        *(str(row[name]) for name in ("gpu_count", "num_layers", "hidden_size", "sequence_length")),
-        f"{row['micro_batch_size']}{accumulation}",
-        row["precision"],
-        row["split"].replace("_", " "),
-        verdict,
+        str(row["gpu_count"]),
         quantity(row["duration_s"], "s"),
         percent(off(row, "duration_s"), signed=True),
         quantity(row["energy_j"], "J"),
         percent(off(row, "energy_j"), signed=True),
+        "failed" if row["status"] == "failed" else row["verdict"],
+        row["split"].replace("_", " "),
+        *(str(row[name]) for name in ("num_layers", "hidden_size", "sequence_length")),
+        f"{row['micro_batch_size']}{accumulation}",
+        row["precision"],
     )
 
 

@@ -181,5 +181,5 @@ def failure() -> dict[str, Any]:
         "status": "failed",
         "failure": "rank 1 killed by signal 9",
         "verdict": "invalid",
-        "reasons": ["trial_failed"],
+        "reasons": ["rank_failed"],
     }
