@@ -137,7 +137,8 @@ def key(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
 def content_hash(table: pd.DataFrame) -> str:
     """SHA-256 of the configurations and measurements, whatever the order of rows and other columns."""
     columns = [*CONFIGURATION_COLUMNS, "micro_steps", *MEASURED_COLUMNS, "boundary"]
-    lines = sorted(key(table.assign(**{name: table[name].map(repr) for name in MEASURED_COLUMNS}), columns))
+    exact = {name: [format(float(value), ".17g") for value in table[name]] for name in MEASURED_COLUMNS}
+    lines = sorted(key(table.assign(**exact), columns))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

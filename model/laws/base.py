@@ -23,7 +23,7 @@ Parameters = Mapping[str, float]  # "target.name" -> value; all that a law's for
 
 @dataclass(frozen=True)
 class Coefficient:
-    """One fitted number. `low` and `high` are its 95 % interval, nan where none was made."""
+    """One fitted number. `low` and `high` are its 95 % interval; without a bootstrap nan, and nothing is identified."""
 
     target: str
     name: str
