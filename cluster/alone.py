@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from joulelaw.cluster.failures import ClusterError
-from joulelaw.cluster.gang import GangLimits, GangState, RankGang
+from joulelaw.cluster.gang import Gang, GangLimits, GangState, RankGang
 from joulelaw.cluster.inventory import Node, inspect_node
 from joulelaw.cluster.local import LocalGang
 from joulelaw.cluster.metering import MeterInfo
@@ -65,11 +65,11 @@ class LocalCluster:
         self._gangs.append(gang)
         return gang
 
-    def release(self, gang: RankGang) -> None:
+    def release(self, gang: Gang) -> None:
         """Takes a gang back, stopped if it still runs: its devices are free again."""
         if gang.state is GangState.RUNNING:
             gang.stop()
-        self._gangs.remove(gang)
+        self._gangs = [other for other in self._gangs if other is not gang]
 
     def free_by_model(self) -> dict[str, dict[str, int]]:
         """Free devices: model -> node id -> number."""

@@ -10,7 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from joulelaw import InputError
 from joulelaw.cluster.failures import ClusterError
-from joulelaw.cluster.gang import GangLimits, RankGang
+from joulelaw.cluster.gang import Gang, GangLimits, RankGang
 from joulelaw.cluster.groups import GroupPool
 from joulelaw.cluster.inventory import Node, with_distinct_uuids
 from joulelaw.cluster.metering import MeterInfo
@@ -79,7 +79,7 @@ class Cluster:
         """A gang over free devices; see GroupPool.acquire. Give it back with `release`."""
         return self._pool.acquire(model, count, node_count, nodes)
 
-    def release(self, gang: RankGang) -> None:
+    def release(self, gang: Gang) -> None:
         """Takes a gang back: its devices are free again."""
         self._pool.release(gang)
 

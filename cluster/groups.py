@@ -11,7 +11,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from joulelaw.cluster.failures import ClusterError, GroupTimeoutError
-from joulelaw.cluster.gang import GangLimits, GangState, RankGang, Seat
+from joulelaw.cluster.gang import Gang, GangLimits, GangState, RankGang, Seat
 from joulelaw.cluster.nodes import NodeHandle, device_of
 from joulelaw.cluster.raycalls import fetch
 from joulelaw.cluster.remote import Place, RankHost, RemoteRank
@@ -79,13 +79,13 @@ class GroupPool:
         self._groups.append(group)
         return group.gang
 
-    def release(self, gang: RankGang) -> None:
+    def release(self, gang: Gang) -> None:
         """Takes a gang back, stopped if it still runs, and keeps it open unless part of it is lost."""
         group = next(group for group in self._groups if group.gang is gang)
         if gang.state is GangState.RUNNING:
             gang.stop()
         group.leased = False
-        if not gang.healthy or any(failure.kind == "lost" for failure in gang.failures):
+        if not group.gang.healthy or any(failure.kind == "lost" for failure in gang.failures):
             self._close(group)
 
     def close(self) -> None:
