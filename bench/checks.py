@@ -37,6 +37,7 @@ class Reason(StrEnum):
     TOO_FEW_READINGS = "too_few_readings", f"fewer than {MIN_READINGS} readings, or counter ticks, in the window"
     GAP = "gap", f"no news of a device's energy for more than {MAX_GAP_S:g} s, or none at an edge of the window"
     COUNTER_RESET = "counter_reset", "a device's energy counter went backwards in the window"
+    FROZEN = "frozen", "a device's meter stood still in the window: no device that works uses 0 J"
     GPU_LOST = "gpu_lost", "the driver lost a GPU of the group in the window"
     COUNTER_TRACE_DISAGREE = (
         "counter_trace_disagree",
@@ -96,11 +97,12 @@ def _group_reasons(facts: TrialFacts) -> set[Reason]:
 
 def _device_reasons(device: DeviceEnergy) -> set[Reason]:
     enough = device.readings >= MIN_READINGS and (device.source != "counter" or device.ticks >= MIN_READINGS)
-    explained = device.lost or device.clock_jumps or device.counter_resets
+    explained = device.lost or device.clock_jumps or device.counter_resets or device.frozen
     checks = {
         Reason.GPU_LOST: device.lost,
         Reason.CLOCK_JUMP: device.clock_jumps > 0,
         Reason.COUNTER_RESET: device.counter_resets > 0,
+        Reason.FROZEN: device.frozen,
         Reason.NO_READING: not explained and device.readings == 0,
         Reason.TOO_FEW_READINGS: not explained and device.readings > 0 and not enough,
         Reason.GAP: not explained and enough and (device.largest_gap_s > MAX_GAP_S or device.energy_j is None),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
-Strategy = Literal["single", "fsdp", "zero1", "zero2", "zero3"]
+Strategy = Literal["single", "ddp", "fsdp", "zero1", "zero2", "zero3"]
 Attention = Literal["sdpa", "eager"]
 
 # A case (P1: configuration family) shares these; strategy, counts and repeats would leak between fit and hold-out.

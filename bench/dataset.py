@@ -61,6 +61,13 @@ class Dataset:
         """Whether a study was begun here: its sweep, plan and environment are all saved (the plan is saved last)."""
         return (folder / "plan.json").is_file()
 
+    @staticmethod
+    def check_free(folder: Path) -> None:
+        """Raises DatasetError where another run is writing to the folder, or the folder cannot be written to."""
+        if folder.exists():
+            with storage_errors(folder):
+                os.close(_take_lock(folder))
+
     @classmethod
     def create(
         cls,

@@ -18,7 +18,10 @@ from joulelaw.bench.trace_energy import trace_energy
 
 @dataclass(frozen=True)
 class DeviceEnergy:
-    """The joules of one metered domain over a window, and the facts its verdict needs."""
+    """The joules of one metered domain over a window, and the facts its verdict needs.
+
+    A meter that stood still has no energy to tell: `frozen`, and None, for no device that works uses 0 J.
+    """
 
     domain: str
     energy_j: float | None = None  # from `source`
@@ -32,6 +35,7 @@ class DeviceEnergy:
     counter_resets: int = 0
     clock_jumps: int = 0  # readings stamped earlier than the one before
     lost: bool = False  # the GPU, inside the window
+    frozen: bool = False  # 0 J or less
 
     @property
     def disagreement(self) -> float | None:
@@ -105,20 +109,31 @@ def window_energy(readings: DeviceReadings, begin_ns: int, end_ns: int) -> Devic
     trace = trace_energy(*power, span_s)
     if facts.source != "counter":
         gap_s = trace.largest_gap_s
-        return replace(
-            facts, energy_j=trace.energy_j, trace_j=trace.energy_j, stderr_j=trace.stderr_j, largest_gap_s=gap_s
+        return _thawed(
+            replace(
+                facts, energy_j=trace.energy_j, trace_j=trace.energy_j, stderr_j=trace.stderr_j, largest_gap_s=gap_s
+            )
         )
     counter = counter_energy(time_s[has_counter], readings.counter_j[has_counter], span_s, readings.tick_s, power)
-    return replace(
-        facts,
-        energy_j=counter.energy_j,
-        counter_j=counter.energy_j,
-        trace_j=trace.energy_j,
-        stderr_j=counter.stderr_j,
-        ticks=counter.ticks,
-        largest_gap_s=counter.largest_gap_s,
-        counter_resets=counter.resets,
+    return _thawed(
+        replace(
+            facts,
+            energy_j=counter.energy_j,
+            counter_j=counter.energy_j,
+            trace_j=trace.energy_j,
+            stderr_j=counter.stderr_j,
+            ticks=counter.ticks,
+            largest_gap_s=counter.largest_gap_s,
+            counter_resets=counter.resets,
+        )
     )
+
+
+def _thawed(energy: DeviceEnergy) -> DeviceEnergy:
+    """The energy, unless it is 0 J or less."""
+    if energy.energy_j is None or energy.energy_j > 0:
+        return energy
+    return replace(energy, energy_j=None, stderr_j=None, frozen=True)
 
 
 def _total(devices: list[DeviceEnergy], shared: list[str]) -> GroupEnergy:

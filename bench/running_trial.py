@@ -37,6 +37,7 @@ class RunningTrial:
     ended_s: float | None = None
     windows: dict[int, Event] = field(default_factory=dict)
     done: dict[int, Event] = field(default_factory=dict)
+    ranks_started: int = 0
     steps: int = 0
     step_s: list[float] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
@@ -44,7 +45,7 @@ class RunningTrial:
     given_up: str = ""
 
     def start(self, log_dir: Path) -> None:
-        """Starts the ranks; they hold their devices for two more readings' time after the window."""
+        """Starts the ranks."""
         self.busy_devices |= {device.uuid for device in self.gang.devices}
         self.gang.start(ENTRY, {"trial": self.planned.spec.to_dict()}, log_dir)
 
@@ -55,6 +56,11 @@ class RunningTrial:
     @property
     def over(self) -> bool:
         return self.gang.state in (GangState.DONE, GangState.FAILED)
+
+    @property
+    def watched(self) -> bool:
+        """Whether all its processes are known to whoever takes its events, or gone."""
+        return self.over or self.ranks_started == len(self.gang.devices)
 
     @property
     def succeeded(self) -> bool:
@@ -85,6 +91,8 @@ class RunningTrial:
         events: list[Event] = list(self.gang.poll())
         for event in events:
             match event["kind"]:
+                case "started":
+                    self.ranks_started += 1
                 case "steps":
                     self._add_steps(event["rank"], event["rows"])
                 case "window":

@@ -44,6 +44,10 @@ def run_study(sweep_path: Path, into: Path | None = None) -> StudyResult:
         InputError: anything in the sweep, the folder or the cluster that the user has to change; nothing is written.
     """
     sweep = load_sweep(sweep_path)
+    if into is not None:
+        Dataset.check_free(into)  # told now, not after Ray has started
+        if (complete := _complete(into, sweep)) is not None:
+            return complete
     with terminated_as_interrupted(), connect(sweep) as cluster:
         folder = into if into is not None else default_folder(cluster.nodes, sweep.name)
         catalogue, devices_toml = study_catalogue(cluster.nodes, folder / "devices.toml", partial(borrowed, cluster))
@@ -71,6 +75,17 @@ def borrowed(cluster: Cluster, model: str, count: int) -> Iterator[Gang]:
         yield gang
     finally:
         cluster.release(gang)
+
+
+def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:
+    """The result where the folder has every trial of this very sweep already, so that nothing need be started."""
+    if not Dataset.exists(folder):
+        return None
+    plan, finished = Plan.load(folder), {path.stem for path in (folder / "trials").glob("*.parquet")}
+    same = (folder / "sweep.yaml").read_text(encoding="utf-8") == sweep.text
+    if not same or any(trial.trial_id not in finished for trial in plan.trials):
+        return None
+    return StudyResult(folder, len(plan.trials), len(plan.trials), 0, 0, 0, False)
 
 
 def _run(plan: Plan, dataset: Dataset, cluster: Cluster, sweep: Sweep) -> StudyResult:

@@ -72,6 +72,7 @@ TRIALS = _schema(
         _field("loss_first", pa.float64(), "1", "rank 0, first step of the trial"),
         _field("loss_last", pa.float64(), "1", "rank 0, last step of the trial"),
         _field("peak_memory_bytes", pa.int64(), "B", "largest over the ranks: allocator on CUDA, resident set on CPU"),
+        _field("base_memory_bytes", pa.int64(), "B", "of the same rank before its model: the libraries, on CPU"),
         _field("nodes", pa.list_(pa.string())),
         _field("device_uuids", pa.list_(pa.string())),
         _field("threads_per_rank", pa.int32(), "1"),

@@ -23,19 +23,15 @@ def end_trial(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
 
 def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
     """One node's part, over that node's own window: from its first rank's begin to its last rank's end."""
-    windows = [window for window in trial.windows.values() if window["node"] == node]
-    begin_ns = min((window["begin_ns"] for window in windows), default=0)
-    end_ns = max((window["end_ns"] for window in windows), default=0)
-    mine = {device.uuid for device in trial.gang.devices}
-    # A domain's idle devices count as the trial's own: the energy is gross, and nobody else had a part in it.
-    busy = {
-        domain: tuple(uuid for uuid in devices if uuid in trial.busy_devices)
-        for domain, devices in meter.covers.items()
-        if mine & set(devices)
-    }
-    on_node = [uuid for devices in busy.values() for uuid in devices if uuid in mine]
-    readings = from_readings(trial.readings.get(node, ()), meter.name)
-    return group_energy(readings, on_node, begin_ns, end_ns, busy)
+    windows = {rank: window for rank, window in trial.windows.items() if window["node"] == node}
+    begin_ns = min((window["begin_ns"] for window in windows.values()), default=0)
+    end_ns = max((window["end_ns"] for window in windows.values()), default=0)
+    mine = [trial.gang.devices[rank].uuid for rank in windows]
+    # A domain's idle devices count as the trial's own: the energy is gross, and nobody else had a part in it. Of
+    # devices that are not the study's nobody knows what they did.
+    idle = set(meter.device_uuids) - trial.busy_devices
+    covers = {domain: tuple(uuid for uuid in devices if uuid not in idle) for domain, devices in meter.covers.items()}
+    return group_energy(from_readings(trial.readings.get(node, ()), meter.name), mine, begin_ns, end_ns, covers)
 
 
 def _judge(trial: RunningTrial, energy: GroupEnergy) -> Verdict:

@@ -67,6 +67,7 @@ def _place(trial: RunningTrial) -> dict[str, Any]:
 def _measured(trial: RunningTrial) -> dict[str, Any]:
     """Of the window: the longest over the ranks, as the group is held until its last rank is through."""
     first, window = trial.done[0], trial.windows[0]
+    largest = max(trial.done.values(), key=lambda each: each["peak_memory_bytes"])
     return {
         "micro_steps": first["micro_steps"],
         "duration_s": max(1e-9 * (each["end_ns"] - each["begin_ns"]) for each in trial.windows.values()),
@@ -78,7 +79,8 @@ def _measured(trial: RunningTrial) -> dict[str, Any]:
         "loss_first": _finite(first["loss_first"]),
         "loss_last": _finite(first["loss_last"]),
         "num_parameters": first["num_parameters"],
-        "peak_memory_bytes": max(each["peak_memory_bytes"] for each in trial.done.values()),
+        "peak_memory_bytes": largest["peak_memory_bytes"],
+        "base_memory_bytes": largest["base_memory_bytes"],
         "threads_per_rank": first["threads"],
         "backend": first["backend"],
     }

@@ -29,7 +29,7 @@ class _Device:
 
     used_ns: int = 0
     last_ns: dict[int, int] = field(default_factory=dict)
-    ever_watched: bool = False
+    problem: str = "no process is watched on this device yet"
 
     def advance(self) -> int:
         for pid, before_ns in list(self.last_ns.items()):
@@ -45,7 +45,8 @@ class _Device:
         self.advance()  # what those no longer watched have used stays counted
         started = {pid: process_cpu_ns(pid) for pid in pids}
         self.last_ns = {pid: now_ns for pid, now_ns in started.items() if now_ns is not None}
-        self.ever_watched = self.ever_watched or bool(pids)
+        # Otherwise a trial whose end came before its processes were named would pass for one that used nothing.
+        self.problem = "" if self.last_ns or not pids else "the processes had ended before they were watched"
 
 
 class EstimateMeter:
@@ -71,8 +72,8 @@ class EstimateMeter:
 
     def _read(self, uuid: str, device: _Device) -> Reading:
         begin_ns = time.monotonic_ns()
-        if not device.ever_watched:
-            return Reading(uuid, begin_ns, error="no process is watched on this device yet")
+        if device.problem:
+            return Reading(uuid, begin_ns, error=device.problem)
         used_s = device.advance() / 1e9
         return Reading(uuid, (begin_ns + time.monotonic_ns()) // 2, energy_counter_j=used_s * self._w_per_core)
 

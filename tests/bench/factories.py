@@ -9,6 +9,7 @@ from typing import Any
 
 from joulelaw.bench.configuration import Configuration, Strategy
 from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.tables import TRIALS
 
 GPU_MODEL = "Synthetic Device (1 core)"
 DEVICES = f"""\
@@ -60,6 +61,7 @@ def trial_row(configuration: Configuration, *, number: int = 0, meter_kind: str 
     estimated = meter_kind == "estimated"
     uuids = [f"CPU-synthetic-{core}" for core in range(configuration.gpu_count)]
     return {
+        **dict.fromkeys(name for name in TRIALS.names if name not in ("trial_id", "attempt")),
         **configuration.to_dict(),
         "micro_steps": steps,
         "duration_s": duration_s,
@@ -90,6 +92,7 @@ def trial_row(configuration: Configuration, *, number: int = 0, meter_kind: str 
         "loss_first": 0.7,
         "loss_last": 0.4,
         "peak_memory_bytes": 400_000_000 + 1_000_000 * number,
+        "base_memory_bytes": 340_000_000,
         "nodes": ["local"],
         "device_uuids": uuids,
         "threads_per_rank": 1,

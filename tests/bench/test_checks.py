@@ -45,6 +45,7 @@ def test_a_good_trial_is_valid_without_reasons() -> None:
         (replace(GOOD_DEVICE, largest_gap_s=checks.MAX_GAP_S + 0.01), "gap"),
         (replace(GOOD_DEVICE, **NO_NUMBER), "gap"),
         (replace(GOOD_DEVICE, counter_resets=1, largest_gap_s=math.inf, **NO_NUMBER), "counter_reset"),
+        (replace(GOOD_DEVICE, frozen=True, ticks=0, **NO_NUMBER), "frozen"),
         (replace(GOOD_DEVICE, lost=True, readings=0, largest_gap_s=math.inf, **NO_NUMBER), "gpu_lost"),
         (replace(GOOD_DEVICE, clock_jumps=1, largest_gap_s=math.inf, **NO_NUMBER), "clock_jump"),
         (replace(GOOD_DEVICE, trace_j=1101.0), "counter_trace_disagree"),

@@ -202,6 +202,8 @@ NOTHING: dict[str, Callable[[], DeviceReadings]] = {
     "one reading": lambda: device([2.0], power_w=[30.0]),
     "one reading inside": lambda: device([0.9, 2.0, 3.1], power_w=[30.0] * 3),
     "frozen counter": lambda: device(np.arange(0.0, 5.0, 0.1), counter_j=np.full(50, 7.0)),
+    "frozen counter of a known tick": lambda: device(np.arange(0.0, 5.0, 0.1), counter_j=np.full(50, 7.0), tick_s=0.0),
+    "power of 0 W": lambda: device(np.arange(0.0, 5.0, 0.1), power_w=np.zeros(50)),
     "lost": lambda: device(
         np.arange(0.0, 5.0, 0.1), counter_j=20.0 * np.arange(0.0, 5.0, 0.1), lost=[False] * 20 + [True] * 30
     ),

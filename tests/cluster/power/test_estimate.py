@@ -87,6 +87,16 @@ def test_a_process_that_ended_keeps_what_it_used(workers: list[Worker]) -> None:
     assert meter.read()[0].energy_counter_j == alive_j > 0.19
 
 
+def test_a_process_that_ended_before_it_was_watched_gives_no_number(workers: list[Worker]) -> None:
+    meter = open_estimate([Cpu("a")], 1.0)
+    meter.watch("a", [workers[0].pid])
+    workers[1].end()
+    meter.watch("a", [workers[1].pid])
+    (reading,) = meter.read()
+    assert reading.energy_counter_j is None
+    assert "had ended before they were watched" in reading.error
+
+
 def test_the_counter_never_falls_from_one_trial_to_the_next(workers: list[Worker]) -> None:
     meter = open_estimate([Cpu("a")], 1.0)
     meter.watch("a", [workers[0].pid])
