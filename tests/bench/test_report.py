@@ -11,14 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench.measurements import devices_files, read_measurements, read_power, read_trials
+from joulelaw.bench.measurements import devices_files, read_measurements, read_trials
 from joulelaw.bench.report import write_report
-from joulelaw.bench.report.axes import log_ticks
 from joulelaw.bench.report.palette import ROLES
-from joulelaw.bench.report.quantity import interval, number, percent, quantity, tick
-from joulelaw.bench.report.roofline_figure import roofline_points
+from joulelaw.bench.report.quantity import percent, quantity
 from joulelaw.bench.report.study import Study
-from joulelaw.bench.report.trial_figure import power_trace
 from joulelaw.bench.tables import TRIALS
 from joulelaw.model.coefficients import load_law, save_law
 from joulelaw.model.hardware import Catalogue
@@ -146,24 +143,6 @@ def test_figures_take_their_colours_from_the_page(metered: Path) -> None:
     for role in set(re.findall(r"var\(--([a-z0-9-]+)\)", html)) - {"own"}:
         assert role in ROLES
     assert "prefers-color-scheme: dark" in html
-
-
-@pytest.mark.parametrize("scheme", [0, 1])
-def test_colours_are_readable_in_light_and_dark(scheme: int) -> None:
-    def luminance(colour: str) -> float:
-        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    def contrast(one: str, other: str) -> float:
-        high, low = sorted((luminance(ROLES[one][scheme]), luminance(ROLES[other][scheme])), reverse=True)
-        return (high + 0.05) / (low + 0.05)
-
-    for text in ("ink", "muted", "accent", "warn"):
-        assert contrast(text, "surface") >= 4.5
-        assert contrast(text, "panel") >= 4.5
-    for shade in [role for role in ROLES if role.startswith("series")] + ["estimate"]:
-        assert contrast(shade, "surface") >= 3
 
 
 def test_the_table_of_trials_repeats_the_data(metered: Path) -> None:
@@ -338,50 +317,3 @@ def test_a_thousand_trials_stay_under_three_megabytes(metered: Path, tmp_path: P
     pq.write_table(pa.Table.from_pylist(rows, schema=TRIALS), tmp_path / "trials" / "all.parquet")
     out = write_report(tmp_path, metered / "law.json", None, tmp_path / "report.html")
     assert out.stat().st_size < 3_000_000
-
-
-def test_roofline_points_follow_from_the_counts(metered: Path) -> None:
-    study = Study.load(metered, None, None)
-    points = roofline_points(study)
-    rows = study.valid
-    for place in points.index[:3]:
-        row = rows.loc[place]
-        micro_step_s = row["duration_s"] / row["micro_steps"]
-        assert points.loc[place, "flop_per_s"] == pytest.approx(row["flop_per_micro_step"] / micro_step_s)
-        under_roof = min(60e9, 10e9 * points.loc[place, "intensity"])
-        assert points.loc[place, "ceiling"] == pytest.approx(under_roof)
-
-
-def test_power_of_a_counter_alone_is_its_slope(metered: Path) -> None:
-    trial = read_trials(metered)["trial_id"][0]
-    readings = read_power(metered, trial)
-    one = readings[readings["device_uuid"] == readings["device_uuid"].iloc[0]]
-    _, watts = power_trace(one)
-    assert list(watts) == list(one["power_w"])
-    counter_only = one.assign(power_w=float("nan"))
-    counter_only.loc[counter_only.index[4], "energy_counter_j"] = float("nan")  # a failed reading is a gap, no zero
-    _, watts = power_trace(counter_only)
-    assert len(watts) == len(one) - 2
-    assert watts == pytest.approx(one["power_w"].mean(), rel=1e-3)
-
-
-def test_numbers_read_as_people_write_them() -> None:
-    assert [number(x) for x in (0.98765, 12345.6, 1.5e-7, -0.04, 999.6, 0, None, float("nan"))] == [
-        "0.988", "12,300", "1.50 × 10⁻⁷", "−0.0400", "1,000", "0", "–", "–",
-    ]  # fmt: skip
-    assert quantity(0.0009996, "s") == "1.00 ms"
-    assert quantity(999.96, "J") == "1.00 kJ"
-    assert quantity(4321.0, "s") == "4,320 s"
-    assert quantity(2.5e12, "FLOP/s") == "2.50 TFLOP/s"
-    assert quantity(0.5, "1") == "0.500"
-    assert percent(-0.0512, signed=True) == "−5.1 %"
-    assert percent(0.0999) == "10 %"
-    assert interval(0.001, float("nan"), "s") == "–"
-    assert [tick(0.02, "s"), tick(5000, "J"), tick(0.2, "s"), tick(100, "s")] == ["20 ms", "5 kJ", "0.2 s", "100 s"]
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.8, 30), (1e-3, 5e4), (2.1, 2.4), (1e-9, 1e9)])
-def test_log_ticks_are_few_and_inside(low: float, high: float) -> None:
-    ticks = log_ticks(low, high, 6)
-    assert len(ticks) <= 6
-    assert all(low <= value <= high for value in ticks)
