@@ -1,4 +1,4 @@
-"""Where readings come from and which trial they belong to: the same for a Ray cluster and for this machine alone."""
+"""Which trial the readings of all nodes belong to, and when a trial has all of its own."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,6 @@ from joulelaw.bench.running_trial import Event, RunningTrial
 from joulelaw.bench.spec_schema import MeteringSection
 from joulelaw.cluster.metering import MeterInfo
 from joulelaw.cluster.power.meter import MeterOptions, Reading
-from joulelaw.cluster.power.sampler import Sampler
 
 # After its last step a trial waits this long for readings that reach beyond its window.
 SETTLE_S = 2.0
@@ -32,21 +31,6 @@ def meter_options(metering: MeteringSection) -> MeterOptions:
         cpu_w_per_core=metering.cpu_w_per_core,
         replay_path=None if path is None else str(path),
     )
-
-
-class LocalFeed:
-    """The meter of this machine, read by a sampler of this process."""
-
-    def __init__(self, sampler: Sampler, node_id: str) -> None:
-        self._sampler = sampler
-        self._node_id = node_id
-        self.meters = {node_id: MeterInfo.of(sampler.meter)}
-
-    def drain_power(self) -> dict[str, list[Reading]]:
-        return {self._node_id: list(self._sampler.drain())}
-
-    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None:
-        self._sampler.watch(device_uuid, pids)
 
 
 def domains_of(trial: RunningTrial, meter: MeterInfo) -> set[str]:

@@ -70,7 +70,8 @@ class StudyProgress:
         """One trial's end: its line is printed, and the forecast of the time left learns from it."""
         self._count += row["status"] == "done"
         self._expected_done_s += expected_s
-        self._console.print(f"[{self._count}/{self._total}] {label}  {outcome(row)}", highlight=False, markup=False, soft_wrap=True)
+        line = f"[{self._count}/{self._total}] {label}  {outcome(row)}"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _left(self) -> str:
         left = time_left_s(self._expected_total_s, self._expected_done_s, time.monotonic() - self._began)

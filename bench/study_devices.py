@@ -3,10 +3,10 @@
 import datetime
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from joulelaw.bench.probed_device import device_spec
 from joulelaw.cluster.failures import ClusterError
@@ -19,6 +19,23 @@ PROBE_TIMEOUT_S = 120.0
 
 # A gang over so many devices of a model, given back at the end of the `with`.
 Borrow = Callable[[str, int], AbstractContextManager[Gang]]
+
+
+class Lender(Protocol):
+    """Who lends gangs: a cluster, or this machine alone."""
+
+    def acquire(self, model: str, count: int) -> Gang: ...
+    def release(self, gang: Gang) -> None: ...
+
+
+@contextmanager
+def borrowed(lender: Lender, model: str, count: int) -> Iterator[Gang]:
+    """A gang for the length of a `with`."""
+    gang = lender.acquire(model, count)
+    try:
+        yield gang
+    finally:
+        lender.release(gang)
 
 
 def study_catalogue(nodes: Sequence[Node], saved: Path | None, borrow: Borrow) -> tuple[Catalogue, str]:

@@ -1,14 +1,29 @@
-"""Where a study's dataset lies, and how it is begun or gone on with."""
+"""What a study needs before it begins: what to connect with, and its folder, new or gone on with."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.environment import describe_environment
 from joulelaw.bench.plan import Plan
+from joulelaw.bench.power_feed import meter_options
+from joulelaw.bench.preload import PRELOAD, environment
 from joulelaw.bench.spec import Sweep
-from joulelaw.cluster.inventory import Node
+from joulelaw.cluster.inventory import Node, inspect_node
+
+
+def connection(sweep: Sweep) -> dict[str, Any]:
+    """The arguments of a cluster's `connect`: meters to open, and fork servers that load what ranks need."""
+    cores = sweep.devices.cores_per_device
+    kind = inspect_node(cores_per_device=cores).devices[0].kind
+    return {
+        "preload": PRELOAD,
+        "env": environment(kind),
+        "meter_options": meter_options(sweep.metering),
+        "cores_per_device": cores,
+    }
 
 
 def default_folder(nodes: Sequence[Node], name: str) -> Path:

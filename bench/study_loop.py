@@ -14,7 +14,7 @@ from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.trial_end import end_trial
 from joulelaw.cluster import scheduler
 from joulelaw.cluster.failures import RankFailure
-from joulelaw.cluster.gang import RankGang
+from joulelaw.cluster.gang import Gang, RankGang
 
 # Often enough that a group is seldom idle, seldom enough that the driver's core time does not show in a step.
 LOOK_EVERY_S = 0.1
@@ -29,7 +29,7 @@ class Fleet(PowerFeed, Protocol):
 
     def free_by_model(self) -> dict[str, dict[str, int]]: ...
     def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang: ...
-    def release(self, gang: RankGang) -> None: ...
+    def release(self, gang: Gang) -> None: ...
 
 
 class StudyLoop:

@@ -11,16 +11,12 @@ from types import FrameType
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.plan import Plan
 from joulelaw.bench.plan_making import make_plan
-from joulelaw.bench.power_feed import meter_options
-from joulelaw.bench.preload import PRELOAD, environment
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.spec import Sweep, load_sweep
-from joulelaw.bench.study_devices import study_catalogue
-from joulelaw.bench.study_folder import default_folder, open_dataset
+from joulelaw.bench.study_devices import borrowed, study_catalogue
+from joulelaw.bench.study_folder import connection, default_folder, open_dataset
 from joulelaw.bench.study_loop import StudyLoop, expected_device_s
 from joulelaw.cluster.cluster import Cluster
-from joulelaw.cluster.gang import Gang
-from joulelaw.cluster.inventory import inspect_node
 from joulelaw.model.laws.roofline import a_priori
 
 
@@ -48,33 +44,12 @@ def run_study(sweep_path: Path, into: Path | None = None) -> StudyResult:
         Dataset.check_free(into)  # told now, not after Ray has started
         if (complete := _complete(into, sweep)) is not None:
             return complete
-    with terminated_as_interrupted(), connect(sweep) as cluster:
+    with terminated_as_interrupted(), Cluster.connect(**connection(sweep)) as cluster:
         folder = into if into is not None else default_folder(cluster.nodes, sweep.name)
         catalogue, devices_toml = study_catalogue(cluster.nodes, folder / "devices.toml", partial(borrowed, cluster))
         plan = make_plan(sweep, cluster.nodes, catalogue, a_priori(catalogue))
         with open_dataset(folder, sweep, plan, cluster.nodes, devices_toml) as dataset:
             return _run(plan, dataset, cluster, sweep)
-
-
-def connect(sweep: Sweep) -> Cluster:
-    """The cluster with its meters open and its fork servers loading."""
-    kind = inspect_node(cores_per_device=sweep.devices.cores_per_device).devices[0].kind
-    return Cluster.connect(
-        preload=PRELOAD,
-        env=environment(kind),
-        meter_options=meter_options(sweep.metering),
-        cores_per_device=sweep.devices.cores_per_device,
-    )
-
-
-@contextmanager
-def borrowed(cluster: Cluster, model: str, count: int) -> Iterator[Gang]:
-    """A gang for the length of a `with`."""
-    gang = cluster.acquire(model, count)
-    try:
-        yield gang
-    finally:
-        cluster.release(gang)
 
 
 def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:

@@ -13,12 +13,12 @@ from joulelaw.cluster.metering import MeterInfo
 
 
 def end_trial(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
-    """Commits the trial to the dataset and returns its row."""
+    """Commits the trial to the dataset and returns its row, key included."""
     meters = [feed.meters[node] for node in trial.gang.node_ids]
     energy = combine([_on_node(trial, node, feed.meters[node]) for node in trial.gang.node_ids])
     row = trial_row(trial, one_meter(meters), energy, _judge(trial, energy))
     trial.tables.finish(row)
-    return row
+    return {"trial_id": trial.trial_id, "attempt": trial.attempt, **row}
 
 
 def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import ray
@@ -64,7 +65,7 @@ class Cluster:
     def nodes(self) -> tuple[Node, ...]:
         return tuple(handle.node for handle in self._handles)
 
-    @property
+    @cached_property
     def meters(self) -> dict[str, MeterInfo]:
         """What reads each node's power. InputError if the meter asked for cannot be opened there."""
         answers = fetch([handle.sampler.info.remote() for handle in self._handles], _ANSWER_S, "opening the meters")

@@ -76,7 +76,7 @@ def ddp(group: Group) -> Communication:
     """2 q g Psi per step: one all-reduce of the fp32 gradients, in buckets, in the last micro-step only.
 
     The first bucket closes at 1 MiB, later ones at 25 MiB; since they hold whole parameters the true number may be
-    smaller. Leaves out the broadcast of buffers (position ids).
+    smaller.
     """
     gradients = FP32_BYTES * group.psi
     buckets = 1 + np.ceil(np.maximum(gradients - DDP_FIRST_BUCKET_BYTES, 0) / DDP_BUCKET_BYTES)

@@ -14,6 +14,10 @@ LEVEL = 0.95
 Z = 1.959963984540054  # the normal distribution's two-sided 95 % point
 TARGETS = ("duration", "energy")
 
+# Where the fit had one GPU model (strategy, ...) only, nothing says how far a new one lies off: a factor 2 is assumed,
+# about what a data sheet alone misses by, and said in the widths' method.
+UNSEEN_HALF_WIDTH = float(np.log(2.0))
+
 TEXT_AXES = ("gpu_model", "strategy", "precision", "model_family")
 NUMBER_AXES = (
     "gpu_count",
@@ -35,8 +39,8 @@ Ranges = Mapping[str, Sequence[str] | Sequence[float]]
 class Widths:
     """Half-widths of forecast intervals, in the logarithm, and the way they were found.
 
-    `half` maps an axis ("case"; "gpu_model" and "strategy" where the fit had several) to target to half-width:
-    what new cases, a new GPU model or a new strategy were forecast to within, each left out whole.
+    `half` maps an axis ("case" and the text axes) to target to half-width: what new cases, a new GPU model or a new
+    strategy were forecast to within, each left out whole.
     """
 
     method: str = "none: too few cases"

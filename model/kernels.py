@@ -48,7 +48,7 @@ class Added:
 # Copies into and out of what is communicated, and DeepSpeed's gradient norms; DDP's and TP's are estimates.
 STRATEGY_LAUNCHES = {
     "single": Added(),
-    "ddp": Added(per_step=32),
+    "ddp": Added(per_step=16),
     "fsdp": Added(per_micro_step=32),
     "zero1": Added(per_step=40),
     "zero2": Added(per_micro_step=24, per_step=16),

@@ -1,8 +1,8 @@
 """Bytes held on one device: model states, stored activations, and the peak that they make together.
 
 Letters as in `architecture`; Psi parameters, N data-parallel ranks, t tensor-parallel ranks, p bytes of a parameter
-as it is computed with. Leaves out the process itself (libraries, CUDA context: about 0.5e9 bytes), DeepSpeed's
-reduce buffer (5e8 elements on a GPU) and what the allocator cannot reuse.
+as it is computed with. Leaves out the process itself (libraries, CUDA context: about 0.5e9 bytes), what the
+allocator cannot reuse, and that on a GPU DeepSpeed's reduce buffer has 5e8 elements however small the model.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from joulelaw.model.architecture import FAMILIES, Numbers, Shape
 # Tensors of FFN width that the backward pass keeps: GELU's input and output; five where GPT-2's tanh form, written
 # out in Python, keeps its factors too.
 STORED_FFN_TENSORS = {"bert": 2, "gpt2": 5}
-# DeepSpeed's stage3_max_live_parameters: so many gathered parameters it keeps.
-ZERO3_LIVE_PARAMETERS = 1e9
+# DeepSpeed's defaults, in elements: stage3_max_live_parameters, and reduce_bucket_size.
+ZERO3_LIVE_PARAMETERS, ZERO_BUCKET = 1e9, 5e8
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class States:
     gradients: Numbers
     """Freed by the optimizer step, so with one micro-step they never meet all of the activations."""
     gathered: Numbers
-    """Whole weights that sharding gathers for a while."""
+    """Whole weights that sharding gathers for a while, and buffers of what is communicated."""
 
 
 def stored_activation_bytes(shape: Shape, numerics: Numerics, tensor_parallel: npt.ArrayLike = 1) -> Numbers:
@@ -97,9 +97,10 @@ def peak_bytes(
 def replicated_states(psi: Numbers, cast: Numbers, bucketed: bool = False) -> States:
     """16 bytes a parameter: fp32 weight 4, gradient 4, Adam 8, and autocast's 16-bit copies (`cast` bytes).
 
-    `bucketed`: DDP's buckets hold the gradients a second time.
+    `bucketed`: the gradients are views of DDP's buckets, which stay.
     """
-    return States(always=psi * (16 if bucketed else 12) + cast, gradients=4 * psi, gathered=np.zeros_like(psi))
+    always = (16 if bucketed else 12) * psi + cast
+    return States(always=always, gradients=(0 if bucketed else 4) * psi, gathered=np.zeros_like(psi))
 
 
 def fsdp_states(psi: Numbers, root: Numbers, layer: Numbers, p: Numbers, N: Numbers) -> States:
@@ -112,12 +113,14 @@ def zero_states(stage: int, psi: Numbers, p: Numbers, N: Numbers) -> States:
     """ZeRO (Rajbhandari 2020, section 3): master weights and Adam 12/N; gradients p, then p/N; weights p, then p/N.
 
     At 16 bits stage 1 holds 4 + 12/N bytes a parameter, stage 2 2 + 14/N, stage 3 16/N. In fp32 DeepSpeed keeps its
-    master copy too. Stage 3 keeps what it has gathered, up to its limit of live parameters.
+    master copy too. Stage 3 keeps what it has gathered, up to its limit of live parameters. DeepSpeed's buffers, as
+    seen on two CPU ranks: two copies of the gradients of a bucket in stages 1 and 2, four in stage 3.
     """
     gradients = p * psi / (N if stage >= 2 else 1)
     weights = p * psi / (N if stage == 3 else 1)
-    gathered = p * np.minimum(psi, ZERO3_LIVE_PARAMETERS) if stage == 3 else np.zeros_like(psi)
-    return States(always=weights + 12 * psi / N, gradients=gradients, gathered=gathered)
+    buffers = (4 if stage == 3 else 2) * p * np.minimum(psi, ZERO_BUCKET)
+    live = p * np.minimum(psi, ZERO3_LIVE_PARAMETERS) if stage == 3 else 0
+    return States(always=weights + 12 * psi / N, gradients=gradients, gathered=buffers + live)
 
 
 def _score_bytes(shape: Shape, numerics: Numerics) -> Numbers:

@@ -9,6 +9,8 @@ from joulelaw.model.hardware import Catalogue
 from joulelaw.model.intervals import (
     LEVEL,
     TARGETS,
+    TEXT_AXES,
+    UNSEEN_HALF_WIDTH,
     Widths,
     case_bootstrap,
     case_folds,
@@ -86,7 +88,7 @@ def provenance_of(rows: Rows) -> Provenance:
 
 
 def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
-    """Interval half-widths from forecasts of rows whose case (GPU model, strategy) was left out of the fit."""
+    """Interval half-widths from forecasts of rows whose case (GPU model, strategy, ...) was left out of the fit."""
     masks = case_folds(rows.cases)
     missed = _out_of_fold(law, rows, estimate, masks)
     if not missed:
@@ -95,13 +97,19 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
     achieved = LEVEL
     for target in TARGETS:
         half["case"][target], achieved = conformal_half_width(missed[target], rows.cases)
-    for axis in ("gpu_model", "strategy"):
+    assumed = []
+    for axis in TEXT_AXES:
         values = rows.table[axis].to_numpy(dtype=str)
         names = sorted(set(values)) if len(set(values)) > 1 else []
         left_out = _out_of_fold(law, rows, estimate, [values == name for name in names])
         if left_out:
             half[axis] = {target: conformal_half_width(left_out[target], rows.cases)[0] for target in TARGETS}
+        else:
+            half[axis] = dict.fromkeys(TARGETS, UNSEEN_HALF_WIDTH)
+            assumed.append(axis)
     method = f"cross-conformal, {len(masks)} folds over {len(set(rows.cases))} cases, cases of equal weight"
+    if assumed:
+        method += f"; for a new {', '.join(assumed)} at least a factor {np.exp(UNSEEN_HALF_WIDTH):g} either way is assumed"
     return Widths(method, LEVEL, achieved, half)
 
 

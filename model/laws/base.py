@@ -12,7 +12,7 @@ import pandas as pd
 from joulelaw import InputError
 from joulelaw.model import efficiency
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import Ranges, Widths, Z, extrapolates
+from joulelaw.model.intervals import TEXT_AXES, Ranges, Widths, Z, extrapolates
 from joulelaw.model.parallelism import counts as count
 from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, check_configurations, key
 
@@ -198,7 +198,7 @@ class FittedLaw:
         """Log half-widths: what unseen cases missed by; outside the fitted ranges also what parameters leave open."""
         known = self.widths.half.get("case", {}).get(target)
         half = np.full(len(rows), np.nan if known is None else known)
-        for axis in ("gpu_model", "strategy"):
+        for axis in TEXT_AXES:
             missed = self.widths.half.get(axis, {}).get(target)
             if missed is not None:
                 new = outside.str.contains(axis, regex=False).to_numpy(dtype=bool)

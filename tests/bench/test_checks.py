@@ -117,6 +117,7 @@ def test_codes_are_unique_plain_and_explained_in_a_line() -> None:
         "too_few_readings",
         "gap",
         "counter_reset",
+        "frozen",
         "gpu_lost",
         "counter_trace_disagree",
         "window_too_short",

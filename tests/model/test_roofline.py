@@ -124,6 +124,13 @@ def test_a_device_that_was_never_measured_is_forecast_from_its_data_sheet_and_ma
     assert width.min() > (inside["energy_high_j"] / inside["energy_low_j"]).max()
 
 
+def test_what_was_fitted_on_one_device_alone_claims_no_better_than_a_factor_of_two_on_another() -> None:
+    fitted = fit_law("roofline", measured(CATALOGUE, devices=("Tesla T4",)), CATALOGUE, bootstrap=0)
+    assert "new gpu_model" in fitted.widths.method
+    forecast = fitted.predict(configurations(devices=("NVIDIA A100-SXM4-40GB",)))
+    assert (forecast["energy_high_j"] / forecast["predicted_energy_j"]).min() >= 2.0 * (1 - 1e-9)
+
+
 def test_without_a_fit_there_is_a_forecast_as_wide_as_the_guess() -> None:
     table = configurations()
     forecast = a_priori(CATALOGUE).predict(table)
