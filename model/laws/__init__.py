@@ -109,7 +109,7 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
             assumed.append(axis)
     method = f"cross-conformal, {len(masks)} folds over {len(set(rows.cases))} cases, cases of equal weight"
     if assumed:
-        method += f"; for a new {', '.join(assumed)} at least a factor {np.exp(UNSEEN_HALF_WIDTH):g} either way is assumed"
+        method += f"; for a new {', '.join(assumed)} a factor {np.exp(UNSEEN_HALF_WIDTH):g} at least is assumed"
     return Widths(method, LEVEL, achieved, half)
 
 
