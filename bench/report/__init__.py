@@ -34,7 +34,7 @@ def write_report(dataset_dir: Path, law_path: Path | None, validation_path: Path
 
 def _section(study: Study, target: str) -> Section:
     figures: tuple[Drawing, ...] = ()
-    if len(study.forecast):
+    if study.can_forecast(target):
         figures = (measured_against_predicted(study, target), residuals(study, target))
     return Section(
         target=target,

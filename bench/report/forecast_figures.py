@@ -1,4 +1,7 @@
-"""Measured against predicted, and what is left over by strategy: how good the law is, seen."""
+"""Measured against predicted, and what is left over by strategy: how good the law is, seen.
+
+Both are of a step: windows are cut to about the same length, so that their whole durations would hardly differ.
+"""
 
 import math
 
@@ -33,7 +36,7 @@ def measured_against_predicted(study: Study, target: str) -> Drawing:
         for which in ("x", "y"):
             logarithmic(axes, which, low, high, unit)
         axes.set_aspect("equal")
-        axes.set(xlabel=f"{_measured_word(study, target)} {target}", ylabel=f"predicted {target}")
+        axes.set(xlabel=f"{_measured_word(study, target)} {target} of a step", ylabel=f"predicted {target} of a step")
         axes.set_title(title(study, target), fontsize=10.0)
         strategy_legend(axes, set(rows["strategy"]), estimated=estimated)
     return Drawing(
@@ -95,8 +98,8 @@ def held_out_error(study: Study, target: str) -> tuple[int, float]:
 def title(study: Study, target: str) -> str:
     """What is shown; of an energy always by which meter, and that it is estimated where it is."""
     if target == "duration":
-        return "Duration of the measured window"
-    what = f"Energy, {study.meter}"
+        return "Duration of an optimizer step"
+    what = f"Energy of an optimizer step, {study.meter}"
     return f"{what}\n{ESTIMATED}" if study.estimated else what
 
 
@@ -109,7 +112,8 @@ def _rows(study: Study, target: str) -> tuple[pd.DataFrame, str, bool]:
         f"{target}_low_{unit.lower()}": "low",
         f"{target}_high_{unit.lower()}": "high",
     }
-    rows = rows[["strategy", "split", *names]].rename(columns=names)
+    steps = rows["micro_steps"] / rows["grad_accumulation"]
+    rows = rows[["strategy", "split"]].join(rows[list(names)].div(steps, axis=0).rename(columns=names))
     return rows[rows["predicted"].notna()], unit, target == "energy" and study.estimated
 
 

@@ -70,6 +70,8 @@ def percent(ratio: float | None, *, signed: bool = False) -> str:
     if ratio is None or not math.isfinite(ratio):
         return MISSING
     value = 100 * ratio
+    if abs(value) < 0.05:
+        return "0.0 %"
     text = f"{value:{'+' if signed else ''}.{1 if abs(value) < 9.95 else 0}f} %"
     return text.replace("-", "−")
 

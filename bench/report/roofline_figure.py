@@ -65,7 +65,7 @@ def roofline(study: Study) -> Drawing:
         caption=(
             "Each trial's floating-point operations per second and device against its operations per byte of memory "
             f"traffic, both counted from the model's shape. The trials reach {percent(float(share.min()))} to "
-            f"{percent(float(share.max()))} of their ceiling; the rest is launch overhead, waiting and sharding."
+            f"{percent(float(share.max()))} of their ceiling."
         ),
         alt=f"Roofline with {len(points)} trials",
         marks=marks,

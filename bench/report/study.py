@@ -67,6 +67,11 @@ class Study:
         valid = self.valid
         return valid[valid["predicted_duration_s"].notna()] if "predicted_duration_s" in valid else valid.iloc[:0]
 
+    def can_forecast(self, target: str) -> bool:
+        """Whether there is a forecast of a target; a law may lack a device's power limit, and so its energy."""
+        name = f"predicted_{target}_{UNITS[target].lower()}"
+        return name in self.valid and bool(self.valid[name].notna().any())
+
     @property
     def fitted_without_hold_out(self) -> bool:
         """Whether the law was fitted on exactly this dataset's valid trials that are not held out."""

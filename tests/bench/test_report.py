@@ -172,8 +172,8 @@ def test_each_point_is_its_trial(metered: Path) -> None:
     points = re.findall(r'<use [^>]*?x="([\d.]+)"[^>]*?data-trial="(\d+)"', figure)
     assert sorted(int(trial) for _, trial in points) == sorted(valid.index)
     by_place = [int(trial) for _, trial in sorted(points, key=lambda point: float(point[0]))]
-    by_energy = list(valid.sort_values("energy_j").index)
-    assert by_place == by_energy, "further right means more joules"
+    a_step = valid["energy_j"] / valid["micro_steps"] * valid["grad_accumulation"]
+    assert by_place == list(a_step.sort_values().index), "further right means more joules a step"
 
 
 def test_scores_are_those_of_the_validation(metered: Path) -> None:

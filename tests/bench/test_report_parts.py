@@ -73,6 +73,7 @@ def test_numbers_read_as_people_write_them() -> None:
     assert quantity(0.5, "1") == "0.500"
     assert percent(-0.0512, signed=True) == "−5.1 %"
     assert percent(0.0999) == "10 %"
+    assert percent(-0.0001, signed=True) == "0.0 %"
     assert interval(0.001, float("nan"), "s") == "–"
     assert [tick(0.02, "s"), tick(5000, "J"), tick(0.2, "s"), tick(100, "s")] == ["20 ms", "5 kJ", "0.2 s", "100 s"]
 
