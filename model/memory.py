@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from joulelaw.model.architecture import FAMILIES, Numbers, Shape
+from joulelaw.model.communication import ZERO_BUCKET
 
 # Tensors of FFN width that the backward pass keeps: GELU's input and output; five where GPT-2's tanh form, written
 # out in Python, keeps its factors too.
 STORED_FFN_TENSORS = {"bert": 2, "gpt2": 5}
-# DeepSpeed's defaults, in elements: stage3_max_live_parameters, and reduce_bucket_size.
-ZERO3_LIVE_PARAMETERS, ZERO_BUCKET = 1e9, 5e8
+# DeepSpeed's default stage3_max_live_parameters, in elements.
+ZERO3_LIVE_PARAMETERS = 1e9
 
 
 @dataclass(frozen=True)
