@@ -4,6 +4,7 @@ Both are of a step: windows are cut to about the same length, so that their whol
 """
 
 import math
+import textwrap
 
 import numpy as np
 import pandas as pd
@@ -99,8 +100,12 @@ def title(study: Study, target: str) -> str:
     """What is shown; of an energy always by which meter, and that it is estimated where it is."""
     if target == "duration":
         return "Duration of an optimizer step"
-    what = f"Energy of an optimizer step, {study.meter}"
-    return f"{what}\n{ESTIMATED}" if study.estimated else what
+    return f"Energy of an optimizer step\n{meter_lines(study)}"
+
+
+def meter_lines(study: Study) -> str:
+    """The meter, in lines that fit a figure, and below it that joules are estimated where they are."""
+    return textwrap.fill(study.meter, 80) + (f"\n{ESTIMATED}" if study.estimated else "")
 
 
 def _rows(study: Study, target: str) -> tuple[pd.DataFrame, str, bool]:

@@ -10,9 +10,10 @@ import pandas as pd
 from joulelaw.bench.measurements import read_power, read_steps
 from joulelaw.bench.report.axes import new_figure, share
 from joulelaw.bench.report.drawing import Drawing
+from joulelaw.bench.report.forecast_figures import meter_lines
 from joulelaw.bench.report.palette import LIGHT
 from joulelaw.bench.report.quantity import tick
-from joulelaw.bench.report.study import ESTIMATED, Study
+from joulelaw.bench.report.study import Study
 
 _NS = 1e-9
 _SHADES = [LIGHT[f"series-{number}"] for number in range(8)]
@@ -36,7 +37,7 @@ def one_trial(study: Study) -> Drawing | None:
     power = read_power(study.folder, row["trial_id"])
     power = power[power["node"] == row["nodes"][0]]  # other nodes' clocks have another zero
     steps = read_steps(study.folder, row["trial_id"])
-    with new_figure(6.6, 4.6, rows=2, ratios=(1.0, 1.0)) as (figure, (above, below)):
+    with new_figure(6.6, 5.0, rows=2, ratios=(1.0, 1.0)) as (figure, (above, below)):
         for axes in (above, below):
             axes.axvspan(0, (end_ns - begin_ns) * _NS, color=LIGHT["faint"], alpha=0.6, linewidth=0, zorder=0)
         domains = sorted(power["device_uuid"].unique())
@@ -49,7 +50,7 @@ def one_trial(study: Study) -> Drawing | None:
             above.plot(at_s, watts, drawstyle="steps-pre", **look)
         above.set_ylim(0, 1.2 * above.dataLim.y1 if domains else 1)
         above.yaxis.set_major_formatter(share(lambda value: f"{value:g} W"))
-        above.set_title("Power, " + study.meter + (f"\n{ESTIMATED}" if study.estimated else ""), fontsize=10.0)
+        above.set_title(f"Power\n{meter_lines(study)}", fontsize=10.0)
         if 1 < len(domains) <= 8:
             above.legend(loc="lower right", ncols=len(domains))
         for rank, part in steps.groupby("rank"):
