@@ -51,10 +51,11 @@ def hand_out(feed: PowerFeed, trials: Iterable[RunningTrial]) -> None:
 
 
 def watch_ranks(feed: PowerFeed, trial: RunningTrial, events: Iterable[Event]) -> None:
-    """Tells the meters which processes are at work, as soon as these exist."""
+    """Tells the meters which processes are at work, and once they know all of a trial, its ranks to go on."""
     for event in events:
-        if event["kind"] == "started":
-            feed.watch(event["node"], trial.gang.devices[event["rank"]].uuid, [event["pid"]])
+        if event["kind"] == "ready":
+            feed.watch(event["node"], event["device_uuid"], [event["pid"]])
+            trial.rank_is_watched()
 
 
 def settle(feed: PowerFeed, trial: RunningTrial, trials: Iterable[RunningTrial]) -> None:

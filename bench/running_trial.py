@@ -37,7 +37,7 @@ class RunningTrial:
     ended_s: float | None = None
     windows: dict[int, Event] = field(default_factory=dict)
     done: dict[int, Event] = field(default_factory=dict)
-    ranks_started: int = 0
+    ranks_watched: int = 0
     steps: int = 0
     step_s: list[float] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
@@ -56,11 +56,6 @@ class RunningTrial:
     @property
     def over(self) -> bool:
         return self.gang.state in (GangState.DONE, GangState.FAILED)
-
-    @property
-    def watched(self) -> bool:
-        """Whether all its processes are known to whoever takes its events, or gone."""
-        return self.over or self.ranks_started == len(self.gang.devices)
 
     @property
     def succeeded(self) -> bool:
@@ -91,8 +86,6 @@ class RunningTrial:
         events: list[Event] = list(self.gang.poll())
         for event in events:
             match event["kind"]:
-                case "started":
-                    self.ranks_started += 1
                 case "steps":
                     self._add_steps(event["rank"], event["rows"])
                 case "window":
@@ -102,6 +95,12 @@ class RunningTrial:
         if self.over and self.ended_s is None:
             self.ended_s = time.monotonic()
         return events
+
+    def rank_is_watched(self) -> None:
+        """One more of its ranks is known to the meters; with the last of them the trial goes on."""
+        self.ranks_watched += 1
+        if self.ranks_watched == len(self.gang.devices):
+            self.gang.tell({"kind": "go"})
 
     def give_up(self, cause: str) -> None:
         """Kills its ranks; `cause` becomes the failure."""

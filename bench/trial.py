@@ -1,6 +1,7 @@
 """One rank of a trial, from a fresh process to its last event.
 
     set-up    join the group, build and shard the model, make the data on the device   -> ready
+    go        the launcher's word, once the meters know every rank of the trial
     warm-up   steps that are timed but not measured                                     -> steps
     edge      device synchronized, all ranks here
     window    steps and nothing else: no collective but the strategy's own              -> steps
@@ -25,6 +26,9 @@ from joulelaw.bench.strategies import STRATEGIES, Setup, Stepper, load_strategy
 from joulelaw.bench.workloads import load_workload
 from joulelaw.cluster.ranks import RankContext
 
+# The launcher may be opening another group meanwhile.
+GO_TIMEOUT_S = 300.0
+
 
 def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     """Runs this rank's part of the trial ``payload["trial"]`` (`TrialSpec.to_dict`) and emits its events.
@@ -42,6 +46,7 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     epoch = make_epoch(spec, group, device)
     place = {"pid": os.getpid(), "device_uuid": context.device_uuid}
     context.emit({"kind": "ready", **place, "setup_s": time.monotonic() - began})
+    context.receive(GO_TIMEOUT_S)
     with collector_off():
         reset_peak_memory(device)
         measured = StepLoop(stepper, epoch, group, device, context.emit).run(spec.window)

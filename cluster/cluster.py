@@ -103,9 +103,10 @@ class Cluster:
         return readings
 
     def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None:
-        """Tells a node's meter which processes work on a device. Only an estimate uses it."""
+        """Tells a node's meter which processes work on a device, and waits until it knows. Only an estimate uses it."""
         handle = next(handle for handle in self._handles if handle.node.node_id == node_id)
-        handle.sampler.watch.remote(device_uuid, list(pids))
+        with contextlib.suppress(ClusterError):  # as with a lost sampler's readings
+            fetch([handle.sampler.watch.remote(device_uuid, list(pids))], _DRAIN_S, "telling the meter of ranks")
 
     def close(self) -> None:
         """Ends every rank, fork server and sampler, and the local Ray if it is ours. Safe to call twice."""

@@ -46,6 +46,7 @@ class Gang(Protocol):
         self, entry: str, payload: dict[str, Any], log_dir: Path, env: Mapping[str, str] | None = None
     ) -> None: ...
     def poll(self) -> list[Message]: ...
+    def tell(self, message: Message) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -163,6 +164,12 @@ class RankGang:
             self._watch_time()
             self._settle()
         return events
+
+    def tell(self, message: Message) -> None:
+        """Sends a message to every rank's `receive`; those that are gone do not get it."""
+        for rank, seat in enumerate(self._seats):
+            if rank not in self._exited:
+                seat.handle.send(message)
 
     def stop(self) -> None:
         """Kills every rank and waits until all are gone, at most `stop_s`. The next poll() has their last events."""

@@ -77,7 +77,7 @@ def cpu_device(index: int) -> Device:
 
 
 def run_ranks(folder: Path, entry: str, payload: dict[str, Any], world_size: int = 1) -> list[Outcome]:
-    """The outcomes by rank, once all have ended."""
+    """The outcomes by rank, once all have ended; told to go once all are ready."""
     gang = LocalGang(fork_server(), [cpu_device(index) for index in range(world_size)])
     outcomes = [Outcome() for _ in range(world_size)]
     until = time.monotonic() + TIME_OUT_S
@@ -87,6 +87,9 @@ def run_ranks(folder: Path, entry: str, payload: dict[str, Any], world_size: int
             assert time.monotonic() < until, outcomes
             for event in gang.poll():
                 outcomes[event["rank"]].events.append(event)
+                ready = [outcome for outcome in outcomes if any(each["kind"] == "ready" for each in outcome.events)]
+                if event["kind"] == "ready" and len(ready) == world_size:
+                    gang.tell({"kind": "go"})
             time.sleep(0.01)
     finally:
         gang.stop()

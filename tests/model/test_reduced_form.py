@@ -83,3 +83,13 @@ def test_with_one_strategy_the_efficiency_is_dropped_and_named() -> None:
 def test_fewer_rows_than_coefficients_are_refused() -> None:
     with pytest.raises(InputError, match="4 trials cannot fix 5 coefficients"):
         fit_law("reduced_form", measured(CATALOGUE, most=4), CATALOGUE, bootstrap=0)
+
+
+def test_a_resample_without_groups_drops_the_terms_of_efficiency() -> None:
+    """One case alone has groups, so that bootstrap draws over cases often hold none."""
+    table = measured(CATALOGUE, noise=0.05)
+    cases = key(table, CASE_COLUMNS)
+    table = table[(table["gpu_count"] == 1) | (cases == cases.iloc[0])]
+    fitted = fit_law("reduced_form", table, CATALOGUE, bootstrap=30)
+    assert np.isfinite(fitted.predict(table)["predicted_duration_s"]).all()
+    assert np.isfinite(fitted.covariance).all()
