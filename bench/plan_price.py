@@ -14,8 +14,8 @@ from joulelaw.model.parallelism import counts
 
 # From launch to the first step: building the model, the process group, DeepSpeed's engine. Seen on 2 CPU cores;
 # only the progress bar and the total time lean on it.
-SETUP_S = {"single": 1.5, "fsdp": 3.5}
-SETUP_ZERO_S = 6.0
+SETUP_S = {"single": 0.5, "fsdp": 1.0}
+SETUP_ZERO_S = 1.5
 
 
 def counted(configurations: Sequence[Configuration], catalogue: Catalogue) -> list[Mapping[str, float]]:

@@ -281,7 +281,7 @@ def test_the_quickstart_runs_whole_on_two_cores_and_spreads_its_step_times() -> 
     catalogue, assumed = with_assumed(Catalogue.load(), nodes)
     plan = make_plan(load_sweep("quickstart"), nodes, catalogue)
     held = sum(trial.split == "hold_out" for trial in plan.trials)
-    assert len(plan.trials) == 32
+    assert len(plan.trials) == 46
     assert not plan.set_aside
     assert not any(trial.baseline for trial in plan.trials)
     assert 0.2 <= held / len(plan.trials) <= 0.4

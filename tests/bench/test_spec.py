@@ -243,7 +243,7 @@ def test_a_replayed_trace_must_lie_beside_the_sweep(write: Writer, tmp_path: Pat
 def test_the_shipped_quickstart_is_what_the_study_needs() -> None:
     sweep = load_sweep("quickstart")
     asked = [each.configuration for each in sweep.asked]
-    assert len(asked) == 32
+    assert len(asked) == 46
     assert {c.strategy for c in asked} == {"single", "fsdp", "zero2"}
     assert {c.gpu_count for c in asked if c.strategy != "single"} == {2}
     assert {c.precision for c in asked} == {"fp32", "bf16"}
