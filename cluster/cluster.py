@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, Self
 
 import ray
@@ -35,6 +34,7 @@ class Cluster:
         self._handles = tuple(handles)
         self._pool = GroupPool(handles, limits)
         self._drains: dict[str, Any] = {}
+        self._meters: dict[str, MeterInfo] = {}
         self._closed = False
 
     @classmethod
@@ -65,11 +65,14 @@ class Cluster:
     def nodes(self) -> tuple[Node, ...]:
         return tuple(handle.node for handle in self._handles)
 
-    @cached_property
+    @property
     def meters(self) -> dict[str, MeterInfo]:
-        """What reads each node's power. InputError if the meter asked for cannot be opened there."""
-        answers = fetch([handle.sampler.info.remote() for handle in self._handles], _ANSWER_S, "opening the meters")
-        return {handle.node.node_id: info for handle, info in zip(self._handles, answers, strict=True)}
+        """What reads each node's power, asked once. InputError if the meter asked for cannot be opened there."""
+        if not self._meters:
+            asked = [handle.sampler.info.remote() for handle in self._handles]
+            answers = fetch(asked, _ANSWER_S, "opening the meters")
+            self._meters = {handle.node.node_id: info for handle, info in zip(self._handles, answers, strict=True)}
+        return self._meters
 
     def wait_ready(self) -> dict[str, ServerStatus]:
         """Waits until every node's fork server has imported its libraries. ForkServerError where one cannot."""

@@ -106,7 +106,9 @@ def test_a_second_driver_on_the_folder_is_refused(told: Told) -> None:
 
 
 def test_running_again_finishes_the_rest_and_repeats_nothing(told: Told) -> None:
-    assert told.resumed.code == 0
+    # On a busy machine the energy of a window this short can be too uncertain: said, kept, and no failure.
+    assert told.resumed.code == (3 if told.resumed.last["invalid"] else 0)
+    assert told.resumed.last["failed"] == 0
     assert 2 <= len(told.kept) < len(planned(told))
     assert told.resumed.last["already_done"] == len(told.kept)
     assert told.resumed.last["done"] == len(planned(told)) - len(told.kept)
