@@ -1,7 +1,7 @@
 """Our law: time is a smooth maximum of what overlaps plus what does not; energy is a sum, as it never overlaps.
 
 Seconds of a micro-step:  T = (A^p + B^p + H^p)^(1/p) + S, with
-  A = W / (eta_flop peak)                          arithmetic
+  A = W / (eta_flop peak)    arithmetic; eta_flop_reduced for tf32, fp16 and bf16, whose peaks are other units'
   B = (Q_gemm + passes Q_elementwise) / (eta_bandwidth bandwidth)    memory traffic
   H = kernels kernel_s + micro_step_s + layers sharding_s            the host, which launches and shards
   S = X / (eta_link link) + collectives collective_s + group_s + the optimizer step's share

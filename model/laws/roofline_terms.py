@@ -26,7 +26,10 @@ HOST_BOUNDARIES = ("gpu_host_modelled", "node_dc", "node_ac")
 # twice that; activations are written and read again forward and backward, more often in eager mode; rings start in
 # tens of us; FSDP, DeepSpeed and DTensor spend some 0.1 to 1 ms a layer in Python.
 DURATION = (
-    Positive("eta_flop", "duration", "1", "share of the peak FLOP/s that matrix products reach", 0.5, 3.0, 1e-3, 1.0),
+    Positive("eta_flop", "duration", "1", "share of the peak FLOP/s that fp32 products reach", 0.5, 3.0, 1e-3, 1.0),
+    Positive(
+        "eta_flop_reduced", "duration", "1", "share that tf32, fp16 and bf16 products reach", 0.5, 3.0, 1e-3, 1.0
+    ),
     Positive("eta_bandwidth", "duration", "1", "share of the memory bandwidth reached", 0.7, 3.0, 1e-3, 1.0),
     Positive("elementwise_passes", "duration", "1", "times the stored activations cross the memory bus", 4.0, 3.0),
     Positive("kernel_s", "duration", "s", "host time to launch one kernel", 1e-5),
@@ -65,7 +68,8 @@ class Term:
 # Seconds of one micro-step. The first three blocks overlap; what is serial is added.
 OVERLAPPING = ("arithmetic", "traffic", "host")
 DURATION_TERMS = (
-    Term("arithmetic", "flop_s", {"eta_flop": -1}),
+    Term("arithmetic", "fp32_s", {"eta_flop": -1}),
+    Term("arithmetic", "reduced_s", {"eta_flop_reduced": -1}),
     Term("traffic", "gemm_s", {"eta_bandwidth": -1}),
     Term("traffic", "elementwise_s", {"eta_bandwidth": -1, "elementwise_passes": 1}),
     Term("host", "kernels", {"kernel_s": 1}),
@@ -124,8 +128,11 @@ def time_features(rows: Rows) -> dict[str, Array]:
     def layers_of(strategies: Sequence[str]) -> Array:
         return np.asarray(layers * strategy.isin(strategies).to_numpy())
 
+    flop_s = c("flop_per_micro_step") / c("peak_flop_per_s")
+    is_fp32 = (rows.table["precision"] == "fp32").to_numpy()
     return {
-        "flop_s": c("flop_per_micro_step") / c("peak_flop_per_s"),
+        "fp32_s": np.where(is_fp32, flop_s, 0.0),
+        "reduced_s": np.where(is_fp32, 0.0, flop_s),
         "gemm_s": c("gemm_bytes_per_micro_step") / c("bandwidth_bytes_per_s"),
         "elementwise_s": c("elementwise_bytes_per_micro_step") / c("bandwidth_bytes_per_s"),
         "optimizer_s": c("optimizer_bytes_per_step") * steps / c("bandwidth_bytes_per_s"),

@@ -61,7 +61,7 @@ def test_with_five_percent_noise_the_identified_coefficients_are_near_and_the_fo
     fitted = fit_law("roofline", table, CATALOGUE, bootstrap=40)
     shared = [c for c in fitted.coefficients if f"{c.target}.{c.name}" in TRUTH]
     identified = [c for c in shared if c.identified]
-    assert {"eta_flop", "kernel_s", "eta_link"} <= {c.name for c in identified}
+    assert {"eta_flop_reduced", "kernel_s", "eta_link"} <= {c.name for c in identified}
     inside = [c.low / 1.1 <= TRUTH[f"{c.target}.{c.name}"] <= c.high * 1.1 for c in identified]
     assert np.mean(inside) >= 0.8
     clean = measured(CATALOGUE)
@@ -193,5 +193,5 @@ def test_starting_near_or_far_gives_the_same_fit() -> None:
     law = Roofline()
     far = law.fit(rows).parameters
     near = law.fit(rows, start=truth(CATALOGUE).parameters).parameters
-    for name in ("duration.eta_flop", "duration.kernel_s", "energy.kappa_static"):
+    for name in ("duration.eta_flop_reduced", "duration.kernel_s", "energy.kappa_static"):
         assert near[name] == pytest.approx(far[name], rel=1e-2)
