@@ -20,8 +20,8 @@ class InputError(Exception):
 
     The command line prints it as one message, without a traceback, and exits with code 2.
 
-    >>> print(InputError("unknown strategy 'fdsp'", where="sweep.yaml:7 grids[0].strategy", remedy="did you mean 'fsdp'?"))
-    sweep.yaml:7 grids[0].strategy: unknown strategy 'fdsp'; did you mean 'fsdp'?
+    >>> print(InputError("unknown strategy 'fdsp'", where="sweep.yaml:7 strategy", remedy="did you mean 'fsdp'?"))
+    sweep.yaml:7 strategy: unknown strategy 'fdsp'; did you mean 'fsdp'?
     """
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:

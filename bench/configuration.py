@@ -9,21 +9,6 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 Strategy = Literal["single", "ddp", "fsdp", "zero1", "zero2", "zero3"]
 Attention = Literal["sdpa", "eager"]
 
-# A case (P1: configuration family) shares these; strategy, counts and repeats would leak between fit and hold-out.
-CASE_FIELDS = (
-    "gpu_model",
-    "model_family",
-    "num_layers",
-    "hidden_size",
-    "num_heads",
-    "intermediate_size",
-    "vocab_size",
-    "sequence_length",
-    "micro_batch_size",
-    "grad_accumulation",
-    "precision",
-)
-
 
 @dataclass(frozen=True)
 class Configuration:
@@ -56,7 +41,9 @@ class Configuration:
     @property
     def case_id(self) -> str:
         """The id of the case: the configuration without strategy, counts and training details."""
-        return _digest({name: getattr(self, name) for name in CASE_FIELDS})
+        from joulelaw.model.tables import CASE_COLUMNS  # here: ranks need no pandas
+
+        return _digest({name: getattr(self, name) for name in CASE_COLUMNS})
 
     def single_device(self) -> Self:
         """The baseline of this configuration's case: the same work on one device."""

@@ -32,7 +32,8 @@ class LeastSquares:
 
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """Confidence limits of each coefficient, by Student's t with clusters - 1 degrees of freedom."""
-        reach = stats.t.ppf((1 + level) / 2, max(self.clusters - 1, 1)) * np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
+        errors = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))  # rounding can leave a variance just below 0
+        reach = stats.t.ppf((1 + level) / 2, max(self.clusters - 1, 1)) * errors
         return self.values - reach, self.values + reach
 
 

@@ -48,7 +48,7 @@ class ReducedForm:
     def fit(self, rows: Rows, *, seed: int = 0, start: Parameters | None = None, resampled: bool = False) -> Estimate:
         """Least squares: nothing is random and no start is needed; `start` keeps a draw's terms those of the fit."""
         fits, notes = self._solve(rows, start)
-        # A draw may hold no rows that a term needs (one device only: no efficiency); it is 0 there, as any dropped term.
+        # A draw may hold no rows that a term needs (one device: no efficiency): it is 0 then, as any dropped term.
         parameters = dict.fromkeys(start or (), 0.0) | {
             f"{target}.{name}": float(value)
             for target, fit in fits.items()

@@ -150,7 +150,8 @@ def test_the_plan_and_its_hold_out_are_older_than_the_first_trial(told: Told) ->
 def test_every_step_is_timed_on_every_rank_within_the_window(told: Told) -> None:
     trials = pd.read_parquet(told.folder / "trials")
     steps = pd.read_parquet(told.folder / "steps").merge(trials, on=["trial_id", "attempt"])
-    measured = steps[steps.measured].groupby(["trial_id", "rank"]).agg(n=("step", "size"), asked=("measured_steps", "max"))
+    by_rank = steps[steps.measured].groupby(["trial_id", "rank"])
+    measured = by_rank.agg(n=("step", "size"), asked=("measured_steps", "max"))
     assert (measured.n == measured.asked).all()
     assert (measured.n >= 20).all()
     assert measured.groupby("trial_id").size().to_dict() == trials.set_index("trial_id").gpu_count.to_dict()
