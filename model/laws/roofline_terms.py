@@ -27,9 +27,7 @@ HOST_BOUNDARIES = ("gpu_host_modelled", "node_dc", "node_ac")
 # tens of us; FSDP, DeepSpeed and DTensor spend some 0.1 to 1 ms a layer in Python.
 DURATION = (
     Positive("eta_flop", "duration", "1", "share of the peak FLOP/s that fp32 products reach", 0.5, 3.0, 1e-3, 1.0),
-    Positive(
-        "eta_flop_reduced", "duration", "1", "share that tf32, fp16 and bf16 products reach", 0.5, 3.0, 1e-3, 1.0
-    ),
+    Positive("eta_flop_reduced", "duration", "1", "the same of tf32, fp16 and bf16 products", 0.5, 3.0, 1e-3, 1.0),
     Positive("eta_bandwidth", "duration", "1", "share of the memory bandwidth reached", 0.7, 3.0, 1e-3, 1.0),
     Positive("elementwise_passes", "duration", "1", "times the stored activations cross the memory bus", 4.0, 3.0),
     Positive("kernel_s", "duration", "s", "host time to launch one kernel", 1e-5),

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import CASE_FIELDS
 from joulelaw.bench.tables import TRIALS
 from joulelaw.model.tables import (
     CASE_COLUMNS,
@@ -26,9 +25,8 @@ def table() -> pd.DataFrame:
 
 
 def test_case_and_columns_are_those_of_the_dataset() -> None:
-    """The two packages state them apart, as neither may import the other."""
-    assert CASE_COLUMNS == CASE_FIELDS
-    assert set(CONFIGURATION_COLUMNS) <= set(TRIALS.names)
+    """The two packages state them apart, as the model may not import the bench."""
+    assert set(CASE_COLUMNS) < set(CONFIGURATION_COLUMNS) <= set(TRIALS.names)
 
 
 def test_a_good_table_passes_with_whole_number_counts(table: pd.DataFrame) -> None:
