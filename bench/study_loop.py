@@ -123,8 +123,8 @@ class StudyLoop:
 
 
 def worth_another_try(attempt: int, failures: Sequence[RankFailure]) -> bool:
-    """Whether a failed attempt is repeated: not the last, and each rank that failed did so through the machine."""
-    return attempt + 1 < MAX_ATTEMPTS and bool(failures) and all(failure.kind in RETRIED for failure in failures)
+    """Whether a failed attempt is repeated: not the last, and a rank fell to the machine; its peers' errors follow."""
+    return attempt + 1 < MAX_ATTEMPTS and any(failure.kind in RETRIED for failure in failures)
 
 
 def label(configuration: Configuration) -> str:
