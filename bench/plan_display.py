@@ -8,7 +8,9 @@ from rich.table import Table
 
 from joulelaw.bench.console import duration, number, table
 from joulelaw.bench.plan import Plan, PlannedTrial, group_counts
+from joulelaw.bench.plan_meter import NO_JOULES
 from joulelaw.cluster.inventory import Node
+from joulelaw.cluster.metering import MeterInfo
 
 LEFT = ("trial", "device", "strategy", "precision", "split")
 COLUMNS = (
@@ -45,12 +47,10 @@ def expected_wall_s(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> fl
     return end
 
 
-def show_plan(plan: Plan, nodes: Sequence[Node], assumed: Sequence[str], console: Console) -> None:
+def show_plan(plan: Plan, nodes: Sequence[Node], assumed: Sequence[str], meter: MeterInfo, console: Console) -> None:
     """Prints the plan; `assumed` are the device models whose figures nobody has measured yet."""
     console.print(_trials(plan))
-    console.print(
-        "L layers, h width, s tokens a sequence, B sequences a micro-batch, k micro-steps a step; + added baseline"
-    )
+    console.print(LEGEND)
     console.print(_groups(plan))
     for each in plan.set_aside:
         what = "baseline" if each.baseline else "configuration"
@@ -60,6 +60,7 @@ def show_plan(plan: Plan, nodes: Sequence[Node], assumed: Sequence[str], console
     console.print(f"{len(plan.trials)} trials on {devices} devices, expected to take about {duration(wall)}")
     for name in assumed:
         console.print(f"{name} is in no catalogue: times are rough until `joulelaw run` has measured it")
+    console.print(_metered(meter))
     console.print(_hold_out(plan))
 
 
@@ -102,6 +103,10 @@ def _groups(plan: Plan) -> Table:
         known = sum(each for each in seconds if each is not None) if None not in seconds else None
         shown.add_row(f"{group[1]} x {group[0]}", str(len(mine)), duration(known))
     return shown
+
+
+def _metered(meter: MeterInfo) -> str:
+    return NO_JOULES if meter.kind == "none" else f"Joules: {meter.kind} by {meter.name}, covering {meter.boundary}"
 
 
 def _hold_out(plan: Plan) -> str:

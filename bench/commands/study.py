@@ -54,16 +54,18 @@ def plan(
     from joulelaw.bench.plan_devices import local_nodes, with_assumed
     from joulelaw.bench.plan_display import expected_wall_s, show_plan
     from joulelaw.bench.plan_making import make_plan
+    from joulelaw.bench.plan_meter import local_meter
     from joulelaw.bench.spec import load_sweep
     from joulelaw.model.coefficients import load_law
     from joulelaw.model.hardware import Catalogue
 
     asked = load_sweep(sweep)
     nodes = local_nodes(asked)
+    meter = local_meter(asked, nodes[0])
     catalogue, assumed = with_assumed(Catalogue.load(), nodes)
     fitted = None if law is None else load_law(law, catalogue)
     made = make_plan(asked, nodes, catalogue, fitted)
-    show_plan(made, nodes, assumed, to_people())
+    show_plan(made, nodes, assumed, meter, to_people())
     last_line(
         "plan",
         ExitCode.DONE,
@@ -76,6 +78,9 @@ def plan(
         set_aside=[{"configuration": each.configuration.to_dict(), "reason": each.reason} for each in made.set_aside],
         expected_s=expected_wall_s(made.trials, nodes),
         assumed_devices=assumed,
+        meter=meter.name,
+        meter_kind=meter.kind,
+        boundary=meter.boundary or None,
         trials=[
             {"trial_id": each.trial_id, "split": each.split, "baseline": each.baseline, **vars(each.price)}
             for each in made.trials
@@ -90,7 +95,7 @@ def run(sweep: SweepArgument, into: IntoOption = None) -> ExitCode:
     Stopped at any point, the same command finishes the rest and repeats nothing. A local Ray is started unless
     RAY_ADDRESS names a cluster.
     """
-    _check_here(sweep)
+    _check(sweep, here="RAY_ADDRESS" not in os.environ)
     from joulelaw.bench.spec import find_sweep
     from joulelaw.bench.sweep import run_study
 
@@ -123,6 +128,7 @@ def trial(
 
     For a first look, for debugging, or where there is no Ray.
     """
+    _check(sweep, here=True)
     from joulelaw.bench.single_trial import run_trial
     from joulelaw.bench.spec import find_sweep
 
@@ -137,17 +143,23 @@ def trial(
     return code
 
 
-def _check_here(sweep: str) -> None:
-    """Tells every mistake that can be seen from here before Ray and torch, which take seconds, are even imported."""
+def _check(sweep: str, *, here: bool) -> None:
+    """Tells every mistake that can be seen from here before Ray and torch, which take seconds, are even imported.
+
+    `here`: the devices and meters are this machine's, not a cluster's.
+    """
     from joulelaw.bench.plan_devices import local_nodes, with_assumed
     from joulelaw.bench.plan_making import make_plan
+    from joulelaw.bench.plan_meter import NO_JOULES, local_meter
     from joulelaw.bench.spec import load_sweep
     from joulelaw.model.hardware import Catalogue
 
     asked = load_sweep(sweep)
-    if "RAY_ADDRESS" not in os.environ:  # else the devices are a cluster's
+    if here:
         nodes = local_nodes(asked)
         make_plan(asked, nodes, with_assumed(Catalogue.load(), nodes)[0])
+        if local_meter(asked, nodes[0]).kind == "none":
+            say(NO_JOULES)
 
 
 def _run_code(interrupted: bool, failed: int, invalid: int) -> ExitCode:

@@ -96,6 +96,6 @@ def open_estimate(devices: Sequence[DeviceLike], w_per_core: float | None) -> Es
         raise MeterUnavailableError(f"not a CPU device: {', '.join(others)}", where=where, remedy="choose 'nvml'")
     if w_per_core is None:
         raise MeterUnavailableError(
-            "no wattage is stated", where=where, remedy="set meter.cpu_w_per_core, such as the CPU's TDP over its cores"
+            "no wattage is stated", where=where, remedy="state `cpu_w_per_core`, such as the CPU's TDP over its cores"
         )
     return EstimateMeter(tuple(device.uuid for device in devices), w_per_core)

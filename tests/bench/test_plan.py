@@ -18,6 +18,7 @@ from joulelaw.bench.plan_making import make_plan
 from joulelaw.bench.plan_price import measured_steps
 from joulelaw.bench.spec import load_sweep
 from joulelaw.cluster.inventory import Device, Node
+from joulelaw.cluster.metering import MeterInfo
 from joulelaw.model.architecture import Shape, parameters
 from joulelaw.model.hardware import Catalogue
 
@@ -267,8 +268,11 @@ def test_the_plan_is_shown_whole(tmp_path: Path) -> None:
     grids = f"  - {{strategy: fsdp, gpu_count: 2, num_layers: [2, 3], {SMALL}}}"
     plan = plan_of(tmp_path, grids, cores(2))
     console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
-    show_plan(plan, [cores(2)], ["AMD EPYC (1 core)"], console)
+    show_plan(
+        plan, [cores(2)], ["AMD EPYC (1 core)"], MeterInfo("rapl", "measured", "cpu_package", (), {}, {}), console
+    )
     text = console.export_text()
+    assert "Joules: measured by rapl, covering cpu_package" in text
     assert all(trial.trial_id in text for trial in plan.trials)
     assert "2 x AMD EPYC (1 core)" in text
     assert "4 trials on 2 devices, expected to take about" in text

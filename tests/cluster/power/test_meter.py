@@ -59,7 +59,7 @@ def test_no_metering_can_be_asked_for() -> None:
     ("kind", "device", "remedy"),
     [
         ("rapl", DEVICES[0], "cpu_w_per_core"),
-        ("estimate", DEVICES[0], "meter.cpu_w_per_core"),
+        ("estimate", DEVICES[0], "cpu_w_per_core"),
         ("nvml", Device("GPU-a", "cuda"), "install the NVIDIA driver"),
         ("nvml", DEVICES[0], "choose 'rapl' or 'estimate'"),
         ("rapl", Device("GPU-a", "cuda"), "choose 'nvml'"),
