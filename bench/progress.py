@@ -10,6 +10,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
+
+from joulelaw.bench.console import duration
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,9 @@ class StudyProgress:
         self._bar.update(self._task, completed=self._count, left=self._left())
         table = Table.grid(padding=(0, 2))
         for view in groups:
-            table.add_row(f"[dim]{view.devices}[/dim]", view.trial, view.phase, f"{view.elapsed_s:.0f} s")
+            # Texts, not markup: a line printed above without markup draws this once more, without markup.
+            cells = (Text(view.devices, "dim"), Text(view.trial), Text(view.phase), Text(_clock(view.elapsed_s)))
+            table.add_row(*cells)
         self._live.update(Group(self._bar, table))
 
     def finished(self, row: dict[str, Any], label: str, expected_s: float) -> None:
@@ -75,7 +80,11 @@ class StudyProgress:
 
     def _left(self) -> str:
         left = time_left_s(self._expected_total_s, self._expected_done_s, time.monotonic() - self._began)
-        return "" if left is None else f"about {left:.0f} s left"
+        return "" if left is None else f"about {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 59.5 else duration(seconds)
 
 
 def outcome(row: dict[str, Any]) -> str:

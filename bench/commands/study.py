@@ -99,11 +99,15 @@ def run(sweep: SweepArgument, into: IntoOption = None) -> ExitCode:
     from joulelaw.bench.spec import find_sweep
     from joulelaw.bench.sweep import run_study
 
-    result = run_study(find_sweep(sweep), into)
+    say("Starting Ray and the meters")  # seconds in which nothing else is seen
+    try:
+        result = run_study(find_sweep(sweep), into)
+    except KeyboardInterrupt:  # before the first trial, or once more while the ranks were being ended
+        _say_how_to_go_on(sweep, into)
+        raise
     code = _run_code(result.interrupted, result.failed, result.invalid)
     if result.interrupted:
-        again = shlex.join(["joulelaw", "run", sweep, "--into", str(result.folder)])
-        say(f"Stopped. Finished trials are kept; to go on: {again}")
+        _say_how_to_go_on(sweep, result.folder)
     last_line(
         "run",
         code,
@@ -141,6 +145,11 @@ def trial(
     code = _run_code(False, int(row["status"] != "done"), int(row["verdict"] != "valid"))
     last_line("trial", code, **{name: value for name, value in row.items() if not hasattr(value, "isoformat")})
     return code
+
+
+def _say_how_to_go_on(sweep: str, folder: Path | None) -> None:
+    into = [] if folder is None else ["--into", str(folder)]
+    say(f"Stopped. Finished trials are kept; to go on: {shlex.join(['joulelaw', 'run', sweep, *into])}")
 
 
 def _check(sweep: str, *, here: bool) -> None:

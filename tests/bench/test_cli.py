@@ -324,6 +324,7 @@ def test_ctrl_c_before_the_first_trial_ends_with_130_and_json(home: Path) -> Non
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert json.loads(out.splitlines()[-1])["error"] == "interrupted"
+    assert "to go on: joulelaw run my_sweep.yaml\n" in err
     assert "Traceback" not in err
 
 
