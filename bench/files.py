@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,10 +12,12 @@ from joulelaw import InputError
 _REMEDIES = {
     errno.ENOSPC: "free some space, then run the same command again: it goes on where it stopped",
     errno.EDQUOT: "free some of your quota, then run the same command again: it goes on where it stopped",
-    errno.EROFS: "choose a folder on a writable disk with --into",
-    errno.EACCES: "choose a folder you may write to with --into",
-    errno.EPERM: "choose a folder you may write to with --into",
-    errno.ENOTDIR: "choose another folder with --into",
+    errno.EROFS: "choose a place on a writable disk",
+    errno.EACCES: "choose a place that you may write to",
+    errno.EPERM: "choose a place that you may write to",
+    errno.ENOTDIR: "choose another folder: a file is in the way",
+    errno.EISDIR: "name a file: this is a folder",
+    errno.ENOENT: "make the folder first, or choose one that is there",
 }
 
 
@@ -34,6 +37,22 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         what = f"cannot write: {error.strerror or error}"
         raise StorageError(what, where=str(path), remedy=_REMEDIES.get(error.errno or 0, "")) from error
+
+
+def check_target(path: Path) -> None:
+    """Raises StorageError where a file cannot be written to `path`: told before the work, not after it."""
+    with storage_errors(path):
+        if path.is_dir():
+            raise _os_error(errno.EISDIR)
+        if not path.parent.exists():
+            raise _os_error(errno.ENOENT)
+        if not path.parent.is_dir():
+            raise _os_error(errno.ENOTDIR)
+        tempfile.TemporaryFile(dir=path.parent).close()  # root may do what the mode forbids, but not on every disk
+
+
+def _os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
 
 
 @contextmanager

@@ -127,18 +127,16 @@ def coefficient_table(fitted: FittedLaw) -> pd.DataFrame:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(), parse_constant=_refuse_constant)
     except OSError as error:
-        raise LawFileError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise LawFileError(f"cannot be read: {error.strerror}", where=str(path), remedy=REMEDY) from error
     except ValueError as error:
-        raise LawFileError(
-            "is not a law file: no JSON", where=str(path), remedy="make one with joulelaw fit"
-        ) from error
+        raise LawFileError(f"is not a law file: no JSON ({error})", where=str(path), remedy=REMEDY) from error
     if not isinstance(content, dict) or "schema_version" not in content:
         raise LawFileError("is not a law file", where=str(path), remedy=REMEDY)
     if content["schema_version"] != SCHEMA_VERSION:
         raise LawFileError(
-            f"is of version {content['schema_version']}, this program reads version {SCHEMA_VERSION}",
+            f"is of version {content['schema_version']!r}, this program reads version {SCHEMA_VERSION}",
             where=str(path),
             remedy="fit it again, or use the program that wrote it",
         )
@@ -150,6 +148,11 @@ def _read(path: Path) -> dict[str, Any]:
             remedy="fit it again; coefficients are not changed by hand",
         )
     return content
+
+
+def _refuse_constant(name: str) -> float:
+    """Python's reader takes NaN and Infinity, which are no JSON and which no law file has."""
+    raise ValueError(f"{name} is not a number")
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -46,6 +46,7 @@ PRE_RUN_COLUMNS = (
 )
 
 UNKNOWN_METER = "unstated"
+MOST = 1e9  # of any count: products of a few stay far below what a float holds
 
 
 def check_configurations(table: pd.DataFrame) -> pd.DataFrame:
@@ -56,7 +57,8 @@ def check_configurations(table: pd.DataFrame) -> pd.DataFrame:
     needed = (*CONFIGURATION_COLUMNS, "micro_steps")
     missing = [name for name in needed if name not in table.columns]
     if missing:
-        raise InputError(f"columns missing: {', '.join(missing)}", where="table", remedy="see the measurement table")
+        remedy = f"name them so in the first line; all that are needed: {', '.join(needed)}"
+        raise InputError(f"columns missing: {', '.join(missing)}", where="table", remedy=remedy)
     if table.empty:
         raise InputError("no rows", where="table", remedy="give at least one trial")
     checked = table.reset_index(drop=True).copy()
@@ -66,8 +68,11 @@ def check_configurations(table: pd.DataFrame) -> pd.DataFrame:
     for name in (*COUNT_COLUMNS, "micro_steps"):
         numbers = _numbers(checked, name)
         _refuse(checked, name, ~(numbers >= 1), "must be at least 1")
+        _refuse(checked, name, numbers > MOST, f"must be at most {MOST:.0e}")
         _refuse(checked, name, numbers != np.floor(numbers), "must be a whole number")
         checked[name] = numbers.astype(np.int64)
+    _refuse(checked, "num_heads", checked["hidden_size"] % checked["num_heads"] != 0, "must divide hidden_size")
+    _refuse(checked, "node_count", checked["node_count"] > checked["gpu_count"], "must be at most gpu_count")
     if "trial_id" in checked.columns:
         _refuse(checked, "trial_id", checked["trial_id"].isna(), "is empty")
         _refuse(checked, "trial_id", checked["trial_id"].duplicated(), "occurs twice")
@@ -158,6 +163,8 @@ def _refuse(table: pd.DataFrame, name: str, wrong: "pd.Series[bool]", why: str) 
     if not wrong.any():
         return
     position = int(np.flatnonzero(wrong.to_numpy())[0])
-    row = table.iloc[position]
-    trial = f", trial {row['trial_id']}" if "trial_id" in table.columns else ""
-    raise InputError(f"{name} {why} (it is {row[name]!r})", where=f"table row {position}{trial}")
+    value = table[name].iloc[position]
+    plain = value.item() if hasattr(value, "item") else value
+    trial = f", trial {table['trial_id'].iloc[position]}" if "trial_id" in table.columns else ""
+    remedy = "correct the value, or leave the row out"
+    raise InputError(f"{name} {why} (it is {plain!r})", where=f"table row {position + 1}{trial}", remedy=remedy)

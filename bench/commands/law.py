@@ -31,18 +31,19 @@ def fit(
     On the valid ones that are not held out; coefficients are written with their intervals and origin.
     """
     from joulelaw.bench.commands.law_tables import coefficients_table, estimated_note
-    from joulelaw.bench.files import storage_errors
+    from joulelaw.bench.files import check_target, replacing
     from joulelaw.model.coefficients import save_law
     from joulelaw.model.holdout import HOLD_OUT
     from joulelaw.model.laws import fit_law
 
+    check_target(out)
     measured, catalogue = _read(folders)
     rows = measured[measured["split"] != HOLD_OUT]
     if rows.empty:
-        raise InputError("no valid trials to fit", where=str(folders[0]), remedy="see `joulelaw report` for reasons")
+        raise InputError("every valid trial is held out", where=str(folders[0]), remedy="lower hold_out.fraction")
     fitted = fit_law(law, rows, catalogue, allow_mixed_meters=allow_mixed_meters)
-    with storage_errors(out):
-        save_law(fitted, out)
+    with replacing(out) as temporary:
+        save_law(fitted, temporary)
     console = to_people()
     console.print(coefficients_table(fitted))
     for note in (*fitted.notes, *estimated_note(fitted.provenance)):
@@ -89,10 +90,12 @@ def validate(
     import json
 
     from joulelaw.bench.commands.law_tables import estimated_note, scores_table
-    from joulelaw.bench.files import write_text
+    from joulelaw.bench.files import check_target, write_text
     from joulelaw.model.validation import DEFAULT_LAWS
     from joulelaw.model.validation import validate as score
 
+    if out is not None:
+        check_target(out)
     measured, catalogue = _read(folders)
     laws = tuple(law or DEFAULT_LAWS)
     result = score(measured, catalogue, laws, hold_out, allow_mixed_meters=allow_mixed_meters)
@@ -129,12 +132,20 @@ def predict(
 
     Energy and duration from configurations alone: measured columns are ignored where there are any.
     """
-    from joulelaw.bench.commands.law_files import read_table, write_table
+    from joulelaw.bench.commands.law_files import check_writable_table, read_table, write_table
     from joulelaw.model.coefficients import load_law
 
+    check_writable_table(out)
     fitted = load_law(law)
     table = read_table(runs)
-    forecast = fitted.predict(table)
+    if fitted.law.post_run:
+        what = f"{fitted.law.name} is a post-run law: it looks at what was measured"
+        raise InputError(what, where=str(law), remedy="fit one that forecasts: roofline or reduced_form")
+    try:
+        forecast = fitted.predict(table)
+    except InputError as error:
+        where = f"{runs} {error.where.removeprefix('table').lstrip(' ,')}".rstrip()
+        raise InputError(error.what, where=where, remedy=error.remedy) from None
     write_table(table.drop(columns=[name for name in forecast if name in table]).join(forecast), out)
     outside = int((forecast["extrapolates"] != "").sum())
     if outside:
@@ -154,13 +165,14 @@ def export(
 
     One row a coefficient: value, interval, unit, meaning and the law's origin.
     """
-    from joulelaw.bench.files import storage_errors
+    from joulelaw.bench.files import check_target, replacing
     from joulelaw.model.coefficients import export_law, load_law
 
     fitted = load_law(law)
     target = out or law.with_name(f"{law.stem}-coefficients.{file_format}")
-    with storage_errors(target):
-        export_law(fitted, target, file_format)
+    check_target(target)
+    with replacing(target) as temporary:
+        export_law(fitted, temporary, file_format)
     last_line("export", ExitCode.DONE, out=target, format=file_format, coefficients=len(fitted.coefficients))
     return ExitCode.DONE
 
@@ -171,4 +183,7 @@ def _read(folders: Sequence[Path]) -> "tuple[pd.DataFrame, Catalogue]":
     from joulelaw.model.hardware import Catalogue
 
     measured = read_measurements(folders)
+    if measured.empty:
+        remedy = "`joulelaw report` tells the reasons of each trial"
+        raise InputError("no valid trials", where=", ".join(map(str, folders)), remedy=remedy)
     return measured, Catalogue.load(devices_files(folders))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.bench.files import replacing
+from joulelaw.bench.files import check_target, replacing
 
 ENDINGS = (".csv", ".parquet")
 
@@ -20,22 +20,30 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError("no such file", where=str(path), remedy="name a table of runs")
     try:
-        return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        return pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
     except (ValueError, OSError) as error:  # pandas' and Arrow's own errors are ValueErrors
-        what = f"not a {path.suffix[1:]} table ({str(error).splitlines()[0]})"
-        raise InputError(what, where=str(path), remedy="see the measurement table's columns in the README") from error
+        what = f"not a {path.suffix[1:].lower()} table ({str(error).splitlines()[0]})"
+        raise InputError(
+            what, where=str(path), remedy="bring comma-separated text with a header, or Parquet"
+        ) from error
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Writes the table whole or not at all."""
     _check_ending(path)
     with replacing(path) as temporary:
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             table.to_csv(temporary, index=False)
         else:
             table.to_parquet(temporary, index=False)
 
 
+def check_writable_table(path: Path) -> None:
+    """Raises InputError where `write_table` could not write there."""
+    _check_ending(path)
+    check_target(path)
+
+
 def _check_ending(path: Path) -> None:
-    if path.suffix not in ENDINGS:
+    if path.suffix.lower() not in ENDINGS:
         raise InputError(f"unknown ending {path.suffix!r}", where=str(path), remedy=f"one of {', '.join(ENDINGS)}")

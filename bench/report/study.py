@@ -19,6 +19,7 @@ from joulelaw.model.tables import check_measurements, content_hash
 
 ESTIMATED = "estimated: watts × CPU time, an identity"
 UNITS = {"duration": "s", "energy": "J"}
+_REMEDY = "make one with joulelaw validate --out"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _validation(path: Path) -> dict[str, Any]:
     values = _json(path)
     if missing := {"summaries", "hold_out", "provenance"} - values.keys():
         what = f"not a validation: {', '.join(sorted(missing))} missing"
-        raise InputError(what, where=str(path), remedy="make one with joulelaw validate --out")
+        raise InputError(what, where=str(path), remedy=_REMEDY)
     return values
 
 
@@ -146,11 +147,12 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         if path.name in ("plan.json", "environment.json"):
             return {}
-        raise InputError("no such file", where=str(path), remedy="make one with joulelaw validate --out")
+        raise InputError("no such file", where=str(path), remedy=_REMEDY)
+    remedy = "bring back what `joulelaw run` or `validate` wrote"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"not JSON: {error}", where=str(path)) from error
+        raise InputError(f"not JSON: {error}", where=str(path), remedy=remedy) from error
     if not isinstance(values, dict):
-        raise InputError("not a JSON object", where=str(path))
+        raise InputError("not a JSON object", where=str(path), remedy=remedy)
     return values

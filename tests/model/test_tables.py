@@ -59,7 +59,7 @@ def test_a_value_that_cannot_be_is_refused_with_its_row(
     values.iloc[5] = value
     with pytest.raises(InputError, match=message) as refusal:
         check_measurements(table.assign(**{column: values}))
-    assert "row 5" in str(refusal.value)
+    assert "row 6" in str(refusal.value), "as people count"
 
 
 def test_missing_columns_are_all_named(table: pd.DataFrame) -> None:
