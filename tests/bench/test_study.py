@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.xdist_group("study"), pytest.mark.timeout(400)]
 READERS: dict[str, Callable[[Path, str], pd.DataFrame]] = {
     "pandas": lambda folder, table: pd.read_parquet(folder / table),
     "polars": lambda folder, table: pl.read_parquet(f"{folder}/{table}/*.parquet").to_pandas(),
-    "duckdb": lambda folder, table: duckdb.sql(f"select * from '{folder}/{table}/*.parquet'").to_arrow_table().to_pandas(),
+    "duckdb": lambda folder, table: duckdb.sql(f"from '{folder}/{table}/*.parquet'").to_arrow_table().to_pandas(),
 }
 KEYS = {
     "trials": ["trial_id"],
