@@ -129,8 +129,9 @@ class RankProcess:
                     data = b""
                 messages = lines.messages(data) if data else [_lost("was lost with its fork server")]
                 exited = any(message["kind"] == "exit" for message in messages)
+                if exited:
+                    self._connection = None  # before the news of it, at which the next rank may be launched at once
                 self._append(messages)
-            self._connection = None
 
     def _append(self, messages: list[Message]) -> None:
         with self._news:
