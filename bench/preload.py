@@ -5,6 +5,7 @@ Importing torch, Transformers and DeepSpeed takes 5 s; a rank forked after it is
 """
 
 PRELOAD = (
+    "joulelaw.bench.accelerator",  # before DeepSpeed, which looks for it while it is imported
     "deepspeed",
     "joulelaw.bench.trial",
     "joulelaw.bench.probe",
@@ -16,7 +17,5 @@ PRELOAD = (
     "joulelaw.bench.first_step_imports",
 )
 
-
-def environment(device_kind: str) -> dict[str, str]:
-    """The libraries' own settings, on top of the fork server's; `device_kind` is cpu or cuda."""
-    return {"DS_ACCELERATOR": device_kind, "HF_HUB_OFFLINE": "1"}
+# The libraries' own settings, on top of the fork server's.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}

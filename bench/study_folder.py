@@ -9,20 +9,18 @@ from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.environment import describe_environment
 from joulelaw.bench.plan import Plan
 from joulelaw.bench.power_feed import meter_options
-from joulelaw.bench.preload import PRELOAD, environment
+from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
 from joulelaw.bench.spec import Sweep
-from joulelaw.cluster.inventory import Node, inspect_node
+from joulelaw.cluster.inventory import Node
 
 
 def connection(sweep: Sweep) -> dict[str, Any]:
     """The arguments of a cluster's `connect`: meters to open, and fork servers that load what ranks need."""
-    cores = sweep.devices.cores_per_device
-    kind = inspect_node(cores_per_device=cores).devices[0].kind
     return {
         "preload": PRELOAD,
-        "env": environment(kind),
+        "env": ENVIRONMENT,
         "meter_options": meter_options(sweep.metering),
-        "cores_per_device": cores,
+        "cores_per_device": sweep.devices.cores_per_device,
     }
 
 

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from joulelaw.bench.configuration import Configuration, TrialSpec
-from joulelaw.bench.preload import PRELOAD, environment
+from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
 from joulelaw.bench.rank_state import claim_device
 from joulelaw.bench.stepping import StepLoop
 from joulelaw.bench.strategies import load_strategy
@@ -65,7 +65,7 @@ class Outcome:
 @functools.cache
 def fork_server() -> ForkServer:
     """One for this test process; it ends with it."""
-    server = ForkServer(PRELOAD, environment("cpu"))
+    server = ForkServer(PRELOAD, {**ENVIRONMENT, "DS_ACCELERATOR": "cpu"})
     server.start()
     server.wait_ready()
     return server
