@@ -122,7 +122,7 @@ class RankGang:
         self._reset(GangState.RUNNING)
         for rank in range(len(self._seats)):
             spec = self._spec(rank, entry, payload, log_dir, dict(env or {}))
-            self._logs[rank] = spec.log_path
+            self._logs[rank] = str(log_dir / f"rank{rank}.log")
             try:
                 self._seats[rank].handle.launch(spec)
             except BaseException:
@@ -146,7 +146,7 @@ class RankGang:
             local_world_size=len(local),
             device=seat.device,
             env={**defaults, **env},
-            log_path=str(log_dir / f"rank{rank}.log"),
+            log_path=str(log_dir.absolute() / f"rank{rank}.log"),  # a fork server works in another folder
             host="127.0.0.1" if alone else seat.host,
         )
 

@@ -179,3 +179,19 @@ def test_messages_survive_any_cut_and_a_killed_writer() -> None:
         lines = LineBuffer()
         assert lines.messages(data[:cut]) + lines.messages(data[cut:]) == messages
     assert LineBuffer().messages(b'{"kind": "half' + b"\n" + data) == messages
+
+
+def test_a_log_folder_named_from_here_is_found_by_a_server_that_works_elsewhere(
+    devices: tuple[Device, Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster's nodes were started in some other folder than the driver, whose results may be named from there."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    with ForkServer() as server:
+        server.wait_ready()
+        monkeypatch.chdir(tmp_path / "here")
+        gang = LocalGang(server, devices[:1])
+        run(gang, "fail", {"failing": 0}, Path("out/logs"))
+    assert (tmp_path / "here/out/logs/rank0.log").is_file()
+    assert gang.failure.endswith("log out/logs/rank0.log"), "results are published: no path of this machine in them"
