@@ -1,5 +1,6 @@
 """A study from its sweep file to a complete dataset: connect, plan, save, run or resume."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from joulelaw.bench.console import say
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.plan import Plan
 from joulelaw.bench.plan_making import make_plan
+from joulelaw.bench.plan_meter import NO_JOULES
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.spec import Sweep, load_sweep
 from joulelaw.bench.study_devices import borrowed, study_catalogue
@@ -44,7 +47,12 @@ def run_study(sweep_path: Path, into: Path | None = None) -> StudyResult:
         Dataset.check_free(into)  # told now, not after Ray has started
         if (complete := _complete(into, sweep)) is not None:
             return complete
-    with terminated_as_interrupted(), Cluster.connect(**connection(sweep)) as cluster:
+    with (
+        terminated_as_interrupted(),
+        Cluster.connect(**connection(sweep)) as cluster,
+        terminated_as_interrupted(),  # once more: ray.init sets a handler of its own, which would just exit
+    ):
+        _check_nodes(cluster)
         folder = into if into is not None else default_folder(cluster.nodes, sweep.name)
         catalogue, devices_toml = study_catalogue(cluster.nodes, folder / "devices.toml", partial(borrowed, cluster))
         plan = make_plan(sweep, cluster.nodes, catalogue, a_priori(catalogue))
@@ -52,12 +60,21 @@ def run_study(sweep_path: Path, into: Path | None = None) -> StudyResult:
             return _run(plan, dataset, cluster, sweep)
 
 
+def _check_nodes(cluster: Cluster) -> None:
+    """Every node can fork ranks and has the meter asked for: without, each trial would fail, and be kept as failed."""
+    cluster.wait_ready()
+    for node_id, meter in cluster.meters.items():
+        if meter.kind == "none" and "RAY_ADDRESS" in os.environ:  # of this machine the command has told already
+            say(f"node {node_id[:6]}: {NO_JOULES}")
+
+
 def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:
     """The result where the folder has every trial of this very sweep already, so that nothing need be started."""
     if not Dataset.exists(folder):
         return None
     plan, finished = Plan.load(folder), {path.stem for path in (folder / "trials").glob("*.parquet")}
-    same = (folder / "sweep.yaml").read_text(encoding="utf-8") == sweep.text
+    saved = folder / "sweep.yaml"
+    same = saved.is_file() and saved.read_text(encoding="utf-8") == sweep.text
     if not same or any(trial.trial_id not in finished for trial in plan.trials):
         return None
     return StudyResult(folder, len(plan.trials), len(plan.trials), 0, 0, 0, False)
