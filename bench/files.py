@@ -51,6 +51,15 @@ def check_target(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()  # root may do what the mode forbids, but not on every disk
 
 
+def check_folder(path: Path) -> None:
+    """Raises StorageError where nothing can be written to the folder `path`, or it cannot be made."""
+    there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
+    with storage_errors(path):
+        if not there.is_dir():
+            raise _os_error(errno.ENOTDIR)
+        tempfile.TemporaryFile(dir=there).close()
+
+
 def _os_error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 

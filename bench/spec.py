@@ -17,7 +17,7 @@ from joulelaw.bench.spec_schema import (
     MeteringSection,
     SweepSection,
 )
-from joulelaw.bench.yaml_lines import YamlFile, read_yaml
+from joulelaw.bench.yaml_lines import EXAMPLE, YamlFile, read_yaml
 
 SHIPPED = Path(__file__).resolve().parent / "sweeps"
 
@@ -76,7 +76,7 @@ def load_sweep(name: str | Path) -> Sweep:
     path = find_sweep(name)
     file, text = read_yaml(path)
     if not isinstance(file.data, dict):
-        raise InputError("a sweep is a mapping of keys and values", where=file.where(()), remedy="see joulelaw plan -h")
+        raise InputError("a sweep is a mapping of keys and values", where=file.where(()), remedy=EXAMPLE)
     try:
         section = SweepSection.model_validate(file.data)
     except ValidationError as error:

@@ -71,10 +71,12 @@ def _translate(error: ErrorDetails, file: YamlFile, model: type[BaseModel]) -> I
     if kind == "missing":
         return InputError("missing", where=where, remedy=f"add the key {path[-1]!r}")
     if kind == "literal_error":
-        known = re.findall(r"'([^']*)'|(\d+)", context["expected"])
-        return InputError(f"unknown value {seen(value)}", where=where, remedy=close_match(value, map("".join, known)))
+        known = ["".join(each) for each in re.findall(r"'([^']*)'|(\d+)", context["expected"])]
+        # A number in quotes is a text, and looks like the number that was meant.
+        remedy = f"write {known[0]}, without quotes" if value in known else close_match(value, known)
+        return InputError(f"unknown value {seen(value)}", where=where, remedy=remedy)
     if kind == "too_short":
-        return InputError("empty", where=where, remedy="give at least one value, or leave the key out")
+        return InputError("empty", where=where, remedy="give at least one value")
     if kind in _BOUNDS:
         bound = f"{_BOUND_WORDS[_BOUNDS[kind]]} {context[_BOUNDS[kind]]}"
         return InputError(f"{seen(value)} is out of range", where=where, remedy=f"write a value of {bound}")

@@ -15,6 +15,7 @@ from joulelaw import InputError
 
 YamlPath = tuple[str | int, ...]
 
+EXAMPLE = "see bench/sweeps/quickstart.yaml for an example"
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 12
 MAX_NODES = 50_000
@@ -87,11 +88,12 @@ def parse_yaml(text: str, name: str) -> YamlFile:
         what = f"not YAML: {error.problem or error.context}"
         raise InputError(what, where=place, remedy="correct the line") from None
     except yaml.YAMLError as error:
-        raise InputError(f"not YAML: {error}", where=name, remedy="correct the file") from None
+        what = f"not YAML: {str(error).splitlines()[0]}"  # the second line names PyYAML's own buffer
+        raise InputError(what, where=name, remedy="correct the file") from None
     except RecursionError:
         raise InputError(f"nested deeper than {MAX_DEPTH}", where=name, remedy="flatten it") from None
     if root is None:
-        raise InputError("the file is empty", where=name, remedy="see bench/sweeps/quickstart.yaml for an example")
+        raise InputError("the file is empty", where=name, remedy=EXAMPLE)
     reader = _Reader(name)
     data = reader.read(root, ())
     return YamlFile(name, data, reader.lines)

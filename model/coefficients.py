@@ -56,8 +56,13 @@ def save_law(fitted: FittedLaw, path: Path) -> None:
     """Write the law file; the file appears whole or not at all."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(json.dumps(to_dict(fitted), indent=1) + "\n")
-    unfinished.replace(path)
+    text = json.dumps(to_dict(fitted), indent=1) + "\n"
+    try:
+        unfinished.write_text(text)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def load_law(path: Path, catalogue: Catalogue | None = None) -> FittedLaw:

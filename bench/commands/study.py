@@ -95,11 +95,12 @@ def run(sweep: SweepArgument, into: IntoOption = None) -> ExitCode:
     Stopped at any point, the same command finishes the rest and repeats nothing. A local Ray is started unless
     RAY_ADDRESS names a cluster.
     """
-    _check(sweep, here="RAY_ADDRESS" not in os.environ)
+    _check(sweep, into, here="RAY_ADDRESS" not in os.environ)
     from joulelaw.bench.spec import find_sweep
     from joulelaw.bench.sweep import run_study
 
-    say("Starting Ray and the meters")  # seconds in which nothing else is seen
+    if to_people(stderr=True).is_terminal:
+        say("Starting Ray and the meters")  # seconds in which nothing else is seen
     try:
         result = run_study(find_sweep(sweep), into)
     except KeyboardInterrupt:  # before the first trial, or once more while the ranks were being ended
@@ -132,7 +133,7 @@ def trial(
 
     For a first look, for debugging, or where there is no Ray.
     """
-    _check(sweep, here=True)
+    _check(sweep, into, here=True)
     from joulelaw.bench.single_trial import run_trial
     from joulelaw.bench.spec import find_sweep
 
@@ -152,11 +153,12 @@ def _say_how_to_go_on(sweep: str, folder: Path | None) -> None:
     say(f"Stopped. Finished trials are kept; to go on: {shlex.join(['joulelaw', 'run', sweep, *into])}")
 
 
-def _check(sweep: str, *, here: bool) -> None:
+def _check(sweep: str, into: Path | None, *, here: bool) -> None:
     """Tells every mistake that can be seen from here before Ray and torch, which take seconds, are even imported.
 
     `here`: the devices and meters are this machine's, not a cluster's.
     """
+    from joulelaw.bench.files import check_folder
     from joulelaw.bench.plan_devices import local_nodes, with_assumed
     from joulelaw.bench.plan_making import make_plan
     from joulelaw.bench.plan_meter import NO_JOULES, local_meter
@@ -164,6 +166,7 @@ def _check(sweep: str, *, here: bool) -> None:
     from joulelaw.model.hardware import Catalogue
 
     asked = load_sweep(sweep)
+    check_folder(into or Path("results"))
     if here:
         nodes = local_nodes(asked)
         make_plan(asked, nodes, with_assumed(Catalogue.load(), nodes)[0])

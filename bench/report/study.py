@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from joulelaw.bench.report.quantity import percent
 from joulelaw.model.coefficients import load_law
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws.base import FittedLaw
+from joulelaw.model.metrics import Score
 from joulelaw.model.parallelism import counts
 from joulelaw.model.tables import check_measurements, content_hash
 
 ESTIMATED = "estimated: watts × CPU time, an identity"
 UNITS = {"duration": "s", "energy": "J"}
+_SUMMARY = {"law", "target", "post_run", "folds", "median", "pooled"}
+_SCORE = {field.name for field in fields(Score)}
 _REMEDY = "make one with joulelaw validate --out"
 
 
@@ -139,7 +142,24 @@ def _validation(path: Path) -> dict[str, Any]:
     if missing := {"summaries", "hold_out", "provenance"} - values.keys():
         what = f"not a validation: {', '.join(sorted(missing))} missing"
         raise InputError(what, where=str(path), remedy=_REMEDY)
+    if not _is_whole(values):
+        raise InputError(
+            "not a whole validation: edited, cut short or of another version", where=str(path), remedy=_REMEDY
+        )
     return values
+
+
+def _is_whole(validation: Mapping[str, Any]) -> bool:
+    """Whether what a report shows of a validation is there. A score's numbers may be null, and are shown so."""
+    summaries, provenance = validation["summaries"], validation["provenance"]
+    return (
+        isinstance(provenance, dict)
+        and "data_hash" in provenance
+        and isinstance(summaries, list)
+        and all(isinstance(each, dict) and each.keys() >= _SUMMARY for each in summaries)
+        and all(isinstance(each[name], dict) for each in summaries for name in ("median", "pooled"))
+        and all(each[name].keys() >= _SCORE for each in summaries for name in ("median", "pooled"))
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -183,6 +183,11 @@ WRONG = {
     "unknown rule": (["validate", "results/lab/my_sweep", "--hold-out", "cases"], "unknown hold-out 'cases'"),
     "no sweep": (["plan", "quikstart"], "did you mean 'quickstart'?"),
     "too many ranks": (["run", "many.yaml"], "many.yaml:4 grids[0].gpu_count: 4096 ranks need 4096 devices"),
+    "no folder to make": (
+        ["run", "my_sweep.yaml", "--into", "runs.csv/x"],
+        "runs.csv/x: cannot write: Not a directory",
+    ),
+    "no trial to make": (["trial", "my_sweep.yaml", "--into", "runs.csv"], "runs.csv: cannot write: Not a directory"),
     "too large": (["run", "large.yaml"], "large.yaml:4 grids[0].hidden_size: 2000 layers of width 65536"),
     "table's ending": (["predict", "law.json", "runs.xls", "--out", "x.csv"], "runs.xls: unknown ending '.xls'"),
     "no table": (["predict", "law.json", "absent.csv", "--out", "x.csv"], "absent.csv: no such file"),

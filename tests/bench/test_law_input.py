@@ -9,7 +9,7 @@ import pytest
 
 from joulelaw.bench.cli import main
 from joulelaw.bench.measurements import read_measurements
-from joulelaw.model.coefficients import save_law
+from joulelaw.model.coefficients import load_law, save_law
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import fit_law
 from tests.bench.factories import DEVICES, GPU_MODEL, synthetic_dataset
@@ -150,10 +150,26 @@ def test_a_data_set_without_a_valid_trial_is_named(
     assert refusal(capsys, *command).startswith("empty: no valid trials; ")
 
 
+def test_a_law_file_that_cannot_be_written_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = load_law(Path("roofline.json"))
+    before = sorted(home.rglob("*"))
+
+    def full(path: Path, text: str) -> int:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space"):
+            save_law(fitted, Path("x.json"))
+    assert sorted(home.rglob("*")) == before
+
+
 def test_a_validation_that_is_none_comes_with_a_remedy(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for text in ("", "[]", "{}"):
+    half = {"hold_out": "split", "provenance": {"data_hash": ""}, "summaries": [{"law": "roofline"}]}
+    for text in ("", "[]", "{}", json.dumps(half), json.dumps(half | {"summaries": "x", "provenance": 1})):
         (tmp_path / "v.json").write_text(text)
         told = refusal(capsys, "report", "study", "--validation", str(tmp_path / "v.json"), "--out", "r.html")
         assert "joulelaw" in told.split("; ")[-1]

@@ -110,7 +110,7 @@ min_steps => min_step
 strategy: single => strategy: sinlge
     sweep.yaml:7 grids[0].strategy: unknown value 'sinlge'; did you mean 'single'?
 [64, 128] => []
-    sweep.yaml:10 grids[0].sequence_length: empty; give at least one value, or leave the key out
+    sweep.yaml:10 grids[0].sequence_length: empty; give at least one value
 [64, 128] =>
     sweep.yaml:10 grids[0].sequence_length: nothing is not of the right type; write a whole number
 [64, 128] => [64, long]
@@ -209,8 +209,11 @@ BOMB = "a: &a [" + "x, " * 99 + "]\nb: &b [" + "*a, " * 99 + "]\nc: &c [" + "*b,
         (BOMB, "more than 50000 values"),
         ("a: b\n---\na: c\n", "not YAML"),
         ("a: \t@\n", "not YAML"),
+        ("a: \0\n", "sweep.yaml: not YAML: unacceptable character #x0000: special characters are not allowed; "),
+        ("schema: '1'\nname: a\ngrids: []", "sweep.yaml:1 schema: unknown value '1'; write 1, without quotes"),
     ],
-    ids=["twice", "open", "empty", "list", "object", "name", "merge", "key", "loop", "deep", "bomb", "documents", "at"],
+    ids=["twice", "open", "empty", "list", "object", "name", "merge", "key", "loop", "deep", "bomb", "documents", "at",
+         "zero", "text"],
 )  # fmt: skip
 def test_a_file_that_is_not_a_plain_mapping_is_refused(write: Writer, text: str, expected: str) -> None:
     assert expected in refused(write(text))
