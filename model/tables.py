@@ -129,7 +129,7 @@ def refuse_mixed(table: pd.DataFrame) -> None:
             raise InputError(
                 f"mixed {what}: {', '.join(values)}",
                 where="table",
-                remedy="fit them apart, or allow mixed meters explicitly",
+                remedy="fit them apart, or give --allow-mixed-meters",
             )
 
 
