@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from joulelaw.bench.readings import COUNTER_TICK_S
 from joulelaw.bench.running_trial import Event, RunningTrial
 from joulelaw.bench.spec_schema import MeteringSection
 from joulelaw.cluster.metering import MeterInfo
@@ -11,6 +12,8 @@ from joulelaw.cluster.power.meter import MeterOptions, Reading
 
 # After its last step a trial waits this long for readings that reach beyond its window.
 SETTLE_S = 2.0
+# So far beyond: a counter that moves on every 100 ms has then told of the window's end, and needs no extrapolation.
+BEYOND_NS = 250_000_000
 
 
 class PowerFeed(Protocol):
@@ -73,7 +76,12 @@ def _read_past_window(feed: PowerFeed, trial: RunningTrial) -> bool:
     for event in trial.windows.values():
         ends[event["node"]] = max(event["end_ns"], ends.get(event["node"], 0))
     return all(
-        trial.metered_until_ns(node, domain) > end_ns
+        trial.metered_until_ns(node, domain) > end_ns + _beyond_ns(feed.meters[node])
         for node, end_ns in ends.items()
         for domain in domains_of(trial, feed.meters[node])
     )
+
+
+def _beyond_ns(meter: MeterInfo) -> int:
+    """How far beyond a window a meter is to be read: to the next reading where its counter is as fine as that."""
+    return 0 if meter.kind == "none" or meter.name in COUNTER_TICK_S else BEYOND_NS

@@ -114,6 +114,7 @@ class StudyLoop:
             del self._running[trial.trial_id]
             self._fleet.release(trial.gang)
             if worth_another_try(trial.attempt, trial.gang.failures) and not trial.given_up:
+                trial.tables.flush()  # its last steps and readings tell of what happened
                 self._attempts[trial.trial_id] = trial.attempt + 1
                 self._waiting[trial.trial_id] = trial.planned
                 continue

@@ -15,7 +15,8 @@ from joulelaw.cluster.metering import MeterInfo
 def end_trial(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
     """Commits the trial to the dataset and returns its row, key included."""
     meters = [feed.meters[node] for node in trial.gang.node_ids]
-    energy = combine([_on_node(trial, node, feed.meters[node]) for node in trial.gang.node_ids])
+    whole = len(trial.windows) == len(trial.gang.devices)  # else the energy of some ranks would pass for the group's
+    energy = combine([_on_node(trial, node, feed.meters[node]) for node in trial.gang.node_ids] if whole else [])
     row = trial_row(trial, one_meter(meters), energy, _judge(trial, energy))
     trial.tables.finish(row)
     return {"trial_id": trial.trial_id, "attempt": trial.attempt, **row}

@@ -1,0 +1,71 @@
+"""A fleet without processes, for tests of the study's loop: gangs that say what they are told to, and a meter."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from joulelaw.bench.configuration import TrialSpec, Window
+from joulelaw.bench.plan import PlannedTrial, Price
+from joulelaw.bench.running_trial import Event
+from joulelaw.cluster.failures import RankFailure
+from joulelaw.cluster.gang import GangState, RankGang
+from joulelaw.cluster.inventory import Device
+from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.power.meter import MeterKind, Reading
+from tests.bench.factories import GPU_MODEL, configurations
+
+NODE = "local"
+DEVICES = tuple(Device(f"CPU-{i}", GPU_MODEL, i, "cpu", 2**30, (i,), None, "") for i in range(2))
+SECOND = 1_000_000_000
+
+
+def planned(gpu_count: int = 1) -> PlannedTrial:
+    configuration = next(each for each in configurations() if each.gpu_count == gpu_count)
+    return PlannedTrial(TrialSpec(configuration, window=Window(0, 1, 0.0, 9.0)), "fit", False, Price(1.0, 1.0))
+
+
+class FakeGang:
+    """Says `events` at its first poll and is then over: failed with `failures`, done without."""
+
+    def __init__(self, count: int, events: Sequence[Event] = (), failures: Sequence[RankFailure] = ()) -> None:
+        self.devices, self.node_ids = DEVICES[:count], (NODE,)
+        self.failures, self.failure = tuple(failures), "; ".join(failure.describe() for failure in failures)
+        self.state = GangState.IDLE
+        self._events = list(events)
+
+    def start(self, *_: Any) -> None:
+        self.state = GangState.RUNNING
+
+    def poll(self) -> list[Event]:
+        events, self._events = self._events, []
+        self.state = GangState.FAILED if self.failures else GangState.DONE
+        return events
+
+    def stop(self) -> None:
+        self.state = GangState.FAILED
+
+
+class FakeFleet:
+    """Lends `gangs` in turn; its meter is read each time it is drained: 10 W on every device."""
+
+    def __init__(self, gangs: Sequence[FakeGang] = (), meter: str = "nvml", kind: MeterKind = "measured") -> None:
+        uuids = tuple(device.uuid for device in DEVICES)
+        covers = {uuid: (uuid,) for uuid in uuids}
+        self.meters: Mapping[str, MeterInfo] = {NODE: MeterInfo(meter, kind, "gpu", uuids, covers, {})}
+        self._gangs = list(gangs)
+
+    def drain_power(self) -> dict[str, list[Reading]]:
+        now_ns = time.monotonic_ns()
+        return {NODE: [Reading(device.uuid, now_ns, 10.0, 10e-9 * now_ns) for device in DEVICES]}
+
+    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None:
+        """This meter meters devices."""
+
+    def free_by_model(self) -> dict[str, dict[str, int]]:
+        return {GPU_MODEL: {NODE: len(DEVICES)}}
+
+    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
+        return cast(RankGang, self._gangs.pop(0))
+
+    def release(self, gang: object) -> None:
+        """Nothing is held."""

@@ -1,0 +1,69 @@
+"""The end of a trial: no reading of its devices is missed, and what only some ranks did is not the group's."""
+
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from joulelaw.bench.dataset import Dataset, read_steps
+from joulelaw.bench.power_feed import BEYOND_NS, hand_out, settle
+from joulelaw.bench.progress import StudyProgress
+from joulelaw.bench.running_trial import RunningTrial
+from joulelaw.bench.spec_schema import LimitsSection
+from joulelaw.bench.study_loop import StudyLoop
+from joulelaw.bench.trial_end import end_trial
+from joulelaw.cluster.failures import RankFailure
+from joulelaw.cluster.gang import Gang
+from tests.bench.fake_fleet import DEVICES, NODE, SECOND, FakeFleet, FakeGang, planned
+
+KILLED = RankFailure(0, NODE, "killed", "killed by signal 9", "rank0.log")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return Dataset.create(tmp_path / "out", sweep="", plan={}, environment={})
+
+
+def running(dataset: Dataset, gang: FakeGang) -> RunningTrial:
+    trial = planned(gpu_count=len(gang.devices))
+    return RunningTrial(trial, cast(Gang, gang), dataset.start_trial(trial.trial_id))
+
+
+def window(rank: int, begin_ns: int, end_ns: int) -> dict[str, Any]:
+    return {"kind": "window", "rank": rank, "node": NODE, "begin_ns": begin_ns, "end_ns": end_ns}
+
+
+@pytest.mark.parametrize(("meter", "beyond_ns"), [("nvml", BEYOND_NS), ("cpu_time_estimate", 0)])
+def test_a_coarse_counter_is_read_until_it_has_told_of_the_windows_end(
+    dataset: Dataset, meter: str, beyond_ns: int
+) -> None:
+    trial, fleet = running(dataset, FakeGang(1)), FakeFleet(meter=meter)
+    end_ns = time.monotonic_ns()
+    trial.windows[0] = window(0, end_ns - SECOND, end_ns)
+    settle(fleet, trial, [trial])
+    assert trial.metered_until_ns(NODE, DEVICES[0].uuid) > end_ns + beyond_ns
+
+
+def test_the_energy_of_the_ranks_that_got_through_is_not_the_groups(dataset: Dataset) -> None:
+    trial, fleet = running(dataset, FakeGang(2, failures=[KILLED])), FakeFleet()
+    begin_ns = time.monotonic_ns()
+    for _ in range(8):
+        hand_out(fleet, [trial])
+        time.sleep(0.02)
+    trial.windows[1] = window(1, begin_ns, time.monotonic_ns())
+    hand_out(fleet, [trial])
+    row = end_trial(trial, fleet)
+    assert (row["status"], row["energy_j"], row["energy_trace_j"]) == ("failed", None, None)
+    assert "rank_failed" in row["reasons"]
+
+
+def test_what_a_trial_did_before_it_is_tried_again_stays_on_disk(dataset: Dataset) -> None:
+    steps = {"kind": "steps", "rank": 0, "rows": [[0, True, 1, 2, 0.5]]}
+    fleet = FakeFleet([FakeGang(1, [steps], [KILLED]), FakeGang(1, [steps], [KILLED])])
+    loop = StudyLoop([planned()], dataset, fleet, LimitsSection(), StudyProgress(1, 1.0, 0))
+    loop.run()
+    (row,) = loop.rows
+    assert (row["status"], row["attempt"]) == ("failed", 1)
+    (dataset.folder / "trials" / f"{row['trial_id']}.parquet").unlink()  # then all attempts are read
+    assert read_steps(dataset.folder, row["trial_id"])["attempt"].tolist() == [0, 1]
