@@ -95,7 +95,11 @@ def open_rapl(devices: Sequence[DeviceLike], root: Path | None = None) -> RaplMe
     zones = _open_zones(root, where)
     covers: dict[str, list[str]] = {}
     for device in devices:
-        for package in sorted({_package_of(core, root) for core in device.cores}):
+        try:
+            packages = sorted({_package_of(core, root) for core in device.cores})
+        except (OSError, ValueError) as error:
+            raise _unreadable(root, error, where) from error
+        for package in packages:
             covers.setdefault(f"package-{package}", []).append(device.uuid)
     if missing := covers.keys() - zones.keys():
         what = f"no RAPL counter for {', '.join(sorted(missing))}"
@@ -122,12 +126,19 @@ def _open_zones(root: Path, where: str) -> dict[str, list[_Zone]]:
             zone = _Zone(counter, range_uj, int(counter.read_text()), time.monotonic_ns())
         except PermissionError as error:
             raise MeterUnavailableError(f"may not read {counter}", where=where, remedy=REMEDY_UNREADABLE) from error
+        except (OSError, ValueError) as error:
+            raise _unreadable(folder, error, where) from error
         found.setdefault(f"package-{package[1]}", []).append(zone)
     if not found:
         what = f"no RAPL counter under {root / 'class/powercap'}"
         remedy = "virtual machines rarely have one: choose 'estimate' and state `cpu_w_per_core`"
         raise MeterUnavailableError(what, where=where, remedy=remedy)
     return found
+
+
+def _unreadable(place: Path, error: Exception, where: str) -> MeterUnavailableError:
+    """A container may show /sys in part."""
+    return MeterUnavailableError(f"cannot read {place}: {error}", where=where, remedy="choose 'estimate'")
 
 
 def _package_of(core: int, root: Path) -> int:

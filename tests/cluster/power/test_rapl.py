@@ -156,3 +156,17 @@ def test_a_package_whose_counter_is_missing_is_refused(machine: Machine) -> None
 
 def test_the_place_is_linuxs_own() -> None:
     assert Path("/sys") == rapl.SYS
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["class/powercap/intel-rapl:0/max_energy_range_uj", "devices/system/cpu/cpu0/topology/physical_package_id"],
+)
+def test_counters_of_a_sys_that_is_shown_in_part_are_refused(machine: Machine, hidden: str) -> None:
+    """Containers mask what they please; where a meter is chosen automatically, the next one is then tried."""
+    machine.cores([0])
+    machine.zone("intel-rapl:0", "package-0", 10)
+    (machine.root / hidden).unlink()
+    with pytest.raises(MeterUnavailableError, match=Path(hidden).name) as caught:
+        open_rapl([Cpu("a", (0,))], machine.root)
+    assert "estimate" in caught.value.remedy
