@@ -13,7 +13,7 @@ from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.trial_end import end_trial
 from joulelaw.cluster import scheduler
-from joulelaw.cluster.failures import RankFailure
+from joulelaw.cluster.failures import ClusterError, RankFailure
 from joulelaw.cluster.gang import Gang, RankGang
 
 # Often enough that a group is seldom idle, seldom enough that the driver's core time does not show in a step.
@@ -52,6 +52,7 @@ class StudyLoop:
         self._limits = limits
         self._progress = progress
         self._power_due_s = 0.0
+        self._held_off = False  # a group was not granted: no other is asked for until a trial ends
 
     def run(self) -> None:
         """Until nothing waits and nothing runs. On any exception, Ctrl-C among them, the ranks are ended first."""
@@ -70,7 +71,14 @@ class StudyLoop:
         while assignment := self._next():
             planned = self._waiting.pop(assignment.trial_id)
             wanted = planned.spec.configuration
-            gang = self._fleet.acquire(wanted.gpu_model, wanted.gpu_count, wanted.node_count, assignment.nodes)
+            try:
+                gang = self._fleet.acquire(wanted.gpu_model, wanted.gpu_count, wanted.node_count, assignment.nodes)
+            except ClusterError:  # other Ray jobs hold the devices, or their node is lost
+                if not self._running:
+                    raise
+                self._waiting[planned.trial_id] = planned
+                self._held_off = True
+                return
             hand_out(self._fleet, self._running.values())  # what was read before the trial is not its own
             attempt = self._attempts.get(planned.trial_id, 0)
             trial = RunningTrial(planned, gang, self._dataset.start_trial(planned.trial_id, attempt), attempt)
@@ -79,7 +87,7 @@ class StudyLoop:
             self._note_neighbours(trial)
 
     def _next(self) -> scheduler.Assignment | None:
-        if not self._waiting or (self._running and not self._may_share):
+        if not self._waiting or self._held_off or (self._running and not self._may_share):
             return None
         waiting = [_waiting(trial) for trial in self._waiting.values()]
         running = [_remaining(trial) for trial in self._running.values()]
@@ -112,6 +120,7 @@ class StudyLoop:
             if trial.succeeded:
                 settle(self._fleet, trial, self._running.values())
             del self._running[trial.trial_id]
+            self._held_off = False
             self._fleet.release(trial.gang)
             if worth_another_try(trial.attempt, trial.gang.failures) and not trial.given_up:
                 trial.tables.flush()  # its last steps and readings tell of what happened

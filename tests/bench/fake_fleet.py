@@ -7,7 +7,7 @@ from typing import Any, cast
 from joulelaw.bench.configuration import TrialSpec, Window
 from joulelaw.bench.plan import PlannedTrial, Price
 from joulelaw.bench.running_trial import Event
-from joulelaw.cluster.failures import RankFailure
+from joulelaw.cluster.failures import ClusterError, RankFailure
 from joulelaw.cluster.gang import GangState, RankGang
 from joulelaw.cluster.inventory import Device
 from joulelaw.cluster.metering import MeterInfo
@@ -53,6 +53,8 @@ class FakeFleet:
         covers = {uuid: (uuid,) for uuid in uuids}
         self.meters: Mapping[str, MeterInfo] = {NODE: MeterInfo(meter, kind, "gpu", uuids, covers, {})}
         self._gangs = list(gangs)
+        self.refusals: dict[int, ClusterError] = {}  # by how many gangs were lent before
+        self._lent = 0
 
     def drain_power(self) -> dict[str, list[Reading]]:
         now_ns = time.monotonic_ns()
@@ -65,6 +67,9 @@ class FakeFleet:
         return {GPU_MODEL: {NODE: len(DEVICES)}}
 
     def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
+        if refusal := self.refusals.pop(self._lent, None):
+            raise refusal
+        self._lent += 1
         return cast(RankGang, self._gangs.pop(0))
 
     def release(self, gang: object) -> None:
