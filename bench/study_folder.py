@@ -1,5 +1,6 @@
 """What a study needs before it begins: what to connect with, and its folder, new or gone on with."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,17 @@ def default_folder(nodes: Sequence[Node], name: str) -> Path:
         models[device.model] = models.get(device.model, 0) + 1
     machine = "+".join(f"{count}x-{model}" for model, count in sorted(models.items()))
     return Path("results") / re.sub(r"[^A-Za-z0-9+]+", "-", machine).strip("-").lower() / name
+
+
+def warning_of_copy(folder: Path) -> str:
+    """What to say where the folder lies in the copy of a working directory that Ray made for a submitted job."""
+    place = folder.absolute()
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ or "runtime_resources" not in place.parts:
+        return ""
+    return (
+        f"Results go to {place}, in Ray's copy of the working directory, which Ray deletes some time after the job and "
+        "no other job finds: to keep them, and to go on with the study, name a lasting folder with --into"
+    )
 
 
 def open_dataset(folder: Path, sweep: Sweep, plan: Plan, nodes: Sequence[Node], devices_toml: str) -> Dataset:

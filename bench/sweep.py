@@ -17,7 +17,7 @@ from joulelaw.bench.plan_meter import NO_JOULES
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.spec import Sweep, load_sweep
 from joulelaw.bench.study_devices import borrowed, study_catalogue
-from joulelaw.bench.study_folder import connection, default_folder, open_dataset
+from joulelaw.bench.study_folder import connection, default_folder, open_dataset, warning_of_copy
 from joulelaw.bench.study_loop import StudyLoop, expected_device_s
 from joulelaw.cluster.cluster import Cluster
 from joulelaw.model.laws.roofline import a_priori
@@ -54,6 +54,8 @@ def run_study(sweep_path: Path, into: Path | None = None) -> StudyResult:
     ):
         _check_nodes(cluster)
         folder = into if into is not None else default_folder(cluster.nodes, sweep.name)
+        if warning := warning_of_copy(folder):
+            say(warning)
         catalogue, devices_toml = study_catalogue(cluster.nodes, folder / "devices.toml", partial(borrowed, cluster))
         plan = make_plan(sweep, cluster.nodes, catalogue, a_priori(catalogue))
         with open_dataset(folder, sweep, plan, cluster.nodes, devices_toml) as dataset:

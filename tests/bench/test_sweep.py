@@ -10,6 +10,7 @@ from typing import Any, Self
 import pytest
 
 from joulelaw.bench import sweep
+from joulelaw.bench.study_folder import default_folder, warning_of_copy
 from joulelaw.cluster.failures import ForkServerError
 from tests.bench.studies import TINY
 
@@ -61,3 +62,19 @@ def test_nodes_that_cannot_fork_are_told_before_a_trial_fails_and_stays_so(
     with pytest.raises(ForkServerError, match="deepspeed"):
         sweep.run_study(tiny, tiny.parent / "out")
     assert not (tiny.parent / "out").exists()
+
+
+@pytest.mark.parametrize(("submitted", "into"), [(True, None), (True, "lasting"), (False, None)])
+def test_a_submitted_job_is_told_where_its_results_would_not_last(
+    submitted: bool, into: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ray job submit --working-dir .` unpacks a copy, in which a relative folder, the default one too, then lies."""
+    copy = tmp_path / "session_1" / "runtime_resources" / "working_dir_files" / "_ray_pkg_1"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    if submitted:
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    folder = default_folder((), "tiny") if into is None else tmp_path / into
+    warning = warning_of_copy(folder)
+    assert bool(warning) is (submitted and into is None)
+    assert not warning or (str(copy / folder) in warning and "--into" in warning)
