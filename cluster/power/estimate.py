@@ -36,6 +36,8 @@ class _Device:
             now_ns = process_cpu_ns(pid)
             if now_ns is None or now_ns < before_ns:  # gone, or another process has its number by now
                 del self.last_ns[pid]
+                # What it used since the last reading nobody knows: a count that stood still would say it was nothing.
+                self.problem = "" if self.last_ns else "the processes at work have ended"
                 continue
             self.used_ns += now_ns - before_ns
             self.last_ns[pid] = now_ns
@@ -72,9 +74,9 @@ class EstimateMeter:
 
     def _read(self, uuid: str, device: _Device) -> Reading:
         begin_ns = time.monotonic_ns()
+        used_s = device.advance() / 1e9
         if device.problem:
             return Reading(uuid, begin_ns, error=device.problem)
-        used_s = device.advance() / 1e9
         return Reading(uuid, (begin_ns + time.monotonic_ns()) // 2, energy_counter_j=used_s * self._w_per_core)
 
     def watch(self, device_uuid: str, pids: Sequence[int]) -> None:

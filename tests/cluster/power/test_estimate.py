@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
+from joulelaw.bench.energy import window_energy
+from joulelaw.bench.readings import from_readings
 from joulelaw.cluster.power.estimate import open_estimate, process_cpu_ns
 
 # Burns the CPU seconds named on each line of its input, then prints what the process has used in all.
@@ -77,14 +80,18 @@ def test_only_time_since_the_watch_began_counts(workers: list[Worker]) -> None:
     assert meter.read()[0].energy_counter_j < 0.5
 
 
-def test_a_process_that_ended_keeps_what_it_used(workers: list[Worker]) -> None:
+def test_a_process_that_ended_keeps_what_it_used_and_gives_no_number_of_what_nobody_saw(workers: list[Worker]) -> None:
     meter = open_estimate([Cpu("a")], 1.0)
     meter.watch("a", [workers[0].pid])
     workers[0].burn(0.2)
     alive_j = meter.read()[0].energy_counter_j
+    workers[0].burn(0.1)
     workers[0].end()
     assert process_cpu_ns(workers[0].pid) is None
-    assert meter.read()[0].energy_counter_j == alive_j > 0.19
+    (reading,) = meter.read()
+    assert (reading.energy_counter_j, reading.error) == (None, "the processes at work have ended")
+    meter.watch("a", [workers[1].pid])
+    assert 0.19 < alive_j <= meter.read()[0].energy_counter_j < alive_j + 0.05
 
 
 def test_a_process_that_ended_before_it_was_watched_gives_no_number(workers: list[Worker]) -> None:
@@ -115,3 +122,21 @@ def test_an_estimate_says_that_it_is_one() -> None:
     assert (meter.kind, meter.boundary) == ("estimated", "cpu_modelled")
     assert "2.5 W per core" in meter.description["a"]
     assert meter.covers == {"a": ("a",)}
+
+
+def test_a_rank_that_ends_with_its_window_between_two_readings_loses_no_joules(workers: list[Worker]) -> None:
+    """At 20 Hz up to 50 ms of a window would be lost, which is 5 % of one of a second."""
+    meter = open_estimate([Cpu("a")], 10.0)
+    meter.watch("a", [workers[0].pid])
+    readings, begin_ns, used_s = meter.read(), time.monotonic_ns(), workers[0].burn(0.0)
+    for _ in range(5):
+        workers[0].burn(0.1)
+        readings += meter.read()
+    used_s = workers[0].burn(0.2) - used_s
+    end_ns = time.monotonic_ns()
+    workers[0].end()
+    readings += meter.read()
+    energy = window_energy(from_readings(readings, meter.name)["a"], begin_ns, end_ns)
+    assert energy.energy_j is not None
+    whole_j, seen_j = 10.0 * used_s, 10.0 * (used_s - 0.2)
+    assert energy.energy_j > (whole_j + seen_j) / 2, "what was not seen goes on as before"
