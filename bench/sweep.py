@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from joulelaw.bench.console import say
-from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.dataset import Dataset, read_trials
 from joulelaw.bench.plan import Plan
 from joulelaw.bench.plan_making import make_plan
 from joulelaw.bench.plan_meter import NO_JOULES
@@ -25,7 +25,7 @@ from joulelaw.model.laws.roofline import a_priori
 
 @dataclass(frozen=True)
 class StudyResult:
-    """How a run of a study ended. `failed` and `invalid` count trials of this run."""
+    """How a run of a study ended. `done` counts this run's trials, `failed` and `invalid` those of the whole folder."""
 
     folder: Path
     planned: int
@@ -79,7 +79,7 @@ def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:
     same = saved.is_file() and saved.read_text(encoding="utf-8") == sweep.text
     if not same or any(trial.trial_id not in finished for trial in plan.trials):
         return None
-    return StudyResult(folder, len(plan.trials), len(plan.trials), 0, 0, 0, False)
+    return _result(folder, plan, len(plan.trials), interrupted=False)
 
 
 def _run(plan: Plan, dataset: Dataset, cluster: Cluster, sweep: Sweep) -> StudyResult:
@@ -93,10 +93,15 @@ def _run(plan: Plan, dataset: Dataset, cluster: Cluster, sweep: Sweep) -> StudyR
             loop.run()
         except KeyboardInterrupt:
             interrupted = True
-    failed = sum(row["status"] != "done" for row in loop.rows)
-    invalid = sum(row["status"] == "done" and row["verdict"] != "valid" for row in loop.rows)
-    done = len(loop.rows) - failed
-    return StudyResult(dataset.folder, len(plan.trials), already, done, failed, invalid, interrupted)
+    done = sum(row["status"] == "done" for row in loop.rows)
+    return _result(dataset.folder, plan, already, done, interrupted=interrupted)
+
+
+def _result(folder: Path, plan: Plan, already: int, done: int = 0, *, interrupted: bool) -> StudyResult:
+    trials = read_trials(folder)
+    failed = int((trials["status"] != "done").sum())
+    invalid = int(((trials["status"] == "done") & (trials["verdict"] != "valid")).sum())
+    return StudyResult(folder, len(plan.trials), already, done, failed, invalid, interrupted)
 
 
 @contextmanager

@@ -117,6 +117,15 @@ def test_running_again_finishes_the_rest_and_repeats_nothing(told: Told) -> None
     assert sorted(now) == sorted(planned(told))
 
 
+def test_a_finished_study_is_told_at_once_with_the_same_verdict(told: Told) -> None:
+    before = commits(told.folder)
+    again = program("run", "tiny.yaml", "--into", "out", cwd=told.folder.parent)
+    assert again.code == told.resumed.code
+    assert again.last["invalid"] == told.resumed.last["invalid"]
+    assert (again.last["done"], again.last["already_done"]) == (0, len(planned(told)))
+    assert commits(told.folder) == before
+
+
 def test_a_killed_rank_costs_its_trial_one_more_attempt_and_nothing_else(told: Told) -> None:
     trials = pd.read_parquet(told.folder / "trials")
     assert (trials.status == "done").all()
