@@ -6,8 +6,21 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
-Strategy = Literal["single", "ddp", "fsdp", "zero1", "zero2", "zero3"]
+Strategy = Literal["single", "ddp", "fsdp", "tp", "fsdp_tp", "zero1", "zero2", "zero3"]
 Attention = Literal["sdpa", "eager"]
+Head = Literal["classification", "language_model"]
+FSDP_TP_DEGREE = 2
+
+
+@dataclass(frozen=True)
+class TextData:
+    """The user's own labelled texts. Paths are relative to the sweep's folder; `sha256` is of the text file's bytes."""
+
+    path: str
+    tokenizer: str
+    text_column: str = "text"
+    label_column: str = "label"
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,20 @@ class Configuration:
     dropout: float = 0.0
     attention: Attention = "sdpa"
     learning_rate: float = 1e-4
+    head: Head = "classification"
+    tensor_parallel: int = 1
+    """Ranks that share each layer: all of them with tp, a divisor of gpu_count with fsdp_tp, else 1."""
+    activation_checkpointing: bool = False
+    torch_compile: bool = False
+    checkpoint: str = ""
+    """Folder of a saved model, relative to the sweep's; empty: random weights."""
+    data: TextData | None = None
+    """None: synthetic."""
+
+    @property
+    def data_parallel(self) -> int:
+        """Ranks, or groups of tensor-parallel ranks, that each train on their own sequences."""
+        return self.gpu_count // self.tensor_parallel
 
     @property
     def configuration_id(self) -> str:
@@ -47,14 +74,16 @@ class Configuration:
 
     def single_device(self) -> Self:
         """The baseline of this configuration's case: the same work on one device."""
-        return replace(self, strategy="single", gpu_count=1, node_count=1)
+        return replace(self, strategy="single", gpu_count=1, node_count=1, tensor_parallel=1)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        data = known.pop("data", None)
+        return cls(**known, data=TextData(**data) if isinstance(data, dict) else None)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,12 @@ def share_of(batch: Batch, rank: int, ranks: int) -> Batch:
     return {name: tensor.chunk(ranks)[rank].contiguous() for name, tensor in batch.items()}
 
 
+def tokens_of(batch: Batch) -> tuple[int, int]:
+    """Tokens of a batch: without padding, and as computed."""
+    padded = batch["input_ids"].numel()
+    return int(batch["attention_mask"].sum()) if "attention_mask" in batch else padded, padded
+
+
 class Epoch:
     """One rank's micro-batches of `EPOCH_STEPS` steps, held on the device, handed out again and again."""
 
@@ -94,6 +100,12 @@ class Epoch:
             [share_of(source.global_batch(step, micro), rank, ranks) for micro in range(micro_steps)]
             for step in range(EPOCH_STEPS)
         ]
+        self._tokens = [tuple(map(sum, zip(*map(tokens_of, step), strict=True))) for step in self._steps]
+
+    def tokens(self, first: int, count: int) -> tuple[int, int]:
+        """This rank's tokens of `count` steps from the step `first` on: without padding, and as computed."""
+        counted = [self._tokens[step % EPOCH_STEPS] for step in range(first, first + count)]
+        return sum(true for true, _ in counted), sum(padded for _, padded in counted)
 
     def step(self, step: int) -> list[Batch]:
         """The micro-batches of a step, counted from 0."""

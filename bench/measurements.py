@@ -116,8 +116,19 @@ def _read_files(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *(_read_file(path, schema) for path in paths)])
 
 
+# What every trial was like before schema 2 had a column for it; columns without an entry are null.
+_BEFORE_SCHEMA_2 = {
+    "head": "classification",
+    "tensor_parallel": 1,
+    "activation_checkpointing": False,
+    "torch_compile": False,
+    "checkpoint": "",
+    "data": "synthetic",
+}
+
+
 def _read_file(path: Path, schema: pa.Schema) -> pa.Table:
-    """One file with exactly this schema; older versions of the schema would be brought up to date here."""
+    """One file with exactly this schema; files of an older one are brought up to date."""
     try:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
@@ -131,7 +142,19 @@ def _read_file(path: Path, schema: pa.Schema) -> pa.Table:
     if int(version) > SCHEMA_VERSION:
         what = f"written by a newer JouleLaw (schema {version}, this one reads up to {SCHEMA_VERSION})"
         raise UnreadableTableError(what, where=str(path), remedy="update joulelaw")
+    if int(version) < SCHEMA_VERSION:
+        table = _brought_up(table, schema)
     if not table.schema.equals(schema):
         odd = sorted({*table.schema.names} ^ {*schema.names}) or ["types"]
         raise UnreadableTableError(f"columns are not those of schema {version}: {', '.join(odd)}", where=str(path))
     return table
+
+
+def _brought_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Schema 1 as schema 2, which only added columns."""
+    for field in schema:
+        if field.name not in table.schema.names:
+            value = pa.scalar(_BEFORE_SCHEMA_2.get(field.name), field.type)
+            table = table.append_column(field, pa.repeat(value, len(table)))
+    known = [name for name in schema.names if name in table.schema.names]
+    return table.select([*known, *(name for name in table.schema.names if name not in known)])

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration, TrialSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "plan.json"
 
 Split = Literal["fit", "hold_out"]

@@ -44,10 +44,10 @@ class RunningTrial:
     readings: dict[str, list[Reading]] = field(default_factory=dict)
     given_up: str = ""
 
-    def start(self, log_dir: Path) -> None:
-        """Starts the ranks."""
+    def start(self, log_dir: Path, root: Path) -> None:
+        """Starts the ranks; `root` is the sweep's folder."""
         self.busy_devices |= {device.uuid for device in self.gang.devices}
-        self.gang.start(ENTRY, {"trial": self.planned.spec.to_dict()}, log_dir)
+        self.gang.start(ENTRY, {"trial": self.planned.spec.to_dict(), "root": str(root)}, log_dir)
 
     @property
     def trial_id(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.configuration import FSDP_TP_DEGREE, Configuration
 from joulelaw.bench.spec_errors import close_match
 from joulelaw.bench.spec_schema import EACH, Axes, SweepSection
 from joulelaw.bench.workloads import WORKLOADS
@@ -26,6 +26,10 @@ _STANDARD: dict[str, tuple[Any, ...]] = {
     "dropout": (0.0,),
     "attention": ("sdpa",),
     "learning_rate": (1e-4,),
+    "head": ("classification",),
+    "tensor_parallel": (FSDP_TP_DEGREE,),
+    "activation_checkpointing": (False,),
+    "torch_compile": (False,),
 }
 # The heads of BERT's published sizes are 64 wide; the feed-forward layer is four times the width.
 _HEAD_WIDTH = 64
@@ -56,6 +60,9 @@ def configurations(section: SweepSection, grid: int) -> Iterator[Configuration]:
         chosen.setdefault("gpu_count", 1)
         chosen.setdefault("num_heads", max(1, chosen["hidden_size"] // _HEAD_WIDTH))
         chosen.setdefault("intermediate_size", _FFN_FACTOR * chosen["hidden_size"])
+        chosen["tensor_parallel"] = {"tp": chosen["gpu_count"], "fsdp_tp": chosen["tensor_parallel"]}.get(
+            chosen["strategy"], 1
+        )
         yield Configuration(**chosen)
 
 
@@ -91,9 +98,26 @@ def _mismatches(asked: Configuration, counted: bool) -> Iterator[tuple[str, str,
         yield "gpu_count", what, "give 'single' a grid of its own with gpu_count 1, or leave it to the plan's baselines"
     if asked.strategy != "single" and not counted:
         yield "strategy", f"strategy {asked.strategy!r} without a gpu_count", "add gpu_count, such as gpu_count: 2"
+    yield from _tensor_parallel_mismatches(asked)
     if asked.vocab_size < 2 * asked.num_labels + 1:
         what = f"a vocabulary of {asked.vocab_size} cannot tell {asked.num_labels} labels apart"
         yield "vocab_size", what, f"at least {2 * asked.num_labels + 1}"
+
+
+def _tensor_parallel_mismatches(asked: Configuration) -> Iterator[tuple[str, str, str]]:
+    degree = asked.tensor_parallel
+    axis = "gpu_count" if asked.strategy == "tp" else "tensor_parallel"
+    if asked.gpu_count % degree:
+        what = f"a gpu_count of {asked.gpu_count} does not divide into groups of {degree}"
+        yield axis, what, f"make gpu_count a multiple of {degree}, or name another tensor_parallel"
+    sizes = (
+        (f"{asked.num_heads} heads", asked.num_heads),
+        (f"an intermediate_size of {asked.intermediate_size}", asked.intermediate_size),
+    )
+    for name, number in sizes:
+        if number % degree:
+            what = f"a tensor-parallel degree of {degree} does not divide {name}"
+            yield axis, what, f"a degree of {_nearest_divisor(number, degree)} does"
 
 
 def _nearest_divisor(number: int, wanted: int) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from joulelaw.bench.configuration import Attention, Precision, Strategy
+from joulelaw.bench.configuration import Attention, Head, Precision, Strategy
 from joulelaw.cluster.power.meter import MeterChoice
 
 EACH = "each"
@@ -58,6 +58,10 @@ class Axes(_Section):
     dropout: Axis[Share] = None
     attention: Axis[Attention] = None
     learning_rate: Axis[Positive] = None
+    head: Axis[Head] = None
+    tensor_parallel: Axis[Count] = None
+    activation_checkpointing: Axis[bool] = None
+    torch_compile: Axis[bool] = None
 
 
 class WindowSection(_Section):

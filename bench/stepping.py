@@ -31,6 +31,8 @@ class Measured:
     loss_last: float
     non_finite_losses: int
     """Steps whose loss was infinite or not a number, warm-up included."""
+    skipped_steps: int
+    """Measured steps whose update was left out, because an fp16 gradient overflowed."""
 
 
 class StepLoop:
@@ -56,6 +58,7 @@ class StepLoop:
         self._clock.start()
         self._run_steps(window.warmup_steps, measured=False)
         self._drain()
+        skipped_before = self._stepper.skipped_steps()
         self._group.barrier()
         begin_ns = self._clock.start()
         measured_steps = self._run_window(window, begin_ns)
@@ -69,6 +72,7 @@ class StepLoop:
             loss_first=self._losses[0],
             loss_last=self._losses[-1],
             non_finite_losses=sum(not math.isfinite(loss) for loss in self._losses),
+            skipped_steps=self._stepper.skipped_steps() - skipped_before,
         )
 
     def _run_window(self, window: Window, begin_ns: int) -> int:

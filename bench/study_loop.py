@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from joulelaw.bench.configuration import Configuration
@@ -42,7 +43,9 @@ class StudyLoop:
         fleet: Fleet,
         limits: LimitsSection,
         progress: StudyProgress,
+        root: Path,
     ) -> None:
+        """`root` is the sweep's folder, which the files that configurations name are relative to."""
         self.rows: list[dict[str, Any]] = []
         self._waiting = {trial.trial_id: trial for trial in waiting}
         self._attempts: dict[str, int] = {}
@@ -51,6 +54,7 @@ class StudyLoop:
         self._fleet = fleet
         self._limits = limits
         self._progress = progress
+        self._root = root
         self._power_due_s = 0.0
         self._held_off = False  # a group was not granted: no other is asked for until a trial ends
 
@@ -83,7 +87,7 @@ class StudyLoop:
             attempt = self._attempts.get(planned.trial_id, 0)
             trial = RunningTrial(planned, gang, self._dataset.start_trial(planned.trial_id, attempt), attempt)
             self._running[planned.trial_id] = trial
-            trial.start(self._dataset.log_folder(planned.trial_id))
+            trial.start(self._dataset.log_folder(planned.trial_id), self._root)
             self._note_neighbours(trial)
 
     def _next(self) -> scheduler.Assignment | None:

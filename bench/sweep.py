@@ -87,7 +87,7 @@ def _run(plan: Plan, dataset: Dataset, cluster: Cluster, sweep: Sweep) -> StudyR
     waiting = [trial for trial in plan.trials if trial.trial_id not in finished]
     already = len(plan.trials) - len(waiting)
     with StudyProgress(len(plan.trials), expected_device_s(waiting), already) as progress:
-        loop = StudyLoop(waiting, dataset, cluster, sweep.limits, progress)
+        loop = StudyLoop(waiting, dataset, cluster, sweep.limits, progress, sweep.path.resolve().parent)
         interrupted = False
         try:
             loop.run()

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def _field(name: str, kind: pa.DataType, unit: str = "", note: str = "") -> pa.Field:
@@ -61,9 +61,18 @@ TRIALS = _schema(
         _field("dropout", pa.float64(), "1"),
         _field("attention", pa.string()),
         _field("learning_rate", pa.float64(), "1"),
+        _field("head", pa.string(), note="classification or language_model"),
+        _field("tensor_parallel", pa.int32(), "1", "ranks that share each layer"),
+        _field("activation_checkpointing", pa.bool_()),
+        _field("torch_compile", pa.bool_()),
+        _field("checkpoint", pa.string(), note="folder of the saved model, relative to the sweep's; empty: none"),
+        _field("data", pa.string(), note="synthetic, or the text file, relative to the sweep's folder"),
         _field("num_parameters", pa.int64(), "1"),
         _field("warmup_steps", pa.int32(), "1"),
         _field("measured_steps", pa.int32(), "1"),
+        _field("skipped_steps", pa.int32(), "1", "of the measured steps, those whose fp16 gradients overflowed"),
+        _field("tokens", pa.int64(), "token", "of the window, all data-parallel ranks, without padding"),
+        _field("padded_tokens", pa.int64(), "token", "of the window, all data-parallel ranks, as computed"),
         _field("step_s_median", pa.float64(), "s", "rank 0's measured steps"),
         _field("window_begin_ns", pa.int64(), "ns", "CLOCK_MONOTONIC of the first node"),
         _field("window_end_ns", pa.int64(), "ns", "CLOCK_MONOTONIC of the first node"),

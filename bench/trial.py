@@ -12,6 +12,7 @@ Knows torch, not Ray: whoever forks the process passes a context to talk through
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,17 +34,19 @@ GO_TIMEOUT_S = 300.0
 def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     """Runs this rank's part of the trial ``payload["trial"]`` (`TrialSpec.to_dict`) and emits its events.
 
+    ``payload["root"]`` is the folder that the configuration's files are relative to: the sweep's.
+
     Raises:
         InputError: a precision, strategy or shape that cannot be trained on this device.
     """
     began = time.monotonic()
-    spec = TrialSpec.from_dict(payload["trial"])
+    spec, root = TrialSpec.from_dict(payload["trial"]), Path(payload["root"])
     check_precision(spec.configuration.precision, context.device_kind)
     device = claim_device(context)
     base_bytes = memory_bytes(device)
     group = form_group(spec, context, device)
-    stepper, num_parameters = prepare(spec, group, device)
-    epoch = make_epoch(spec, group, device)
+    stepper, num_parameters = prepare(spec, group, device, root)
+    epoch = make_epoch(spec, group, device, root)
     place = {"pid": os.getpid(), "device_uuid": context.device_uuid}
     context.emit({"kind": "ready", **place, "setup_s": time.monotonic() - began})
     context.receive(GO_TIMEOUT_S)
@@ -53,7 +56,7 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
         memory = {"peak_memory_bytes": memory_bytes(device, peak=True), "base_memory_bytes": base_bytes}
     context.emit(window_event(spec, measured))
     backend = {"threads": torch.get_num_threads(), "backend": group.backend}
-    context.emit({**done_event(spec, measured), **memory, "num_parameters": num_parameters, **backend})
+    context.emit({**done_event(spec, measured, epoch), **memory, "num_parameters": num_parameters, **backend})
     group.close()
 
 
@@ -65,26 +68,29 @@ def form_group(spec: TrialSpec, context: RankContext, device: torch.device) -> G
     return Group(context.rank, context.world_size, device, None)
 
 
-def prepare(spec: TrialSpec, group: Group, device: torch.device) -> tuple[Stepper, int]:
+def prepare(spec: TrialSpec, group: Group, device: torch.device, root: Path) -> tuple[Stepper, int]:
     """The model in its strategy's hands, and its number of parameters.
 
-    All ranks draw the same initial weights; after that each draws its own dropout masks.
+    All ranks draw the same initial weights. After that each data-parallel rank draws its own dropout masks;
+    tensor-parallel ranks draw equal ones, or what they hold in common would drift apart.
     """
     configuration = spec.configuration
     set_matmul_precision(configuration.precision)
     torch.manual_seed(mixed_seed(spec.seed))
-    training = load_workload(configuration.model_family).build(configuration, device)
+    training = load_workload(configuration.model_family).build(configuration, device, root)
     num_parameters = sum(parameter.numel() for parameter in training.module.parameters())
     setup = Setup(training, configuration, device, group.size)
     stepper = load_strategy(configuration.strategy).prepare(setup)
-    torch.manual_seed(mixed_seed(spec.seed, group.rank))
+    torch.manual_seed(mixed_seed(spec.seed, group.rank // configuration.tensor_parallel))
     return stepper, num_parameters
 
 
-def make_epoch(spec: TrialSpec, group: Group, device: torch.device) -> Epoch:
-    """This rank's data, made on the device."""
-    source = SyntheticText.of(spec.configuration, group.size, spec.seed, device)
-    return Epoch(source, group.rank, group.size, spec.configuration.grad_accumulation)
+def make_epoch(spec: TrialSpec, group: Group, device: torch.device, root: Path) -> Epoch:
+    """This rank's data, on the device: tensor-parallel ranks have the same."""
+    configuration = spec.configuration
+    source = SyntheticText.of(configuration, configuration.data_parallel, spec.seed, device)
+    data_rank = group.rank // configuration.tensor_parallel
+    return Epoch(source, data_rank, configuration.data_parallel, configuration.grad_accumulation)
 
 
 def window_event(spec: TrialSpec, measured: Measured) -> dict[str, Any]:
@@ -98,10 +104,14 @@ def window_event(spec: TrialSpec, measured: Measured) -> dict[str, Any]:
     }
 
 
-def done_event(spec: TrialSpec, measured: Measured) -> dict[str, Any]:
+def done_event(spec: TrialSpec, measured: Measured, epoch: Epoch) -> dict[str, Any]:
     """What this rank did in the window, and the losses of the whole trial."""
+    tokens, padded_tokens = epoch.tokens(spec.window.warmup_steps, measured.measured_steps)
     return {
         "kind": "done",
+        "tokens": tokens,
+        "padded_tokens": padded_tokens,
+        "skipped_steps": measured.skipped_steps,
         "micro_steps": measured.measured_steps * spec.configuration.grad_accumulation,
         "loss_first": measured.loss_first,
         "loss_last": measured.loss_last,

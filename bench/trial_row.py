@@ -35,6 +35,7 @@ def trial_row(trial: RunningTrial, meter: MeterFacts, energy: GroupEnergy, verdi
         "repeat": planned.spec.repeat,
         "seed": planned.spec.seed,
         "split": planned.split,
+        "data": configuration.data.path if configuration.data else "synthetic",
         "status": "done" if trial.succeeded else "failed",
         "failure": "" if trial.succeeded else trial.failure,
         "energy_j": energy.energy_j,
@@ -75,6 +76,9 @@ def _measured(trial: RunningTrial) -> dict[str, Any]:
         "window_end_ns": window["end_ns"],
         "warmup_steps": window["warmup_steps"],
         "measured_steps": window["measured_steps"],
+        "skipped_steps": max(each["skipped_steps"] for each in trial.done.values()),
+        "tokens": _over_data_ranks(trial, "tokens"),
+        "padded_tokens": _over_data_ranks(trial, "padded_tokens"),
         "step_s_median": statistics.median(trial.step_s),
         "loss_first": _finite(first["loss_first"]),
         "loss_last": _finite(first["loss_last"]),
@@ -84,6 +88,11 @@ def _measured(trial: RunningTrial) -> dict[str, Any]:
         "threads_per_rank": first["threads"],
         "backend": first["backend"],
     }
+
+
+def _over_data_ranks(trial: RunningTrial, name: str) -> int:
+    """The sum over data-parallel ranks; tensor-parallel ranks have the same data."""
+    return int(sum(each[name] for each in trial.done.values())) // trial.planned.spec.configuration.tensor_parallel
 
 
 def _finite(value: float | None) -> float | None:

@@ -39,6 +39,8 @@ PRE_RUN_COLUMNS = (
     "attention",
     "head",
     "tensor_parallel",
+    "activation_checkpointing",
+    "torch_compile",
     "link",
     "link_bytes_per_s",
     "network_bytes_per_s",

@@ -63,6 +63,10 @@ class Stepper(Protocol):
         """Applies the averaged gradients and clears them."""
         ...
 
+    def skipped_steps(self) -> int:
+        """Optimizer steps so far that changed nothing, because an fp16 gradient overflowed. May wait for the device."""
+        ...
+
     def full_parameters(self) -> "dict[str, torch.Tensor]":
         """Every parameter, whole, fp32, on the CPU, by its name in the unwrapped model. Every rank must call it."""
         ...

@@ -48,6 +48,9 @@ class FsdpStepper:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
+    def skipped_steps(self) -> int:
+        return 0
+
     def full_parameters(self) -> dict[str, torch.Tensor]:
         gathered = {}
         for name, parameter in self._model.named_parameters():

@@ -39,5 +39,8 @@ class SingleStepper:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
 
+    def skipped_steps(self) -> int:
+        return 0
+
     def full_parameters(self) -> dict[str, torch.Tensor]:
         return {name: p.detach().float().cpu().clone() for name, p in self._model.named_parameters()}

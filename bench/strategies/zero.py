@@ -67,6 +67,9 @@ class ZeroStepper:
     def optimizer_step(self) -> None:
         self._engine.step()
 
+    def skipped_steps(self) -> int:
+        return int(self._engine.skipped_steps)
+
     def full_parameters(self) -> dict[str, torch.Tensor]:
         from deepspeed import zero
 

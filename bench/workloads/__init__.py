@@ -1,12 +1,13 @@
 """What is trained: one file a model family, and the table that names them.
 
-A workload is a module with one function, ``build(configuration, device) -> TrainingModel``. It draws its
+A workload is a module with one function, ``build(configuration, device, root) -> TrainingModel``. It draws its
 initial weights from torch's default generator, which the trial seeds, and knows nothing of strategies. To add
 one: a file here and a line in `WORKLOADS`.
 """
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from joulelaw import InputError
@@ -33,8 +34,8 @@ class TrainingModel:
 class Workload(Protocol):
     """The interface of a workload's module."""
 
-    def build(self, configuration: Configuration, device: "torch.device") -> TrainingModel:
-        """The model of this configuration in training mode, fp32, on the device."""
+    def build(self, configuration: Configuration, device: "torch.device", root: Path) -> TrainingModel:
+        """The model of this configuration in training mode, fp32, on the device. Checkpoints are relative to `root`."""
         ...
 
 

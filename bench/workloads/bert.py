@@ -1,5 +1,6 @@
 """Hugging Face BERT for sequence classification, from a configuration and random weights."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from joulelaw.bench.workloads import TrainingModel
 MIN_POSITIONS = 512
 
 
-def build(configuration: Configuration, device: torch.device) -> TrainingModel:
+def build(configuration: Configuration, device: torch.device, root: Path) -> TrainingModel:
     """BERT with a classifier over its pooled first token, in training mode, fp32, on the device."""
     settings: dict[str, Any] = {
         "num_hidden_layers": configuration.num_layers,

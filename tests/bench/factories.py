@@ -63,6 +63,10 @@ def trial_row(configuration: Configuration, *, number: int = 0, meter_kind: str 
     return {
         **dict.fromkeys(name for name in TRIALS.names if name not in ("trial_id", "attempt")),
         **configuration.to_dict(),
+        "data": "synthetic",
+        "skipped_steps": 0,
+        "tokens": tokens * configuration.data_parallel,
+        "padded_tokens": tokens * configuration.data_parallel,
         "micro_steps": steps,
         "duration_s": duration_s,
         "energy_j": energy_j,

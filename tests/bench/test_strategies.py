@@ -108,7 +108,7 @@ def test_a_rank_sends_the_bytes_that_its_strategy_states(strategy: str, precisio
 
 def parameter_counts(configuration: Configuration) -> tuple[int, int, int]:
     """All parameters, those of tensors under 1e5 elements, and those outside the blocks."""
-    training = load_workload("bert").build(configuration, torch.device("cpu"))
+    training = load_workload("bert").build(configuration, torch.device("cpu"), Path())
     sizes = [parameter.numel() for parameter in training.module.parameters()]
     in_blocks = sum(parameter.numel() for block in training.blocks for parameter in block.parameters())
     return sum(sizes), sum(size for size in sizes if size < 1e5), sum(sizes) - in_blocks

@@ -36,7 +36,7 @@ def test_time_left_is_right_whatever_the_forecasts_scale() -> None:
 
 def loop_of(fleet: FakeFleet, folder: Path) -> StudyLoop:
     dataset = Dataset.create(folder, sweep="", plan={}, environment={})
-    return StudyLoop([planned(1), planned(2)], dataset, fleet, LimitsSection(), StudyProgress(2, 1.0, 0))
+    return StudyLoop([planned(1), planned(2)], dataset, fleet, LimitsSection(), StudyProgress(2, 1.0, 0), Path())
 
 
 def test_a_group_that_is_not_granted_leaves_the_trials_that_run_alone_and_is_asked_for_again(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_the_preloaded_server_can_fork_and_leaves_little_to_import(tmp_path: Pat
     assert not status.cuda_initialized
     for strategy, ranks in (("single", 1), ("ddp", 2), ("fsdp", 2), ("zero3", 2)):
         spec = spec_of(strategy=strategy, gpu_count=ranks)
-        for outcome in run_ranks(tmp_path, "tests.bench.test_trial:imports_of", {"trial": spec.to_dict()}, ranks):
+        for outcome in run_ranks(tmp_path, "tests.bench.test_trial:imports_of", {"trial": spec.to_dict(), "root": "."}, ranks):
             assert len(outcome.one("imported")["modules"]) <= 5, outcome.one("imported")
 
 

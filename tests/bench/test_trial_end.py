@@ -61,7 +61,7 @@ def test_the_energy_of_the_ranks_that_got_through_is_not_the_groups(dataset: Dat
 def test_what_a_trial_did_before_it_is_tried_again_stays_on_disk(dataset: Dataset) -> None:
     steps = {"kind": "steps", "rank": 0, "rows": [[0, True, 1, 2, 0.5]]}
     fleet = FakeFleet([FakeGang(1, [steps], [KILLED]), FakeGang(1, [steps], [KILLED])])
-    loop = StudyLoop([planned()], dataset, fleet, LimitsSection(), StudyProgress(1, 1.0, 0))
+    loop = StudyLoop([planned()], dataset, fleet, LimitsSection(), StudyProgress(1, 1.0, 0), Path())
     loop.run()
     (row,) = loop.rows
     assert (row["status"], row["attempt"]) == ("failed", 1)

@@ -1,6 +1,7 @@
 """BERT is Hugging Face's, of the configured shape, and its labels can be learnt."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def build(configuration: Configuration) -> TrainingModel:
-    return load_workload("bert").build(configuration, CPU)
+    return load_workload("bert").build(configuration, CPU, Path())
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_layers": 3, "num_labels": 5}, {"sequence_length": 700}])

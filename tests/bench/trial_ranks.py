@@ -100,7 +100,9 @@ def run_ranks(folder: Path, entry: str, payload: dict[str, Any], world_size: int
 
 def run_trial(folder: Path, spec: TrialSpec) -> list[Outcome]:
     """A trial through its real entry, on as many ranks as its configuration says."""
-    return run_ranks(folder, "joulelaw.bench.trial:run_rank", {"trial": spec.to_dict()}, spec.configuration.gpu_count)
+    return run_ranks(
+        folder, "joulelaw.bench.trial:run_rank", {"trial": spec.to_dict(), "root": "."}, spec.configuration.gpu_count
+    )
 
 
 def almost_sgd(parameters: Iterable[torch.nn.Parameter], configuration: Configuration) -> torch.optim.AdamW:
@@ -115,9 +117,9 @@ def train_and_keep(payload: dict[str, Any], context: RankContext) -> None:
         sys.modules[load_strategy(spec.configuration.strategy).__name__].adamw = almost_sgd  # type: ignore[attr-defined]
     device = claim_device(context)
     group = form_group(spec, context, device)
-    stepper, _ = prepare(spec, group, device)
+    stepper, _ = prepare(spec, group, device, Path())
     draw = torch.rand(4)
-    StepLoop(stepper, make_epoch(spec, group, device), group, device, context.emit).run(spec.window)
+    StepLoop(stepper, make_epoch(spec, group, device, Path()), group, device, context.emit).run(spec.window)
     parameters = stepper.full_parameters()
     torch.save({"parameters": parameters, "draw": draw}, Path(payload["folder"]) / f"rank{context.rank}.pt")
     group.close()
@@ -146,8 +148,8 @@ def count_bytes(payload: dict[str, Any], context: RankContext) -> None:
     spec = TrialSpec.from_dict(payload["trial"])
     device = claim_device(context)
     group = form_group(spec, context, device)
-    stepper, _ = prepare(spec, group, device)
-    epoch = make_epoch(spec, group, device)
+    stepper, _ = prepare(spec, group, device, Path())
+    epoch = make_epoch(spec, group, device, Path())
     sent = SentBytes(group.size)
     for step in range(3):
         with sent if step == 2 else nullcontext():
