@@ -10,9 +10,12 @@ PRELOAD = (
     "joulelaw.bench.trial",
     "joulelaw.bench.probe",
     "joulelaw.bench.workloads.bert",
+    "joulelaw.bench.workloads.gpt2",
     "joulelaw.bench.strategies.single",
     "joulelaw.bench.strategies.ddp",
     "joulelaw.bench.strategies.fsdp",
+    "joulelaw.bench.strategies.tp",
+    "joulelaw.bench.strategies.fsdp_tp",
     "joulelaw.bench.strategies.zero",
     "joulelaw.bench.first_step_imports",
 )

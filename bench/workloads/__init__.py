@@ -5,7 +5,8 @@ initial weights from torch's default generator, which the trial seeds, and knows
 one: a file here and a line in `WORKLOADS`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -18,7 +19,24 @@ if TYPE_CHECKING:  # the table is also read where torch is not installed
 
 WORKLOADS = {
     "bert": "joulelaw.bench.workloads.bert",
+    "gpt2": "joulelaw.bench.workloads.gpt2",
 }
+
+
+@dataclass(frozen=True)
+class BlockSplit:
+    """How ranks may share one block's matrices. Names are relative to the block; what is not named is everyone's."""
+
+    by_columns: tuple[str, ...]
+    """Linear layers of which each rank may compute a share of the outputs: whole heads, or inner features."""
+    by_rows: tuple[str, ...]
+    """Linear layers whose inputs are those shares: the ranks' results add up to the output."""
+    fused: Mapping[str, int] = field(default_factory=dict)
+    """Of `by_columns`, layers that hold several matrices side by side, and how many: each is shared out on its own."""
+    widths: tuple[str, ...] = ()
+    """Numbers in the block (``module.attribute``) that must become a rank's share of themselves."""
+    transposed: bool = False
+    """The weights are inputs x outputs; torch's own linear layers are outputs x inputs."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +44,10 @@ class TrainingModel:
     """A model ready to train, and what a strategy may know of it."""
 
     module: "torch.nn.Module"
-    """Called as ``module(**batch)``; the result's ``loss`` is the mean over the batch's sequences."""
+    """Called as ``module(**batch)``; the result's ``loss`` is the mean over sequences or labelled tokens."""
     blocks: "tuple[torch.nn.Module, ...]"
     """The repeated layers, in the order of use: the parts that may be sharded one at a time."""
+    split: BlockSplit
 
 
 class Workload(Protocol):

@@ -7,10 +7,14 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.workloads import TrainingModel
+from joulelaw.bench.workloads import BlockSplit, TrainingModel
 
 # As published; a longer sequence gets as many positions as it needs.
 MIN_POSITIONS = 512
+SPLIT = BlockSplit(
+    by_columns=("attention.self.query", "attention.self.key", "attention.self.value", "intermediate.dense"),
+    by_rows=("attention.output.dense", "output.dense"),
+)
 
 
 def build(configuration: Configuration, device: torch.device, root: Path) -> TrainingModel:
@@ -30,4 +34,5 @@ def build(configuration: Configuration, device: torch.device, root: Path) -> Tra
     }
     model: torch.nn.Module = BertForSequenceClassification(BertConfig(**settings))
     model.to(device).train()
-    return TrainingModel(module=model, blocks=tuple(model.get_submodule("bert.encoder.layer").children()))
+    blocks = tuple(model.get_submodule("bert.encoder.layer").children())
+    return TrainingModel(module=model, blocks=blocks, split=SPLIT)
