@@ -10,18 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from joulelaw import InputError
-from joulelaw.bench.tables import POWER, SCHEMA_VERSION, STEPS, TRIALS
-
-
-class UnreadableTableError(InputError):
-    """A file of the dataset is not one of ours, or is broken.
-
-    >>> print(UnreadableTableError("not a Parquet file, or cut short", where="results/a/trials/b-r0.parquet"))
-    results/a/trials/b-r0.parquet: not a Parquet file, or cut short
-    """
+from joulelaw.bench.table_files import UnreadableTableError, read_file
+from joulelaw.bench.tables import POWER, STEPS, TRIALS
 
 
 def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False) -> pd.DataFrame:
@@ -102,7 +94,7 @@ def _of_trial(folder: Path, name: str, trial_id: str, schema: pa.Schema) -> pd.D
     rows = _read_files(sorted((folder / name).glob(f"{trial_id}.*.parquet")), schema)
     record = folder / "trials" / f"{trial_id}.parquet"
     if record.is_file():
-        attempt = _read_file(record, TRIALS)["attempt"][0]
+        attempt = read_file(record, TRIALS)["attempt"][0]
         rows = rows.filter(pc.equal(rows["attempt"], attempt))
     return _frame(rows)
 
@@ -113,48 +105,4 @@ def _frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _read_files(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:
-    return pa.concat_tables([schema.empty_table(), *(_read_file(path, schema) for path in paths)])
-
-
-# What every trial was like before schema 2 had a column for it; columns without an entry are null.
-_BEFORE_SCHEMA_2 = {
-    "head": "classification",
-    "tensor_parallel": 1,
-    "activation_checkpointing": False,
-    "torch_compile": False,
-    "checkpoint": "",
-    "data": "synthetic",
-}
-
-
-def _read_file(path: Path, schema: pa.Schema) -> pa.Table:
-    """One file with exactly this schema; files of an older one are brought up to date."""
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        what = f"not a Parquet file, or cut short ({str(error).splitlines()[0]})"
-        raise UnreadableTableError(what, where=str(path), remedy="move it out of the dataset") from error
-    version = (table.schema.metadata or {}).get(b"joulelaw_schema", b"").decode(errors="replace")
-    if not version.isdecimal():
-        raise UnreadableTableError(
-            "a Parquet file, but not JouleLaw's", where=str(path), remedy="move it out of the dataset"
-        )
-    if int(version) > SCHEMA_VERSION:
-        what = f"written by a newer JouleLaw (schema {version}, this one reads up to {SCHEMA_VERSION})"
-        raise UnreadableTableError(what, where=str(path), remedy="update joulelaw")
-    if int(version) < SCHEMA_VERSION:
-        table = _brought_up(table, schema)
-    if not table.schema.equals(schema):
-        odd = sorted({*table.schema.names} ^ {*schema.names}) or ["types"]
-        raise UnreadableTableError(f"columns are not those of schema {version}: {', '.join(odd)}", where=str(path))
-    return table
-
-
-def _brought_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Schema 1 as schema 2, which only added columns."""
-    for field in schema:
-        if field.name not in table.schema.names:
-            value = pa.scalar(_BEFORE_SCHEMA_2.get(field.name), field.type)
-            table = table.append_column(field, pa.repeat(value, len(table)))
-    known = [name for name in schema.names if name in table.schema.names]
-    return table.select([*known, *(name for name in table.schema.names if name not in known)])
+    return pa.concat_tables([schema.empty_table(), *(read_file(path, schema) for path in paths)])

@@ -1,0 +1,80 @@
+"""One file of a dataset: opened, and refused with one message where it is broken, foreign or newer than this program.
+
+Without pandas, so that what only integrates power starts light.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from joulelaw import InputError
+from joulelaw.bench.tables import SCHEMA_VERSION
+
+
+class UnreadableTableError(InputError):
+    """A file of the dataset is not one of ours, or is broken.
+
+    >>> print(UnreadableTableError("not a Parquet file, or cut short", where="results/a/trials/b-r0.parquet"))
+    results/a/trials/b-r0.parquet: not a Parquet file, or cut short
+    """
+
+
+# What every trial was like before schema 2 had a column for it; columns without an entry are null.
+_BEFORE_SCHEMA_2 = {
+    "head": "classification",
+    "tensor_parallel": 1,
+    "activation_checkpointing": False,
+    "torch_compile": False,
+    "checkpoint": "",
+    "data": "synthetic",
+}
+
+
+def read_file(path: Path, schema: pa.Schema, columns: Sequence[str] = ()) -> pa.Table:
+    """One file with exactly this schema, or these columns of it; files of an older one are brought up to date.
+
+    Texts come as dictionaries where columns are named: what repeats in each row is then decoded once.
+    """
+    wanted = as_dictionaries(schema, columns) if columns else schema
+    texts = [field.name for field in wanted if pa.types.is_dictionary(field.type)]
+    try:
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            table = file.read(list(columns) or None)
+    except (pa.ArrowException, OSError) as error:
+        what = f"not a Parquet file, or cut short ({str(error).splitlines()[0]})"
+        raise UnreadableTableError(what, where=str(path), remedy="move it out of the dataset") from error
+    version = (table.schema.metadata or {}).get(b"joulelaw_schema", b"").decode(errors="replace")
+    if not version.isdecimal():
+        raise UnreadableTableError(
+            "a Parquet file, but not JouleLaw's", where=str(path), remedy="move it out of the dataset"
+        )
+    if int(version) > SCHEMA_VERSION:
+        what = f"written by a newer JouleLaw (schema {version}, this one reads up to {SCHEMA_VERSION})"
+        raise UnreadableTableError(what, where=str(path), remedy="update joulelaw")
+    if int(version) < SCHEMA_VERSION:
+        table = _brought_up(table, wanted)
+    if not table.schema.equals(wanted):
+        odd = sorted({*table.schema.names} ^ {*wanted.names}) or ["types"]
+        raise UnreadableTableError(f"columns are not those of schema {version}: {', '.join(odd)}", where=str(path))
+    return table
+
+
+def as_dictionaries(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
+    """These columns of a schema, texts dictionary-encoded, as Parquet stores them."""
+    kinds = {
+        field.name: pa.dictionary(pa.int32(), field.type) if pa.types.is_string(field.type) else field.type
+        for field in schema
+    }
+    return pa.schema([schema.field(name).with_type(kinds[name]) for name in columns], metadata=schema.metadata)
+
+
+def _brought_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Schema 1 as schema 2, which only added columns."""
+    for field in schema:
+        if field.name not in table.schema.names:
+            value = pa.scalar(_BEFORE_SCHEMA_2.get(field.name), field.type)
+            table = table.append_column(field, pa.repeat(value, len(table)))
+    known = [name for name in schema.names if name in table.schema.names]
+    return table.select([*known, *(name for name in table.schema.names if name not in known)])
