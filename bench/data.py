@@ -1,4 +1,4 @@
-"""Synthetic batches with labels that can be learnt, made on the device before anything is timed.
+"""Batches made on the device before anything is timed: synthetic ones whose labels can be learnt, and ranks' shares.
 
 Each label owns a few marker tokens. A sequence begins with one of its label's markers, a quarter of its other
 tokens are markers too, and the rest is noise that all labels share. Every sequence is full: no padding.
@@ -6,6 +6,7 @@ tokens are markers too, and the rest is noise that all labels share. Every seque
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -18,6 +19,16 @@ MARKERS_PER_LABEL = 8
 MARKER_SHARE = 0.25
 # Steps after which the batches repeat, as the epochs of a small data set do.
 EPOCH_STEPS = 16
+# The id of padding, in every kind of batch and in the workloads' models; with padding there is an `attention_mask`.
+PADDING = 0
+
+
+class Source(Protocol):
+    """Where a trial's batches come from."""
+
+    def global_batch(self, step: int, micro: int) -> Batch:
+        """The micro-batch of all data-parallel ranks together."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class SyntheticText:
         generator.manual_seed(mixed_seed(self.seed, step, micro))
         shape = (self.sequences, self.sequence_length)
         markers = min(MARKERS_PER_LABEL, (self.vocab_size - 1) // (2 * self.num_labels))
-        first_noise = 1 + self.num_labels * markers  # token 0 is BERT's padding: it is never drawn
+        first_noise = 1 + self.num_labels * markers  # padding is never drawn
 
         def draw(low: int, high: int, size: tuple[int, ...]) -> torch.Tensor:
             return torch.randint(low, high, size, generator=generator, device=self.device)
@@ -81,8 +92,11 @@ class SyntheticText:
 
 
 def share_of(batch: Batch, rank: int, ranks: int) -> Batch:
-    """One data-parallel rank's sequences of a global batch."""
-    return {name: tensor.chunk(ranks)[rank].contiguous() for name, tensor in batch.items()}
+    """One data-parallel rank's sequences of a global batch, padded to the longest of its own."""
+    share = {name: tensor.chunk(ranks)[rank] for name, tensor in batch.items()}
+    longest = int(share["attention_mask"].sum(1).max()) if "attention_mask" in share else None
+    # Padding is on the right; only labels of whole sequences have no length.
+    return {name: (each[:, :longest] if each.dim() == 2 else each).contiguous() for name, each in share.items()}
 
 
 def tokens_of(batch: Batch) -> tuple[int, int]:
@@ -94,7 +108,7 @@ def tokens_of(batch: Batch) -> tuple[int, int]:
 class Epoch:
     """One rank's micro-batches of `EPOCH_STEPS` steps, held on the device, handed out again and again."""
 
-    def __init__(self, source: SyntheticText, rank: int, ranks: int, micro_steps: int) -> None:
+    def __init__(self, source: Source, rank: int, ranks: int, micro_steps: int) -> None:
         """`micro_steps` is the number of micro-steps in a step."""
         self._steps = [
             [share_of(source.global_batch(step, micro), rank, ranks) for micro in range(micro_steps)]

@@ -25,6 +25,7 @@ PACKAGES = (
     "pydantic",
     "ray",
     "scipy",
+    "tokenizers",
     "torch",
     "transformers",
 )

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from joulelaw.bench.configuration import TrialSpec
-from joulelaw.bench.data import Epoch, SyntheticText, mixed_seed
+from joulelaw.bench.data import Epoch, mixed_seed
+from joulelaw.bench.data_source import make_source
 from joulelaw.bench.precision import check_precision, set_matmul_precision
 from joulelaw.bench.process_group import Group, join, set_network_environment
 from joulelaw.bench.rank_state import claim_device, collector_off, memory_bytes, reset_peak_memory
@@ -88,7 +89,7 @@ def prepare(spec: TrialSpec, group: Group, device: torch.device, root: Path) -> 
 def make_epoch(spec: TrialSpec, group: Group, device: torch.device, root: Path) -> Epoch:
     """This rank's data, on the device: tensor-parallel ranks have the same."""
     configuration = spec.configuration
-    source = SyntheticText.of(configuration, configuration.data_parallel, spec.seed, device)
+    source = make_source(configuration, spec.seed, device, root)
     data_rank = group.rank // configuration.tensor_parallel
     return Epoch(source, data_rank, configuration.data_parallel, configuration.grad_accumulation)
 

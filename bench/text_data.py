@@ -1,0 +1,95 @@
+"""Batches of the user's own labelled texts: shuffled, tokenized, cut to the sequence length, with attention masks.
+
+Only the sequences that are asked for are tokenized, which an epoch does before anything is timed. Padding has id 0,
+as in the synthetic batches and in the workloads' models, whatever the tokenizer's own is: the mask tells it apart.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch.nn.utils.rnn import pad_sequence
+
+from joulelaw import InputError
+from joulelaw.bench.configuration import Configuration, TextData
+from joulelaw.bench.data import PADDING, Batch, mixed_seed
+from joulelaw.bench.text_file import TextFile
+from joulelaw.bench.text_input import check_texts, fit_tokenizer, load_tokenizer, read_texts
+
+# A text of one token has no next one to guess.
+FEWEST_TOKENS = {"classification": 1, "language_model": 2}
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """An endless, seeded source of global batches from a file. Each pass over its rows has an order of its own."""
+
+    file: TextFile
+    tokenizer: Tokenizer
+    tokenizer_path: str
+    sequences: int
+    """In one global micro-batch: those of all data-parallel ranks together."""
+    micro_steps: int
+    """In one step."""
+    fewest_tokens: int
+    seed: int
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls, configuration: Configuration, data: TextData, ranks: int, seed: int, device: torch.device, root: Path
+    ) -> "LabelledText":
+        """The source for a configuration on this many data-parallel ranks; files are relative to `root`.
+
+        Raises:
+            InputError: a file that is not as it should be (text_file.py, text_input.py).
+        """
+        file = read_texts(data, configuration.head, root)
+        check_texts(file, configuration)
+        tokenizer, tokenizer_path = load_tokenizer(root / data.tokenizer), str(root / data.tokenizer)
+        fit_tokenizer(tokenizer, configuration, tokenizer_path)
+        return cls(
+            file=file,
+            tokenizer=tokenizer,
+            tokenizer_path=tokenizer_path,
+            sequences=ranks * configuration.micro_batch_size,
+            micro_steps=configuration.grad_accumulation,
+            fewest_tokens=FEWEST_TOKENS[configuration.head],
+            seed=seed,
+            device=device,
+        )
+
+    def global_batch(self, step: int, micro: int) -> Batch:
+        """The micro-batch of all ranks together: `input_ids` and `attention_mask` (sequences, longest), and `labels`.
+
+        It depends on the file, the seed, the step, the micro-step and the sizes alone. Where the rows end, the next
+        pass begins: in the micro-batch that spans both, a row may occur twice. Without labels there are none.
+        """
+        rows = self._rows((step * self.micro_steps + micro) * self.sequences)
+        encoded = self.tokenizer.encode_batch_fast([self.file.texts[row] for row in rows])
+        ids = [torch.tensor(each.ids, dtype=torch.int64) for each in encoded]
+        for row, tokens in zip(rows, ids, strict=True):
+            if len(tokens) < self.fewest_tokens:
+                what = f"the text has {len(tokens)} tokens, too few to learn from"
+                raise InputError(what, where=self.file.where(row), remedy="delete the row, or take another tokenizer")
+        batch = {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=PADDING),
+            "attention_mask": pad_sequence([torch.ones_like(tokens) for tokens in ids], batch_first=True),
+        }
+        if self.file.labels:
+            batch["labels"] = torch.tensor([self.file.labels[row] for row in rows])
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def _rows(self, first: int) -> list[int]:
+        """The rows of one micro-batch, `first` being the number of sequences before it."""
+        count = len(self.file.texts)
+        places = [divmod(place, count) for place in range(first, first + self.sequences)]
+        orders = {number: self._order(number) for number in {number for number, _ in places}}
+        return [orders[number][place] for number, place in places]
+
+    def _order(self, number: int) -> list[int]:
+        """The order of the rows in a pass. Drawn on the CPU: every kind of device sees the same."""
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, number))
+        order: list[int] = torch.randperm(len(self.file.texts), generator=generator).tolist()
+        return order
