@@ -20,8 +20,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from joulelaw import InputError
+from joulelaw.bench.columns import Columns, Row, RowError, as_table
 from joulelaw.bench.files import remove_temporaries, replacing, storage_errors, write_text
-from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable, Row, RowError, as_table, write_groups
+from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable, write_groups
 from joulelaw.bench.measurements import data_hash, devices_files, read_measurements, read_power, read_steps, read_trials
 from joulelaw.bench.tables import POWER, STEPS, TABLES, TRIALS
 
@@ -192,13 +193,15 @@ class TrialTables:
         """Add rows of STEPS without trial_id and attempt: rank, step, measured, begin_ns, end_ns, loss."""
         self._steps.append([{**self._key, **row} for row in rows])
 
-    def add_power(self, node: str, rows: Sequence[Row]) -> None:
-        """Add readings of one node, rows of POWER without trial_id, attempt and node."""
+    def add_power(self, node: str, rows: Sequence[Row] | Columns) -> None:
+        """Add readings of one node, rows or columns of POWER without trial_id, attempt and node."""
         if node not in self._power:
             _check_name(node)
             stem = f"{self._key['trial_id']}.{node}"
             self._power[node] = GrowingTable(self._folder / "power", stem, POWER, every_s=self._every_s)
-        self._power[node].append([{**self._key, "node": node, **row} for row in rows])
+        key = {**self._key, "node": node}
+        whole = {**key, **rows} if isinstance(rows, Mapping) else [{**key, **row} for row in rows]
+        self._power[node].append(whole)
 
     def flush(self) -> None:
         """Put every row added so far on disk."""

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from joulelaw import InputError
+from joulelaw.bench.columns import RowError
 from joulelaw.bench.dataset import (
     Dataset,
     DatasetError,
@@ -19,7 +20,6 @@ from joulelaw.bench.dataset import (
     read_steps,
     read_trials,
 )
-from joulelaw.bench.growing_table import RowError
 from joulelaw.bench.measurements import UnreadableTableError
 from joulelaw.bench.tables import POWER, SCHEMA_VERSION, TABLES, TRIALS
 from tests.bench.factories import configurations, new_dataset, power_rows, step_rows, synthetic_dataset, trial_row

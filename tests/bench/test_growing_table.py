@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from joulelaw.bench.columns import RowError
 from joulelaw.bench.files import StorageError
-from joulelaw.bench.growing_table import GrowingTable, RowError
+from joulelaw.bench.growing_table import GrowingTable
 
 SCHEMA = pa.schema([pa.field("number", pa.int64()), pa.field("text", pa.string())], metadata={"joulelaw_schema": "1"})
 ROOT = Path(__file__).resolve().parents[2]
