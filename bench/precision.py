@@ -1,7 +1,8 @@
 """What each precision means here, and which of them a device can train in.
 
-fp32: full single precision. tf32: fp32 storage, products of 10-bit mantissas on CUDA. bf16: weights, gradients'
-sums and Adam's state in fp32, the layers computed in bf16; how that is reached is each strategy's own business.
+fp32: full single precision. tf32: fp32 storage, products of 10-bit mantissas on CUDA. bf16 and fp16: weights,
+gradients' sums and Adam's state in fp32, the layers computed in 16 bits; how that is reached is each strategy's own
+business. fp16 scales the loss as well, as its smallest gradients would be zero.
 """
 
 from contextlib import AbstractContextManager
@@ -13,8 +14,10 @@ from joulelaw.bench.configuration import Precision
 if TYPE_CHECKING:  # `check_precision` also serves the plan, where torch is not needed
     import torch
 
-# fp16 needs loss scaling, which no strategy does: its gradients would underflow unseen.
-TRAINABLE: dict[str, tuple[Precision, ...]] = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "tf32", "bf16")}
+TRAINABLE: dict[str, tuple[Precision, ...]] = {
+    "cpu": ("fp32", "fp16", "bf16"),
+    "cuda": ("fp32", "tf32", "fp16", "bf16"),
+}
 
 
 def check_precision(precision: Precision, device_kind: str) -> None:
@@ -31,8 +34,16 @@ def set_matmul_precision(precision: Precision) -> None:
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
 
 
-def autocast(precision: Precision, device: "torch.device") -> AbstractContextManager[None]:
-    """For strategies that keep fp32 weights and cast operation by operation: bf16 or nothing."""
+def low_dtype(precision: Precision) -> "torch.dtype | None":
+    """What layers are computed in where that is not fp32."""
     import torch
 
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
+
+def autocast(precision: Precision, device: "torch.device") -> AbstractContextManager[None]:
+    """For strategies that keep fp32 weights and cast operation by operation: to 16 bits, or not at all."""
+    import torch
+
+    dtype = low_dtype(precision)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
