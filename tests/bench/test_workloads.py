@@ -1,4 +1,4 @@
-"""BERT is Hugging Face's, of the configured shape, and its labels can be learnt."""
+"""BERT and GPT-2 are Hugging Face's, of the configured shape, and their labels can be learnt."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,51 +9,127 @@ import torch
 
 from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.data import SyntheticText
-from joulelaw.bench.workloads import TrainingModel, load_workload
+from joulelaw.bench.data import Batch
+from joulelaw.bench.data_source import make_source
+from joulelaw.bench.workloads import WORKLOADS, TrainingModel, load_workload
 from tests.bench.trial_ranks import TINY
 
 CPU = torch.device("cpu")
+FAMILIES = sorted(WORKLOADS)
+HEADS = ["classification", "language_model"]
 
 
-def build(configuration: Configuration) -> TrainingModel:
-    return load_workload("bert").build(configuration, CPU, Path())
+def build(configuration: Configuration, seed: int = 0) -> TrainingModel:
+    torch.manual_seed(seed)
+    return load_workload(configuration.model_family).build(configuration, CPU, Path())
 
 
-@pytest.mark.parametrize("changes", [{}, {"num_layers": 3, "num_labels": 5}, {"sequence_length": 700}])
-def test_its_parameters_are_those_of_the_published_formula(changes: dict[str, Any]) -> None:
-    shape = replace(TINY, **changes)
+def first_batch(configuration: Configuration) -> Batch:
+    return make_source(configuration, 0, CPU, Path()).global_batch(0, 0)
+
+
+def embedding_parameters(shape: Configuration) -> int:
+    """BERT has two token types and a norm more; GPT-2's norm is behind the last layer."""
+    positions, types = {"bert": (512, 2), "gpt2": (1024, 0)}[shape.model_family]
+    return (shape.vocab_size + max(positions, shape.sequence_length) + types + 2) * shape.hidden_size
+
+
+def layer_parameters(shape: Configuration) -> int:
     h, f = shape.hidden_size, shape.intermediate_size
-    embeddings = (shape.vocab_size + max(512, shape.sequence_length) + 2) * h + 2 * h
-    layer = 4 * (h * h + h) + 2 * h * f + f + h + 4 * h
-    head = h * h + h + h * shape.num_labels + shape.num_labels
+    return 4 * (h * h + h) + 2 * h * f + f + h + 4 * h
+
+
+def head_parameters(shape: Configuration) -> int:
+    h = shape.hidden_size
+    return {
+        ("bert", "classification"): h * h + h + h * shape.num_labels + shape.num_labels,
+        ("gpt2", "classification"): h * shape.num_labels,
+        ("bert", "language_model"): h * h + h + 2 * h + shape.vocab_size,
+        ("gpt2", "language_model"): 0,
+    }[shape.model_family, shape.head]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("changes", [{}, {"num_layers": 3, "num_labels": 5}, {"sequence_length": 1100}])
+def test_its_parameters_are_those_of_the_published_formula(family: str, head: str, changes: dict[str, Any]) -> None:
+    shape = replace(TINY, model_family=family, head=head, **changes)
     training = build(shape)
-    assert sum(p.numel() for p in training.module.parameters()) == embeddings + shape.num_layers * layer + head
+    layer = layer_parameters(shape)
+    expected = embedding_parameters(shape) + shape.num_layers * layer + head_parameters(shape)
+    assert sum(p.numel() for p in training.module.parameters()) == expected
     assert [sum(p.numel() for p in block.parameters()) for block in training.blocks] == [layer] * shape.num_layers
 
 
-def test_attention_and_dropout_are_as_configured() -> None:
-    batch = SyntheticText.of(TINY, 1, 0, CPU).global_batch(0, 0)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("head", HEADS)
+def test_attention_and_dropout_are_as_configured(family: str, head: str) -> None:
+    shape = replace(TINY, model_family=family, head=head)
+    batch = first_batch(shape)
     losses = {}
     for attention in ("sdpa", "eager"):
-        torch.manual_seed(0)
-        module = build(replace(TINY, attention=attention)).module
+        module = build(replace(shape, attention=attention)).module
         assert module.config._attn_implementation == attention  # type: ignore[union-attr]
         losses[attention] = module(**batch).loss.item()
         assert module(**batch).loss.item() == losses[attention], "no dropout was asked for"
     assert losses["sdpa"] == pytest.approx(losses["eager"], rel=1e-5)
-    dropping = build(replace(TINY, dropout=0.5)).module
+    dropping = build(replace(shape, dropout=0.5)).module
     assert dropping(**batch).loss.item() != dropping(**batch).loss.item()
+    rates = {part.p for part in dropping.modules() if isinstance(part, torch.nn.Dropout)}
+    assert rates == {0.5}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("head", HEADS)
+def test_the_loss_is_the_mean_over_sequences_or_over_scored_tokens(family: str, head: str) -> None:
+    shape = replace(TINY, model_family=family, head=head, num_labels=3)
+    batch = first_batch(shape)
+    output = build(shape).module(**batch)
+    labels, logits = batch["labels"], output.logits
+    if (family, head) == ("gpt2", "language_model"):
+        labels, logits = labels[:, 1:], logits[:, :-1]
+    each = -logits.log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
+    assert output.loss.item() == pytest.approx(each[labels >= 0].mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_padded_sequence_is_classified_as_it_is_without_padding(family: str) -> None:
+    shape = replace(TINY, model_family=family)
+    module, ids = build(shape).module, first_batch(shape)["input_ids"]
+    padded = torch.nn.functional.pad(ids, (0, 3))
+    mask = torch.nn.functional.pad(torch.ones_like(ids), (0, 3))
+    torch.testing.assert_close(module(padded, attention_mask=mask).logits, module(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointing_activations_keeps_loss_and_gradients_and_stores_less(family: str) -> None:
+    shape = replace(TINY, model_family=family, dropout=0.1)
+    kept: dict[bool, int] = {}
+    results = {}
+    for checkpointing in (False, True):
+        module = build(replace(shape, activation_checkpointing=checkpointing)).module
+        saved: list[int] = []
+
+        def pack(tensor: torch.Tensor, saved: list[int] = saved) -> torch.Tensor:
+            saved.append(tensor.nbytes)
+            return tensor
+
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = module(**first_batch(shape)).loss
+        kept[checkpointing] = sum(saved)
+        loss.backward()
+        results[checkpointing] = [loss, *(parameter.grad for parameter in module.parameters())]
+    torch.testing.assert_close(results[True], results[False], rtol=0, atol=0)
+    assert kept[True] < 0.5 * kept[False]
 
 
 def test_equal_seeds_give_equal_models() -> None:
-    first, second, third = (
-        (torch.manual_seed(seed), build(TINY).module.get_parameter("classifier.weight"))[1] for seed in (1, 1, 2)
-    )
+    first, second, third = (build(TINY, seed).module.get_parameter("classifier.weight") for seed in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, third)
 
 
 def test_an_unknown_family_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="unknown model family 'brt'; one of bert"):
+    with pytest.raises(InputError, match="unknown model family 'brt'; one of bert, gpt2"):
         load_workload("brt")
