@@ -66,7 +66,7 @@ class LabelledText:
         It depends on the file, the seed, the step, the micro-step and the sizes alone. Where the rows end, the next
         pass begins: in the micro-batch that spans both, a row may occur twice. Without labels there are none.
         """
-        rows = self._rows((step * self.micro_steps + micro) * self.sequences)
+        rows = self.rows(step, micro)
         encoded = self.tokenizer.encode_batch_fast([self.file.texts[row] for row in rows])
         ids = [torch.tensor(each.ids, dtype=torch.int64) for each in encoded]
         for row, tokens in zip(rows, ids, strict=True):
@@ -81,9 +81,9 @@ class LabelledText:
             batch["labels"] = torch.tensor([self.file.labels[row] for row in rows])
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
-    def _rows(self, first: int) -> list[int]:
-        """The rows of one micro-batch, `first` being the number of sequences before it."""
-        count = len(self.file.texts)
+    def rows(self, step: int, micro: int) -> list[int]:
+        """The file's rows that a micro-batch is made of."""
+        first, count = (step * self.micro_steps + micro) * self.sequences, len(self.file.texts)
         places = [divmod(place, count) for place in range(first, first + self.sequences)]
         orders = {number: self._order(number) for number in {number for number, _ in places}}
         return [orders[number][place] for number, place in places]

@@ -108,7 +108,8 @@ def _numbered_csv_rows(content: str, where: str) -> Iterator[tuple[int, list[str
         try:
             row = next(reader, None)
         except csv.Error as error:
-            raise InputError(f"broken CSV row: {error}", where=f"{where}:{line}", remedy="check its quotes") from error
+            remedy = f"check its quotes; a field holds at most {csv.field_size_limit()} characters"
+            raise InputError(f"broken CSV row: {error}", where=f"{where}:{line}", remedy=remedy) from error
         if row is None:
             return
         if row:

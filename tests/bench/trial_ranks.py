@@ -98,11 +98,10 @@ def run_ranks(folder: Path, entry: str, payload: dict[str, Any], world_size: int
     return outcomes
 
 
-def run_trial(folder: Path, spec: TrialSpec) -> list[Outcome]:
-    """A trial through its real entry, on as many ranks as its configuration says."""
-    return run_ranks(
-        folder, "joulelaw.bench.trial:run_rank", {"trial": spec.to_dict(), "root": "."}, spec.configuration.gpu_count
-    )
+def run_trial(folder: Path, spec: TrialSpec, root: Path = Path()) -> list[Outcome]:
+    """A trial through its real entry, on as many ranks as its configuration says. Files are relative to `root`."""
+    payload = {"trial": spec.to_dict(), "root": str(root)}
+    return run_ranks(folder, "joulelaw.bench.trial:run_rank", payload, spec.configuration.gpu_count)
 
 
 def almost_sgd(parameters: Iterable[torch.nn.Parameter], configuration: Configuration) -> torch.optim.AdamW:
