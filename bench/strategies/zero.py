@@ -1,7 +1,8 @@
 """DeepSpeed ZeRO, stages 1 to 3: Adam's state, then gradients, then parameters sharded over the ranks.
 
-A client AdamW is handed to DeepSpeed, because its own CPU Adam would compile for a minute at first use. bf16 holds
-and communicates bf16 weights and gradients (p = g = 2) over fp32 master shards.
+A client AdamW is handed to DeepSpeed, because its own CPU Adam would compile for a minute at first use. bf16 and fp16
+hold and communicate 16-bit weights and gradients (p = g = 2) over fp32 master shards; DeepSpeed itself scales fp16's
+loss, and its ranks agree on overflow.
 
 With DeepSpeed's defaults a rank sends, counted on 0.19.8, with q = (N-1)/N and k micro-steps a step:
 stage 1 q (2 g + p) Psi and stage 2 q (2 k g + p) Psi bytes a step, as gradients are all-reduced even where a
@@ -16,6 +17,7 @@ import torch
 
 from joulelaw.bench.data import Batch
 from joulelaw.bench.strategies import Setup
+from joulelaw.bench.strategies.loss_scale import INITIAL_SCALE_POWER
 from joulelaw.bench.strategies.optimizer import adamw
 
 
@@ -45,6 +47,7 @@ def deepspeed_config(setup: Setup) -> dict[str, Any]:
         "gradient_accumulation_steps": configuration.grad_accumulation,
         "zero_optimization": {"stage": stage_of(configuration.strategy)},
         "bf16": {"enabled": configuration.precision == "bf16"},
+        "fp16": {"enabled": configuration.precision == "fp16", "initial_scale_power": INITIAL_SCALE_POWER},
         "gradient_clipping": 0.0,  # DeepSpeed's own default is 1, no other strategy clips
         "steps_per_print": 10**9,
     }
@@ -83,11 +86,13 @@ def _import_deepspeed(device_kind: str) -> Any:
     """DeepSpeed for this kind of device, with nothing to compile.
 
     On a CPU its process group would build a shared-memory operation (50 s of g++); the table of compatible
-    operations, which DeepSpeed fills on first use by running compilers, is set to none instead.
+    operations, which DeepSpeed fills on first use by running compilers, is set to none instead. And it would refuse
+    fp16 on processors without fp16 products, where torch computes it all the same, only slower.
     """
     os.environ.setdefault("DS_ACCELERATOR", device_kind)
     import deepspeed
 
     if device_kind == "cpu":
         deepspeed.ops.__compatible_ops__ = {}
+        deepspeed.get_accelerator().is_fp16_supported = lambda: True
     return deepspeed

@@ -90,12 +90,11 @@ def test_a_loss_that_is_not_a_number_is_reported_and_the_trial_ends(tmp_path: Pa
     assert done["non_finite_losses"] == sum(not math.isfinite(loss) for loss in outcome.losses()) > 0
 
 
-@pytest.mark.parametrize("precision", ["tf32", "fp16"])
-def test_a_precision_that_a_cpu_cannot_train_is_refused(precision: str, tmp_path: Path) -> None:
-    (outcome,) = run_trial(tmp_path, spec_of(precision=precision))
+def test_a_precision_that_a_cpu_cannot_train_is_refused(tmp_path: Path) -> None:
+    (outcome,) = run_trial(tmp_path, spec_of(precision="tf32"))
     error = outcome.one("error")
     assert error["type"] == "InputError"
-    assert error["message"] == f"precision: {precision} cannot be trained on a cpu device; one of fp32, bf16"
+    assert error["message"] == "precision: tf32 cannot be trained on a cpu device; one of fp32, fp16, bf16"
     assert outcome.exit_status == 1
 
 
