@@ -52,7 +52,8 @@ def test_the_probe_agrees_with_numpy_within_a_loose_factor(tmp_path: Path) -> No
     assert 0.1 < probe["peak_flop_per_s"]["fp32"] / numpy_flop_per_s() < 10
     assert 0.1 < probe["bandwidth_bytes_per_s"] / numpy_copy_bytes_per_s() < 10
     assert 1e6 < probe["link_bytes_per_s"] < 10 * probe["bandwidth_bytes_per_s"]
-    assert probe["peak_flop_per_s"].keys() == {"fp32", "bf16"}
+    assert probe["peak_flop_per_s"].keys() == {"fp32", "fp16", "bf16"}
+    assert all(peak > 0 for peak in probe["peak_flop_per_s"].values())
     assert not [event for event in second.events if event["kind"] == "probe"]
 
 
