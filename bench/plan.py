@@ -57,8 +57,11 @@ class SetAside:
     """A configuration that will not run, and why."""
 
     configuration: Configuration
+    """Its gpu_model is "each" where no model of the inventory has as many devices on a node."""
     reason: str
     baseline: bool
+    kind: str = ""
+    """What many reasons have in common, as a list of them is summed up."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Plan:
             seed=content["seed"],
             trials=tuple(_from_dict(each) for each in content["trials"]),
             set_aside=tuple(
-                SetAside(Configuration.from_dict(each["configuration"]), each["reason"], each["baseline"])
+                SetAside(**{**each, "configuration": Configuration.from_dict(each["configuration"])})
                 for each in content["set_aside"]
             ),
             hold_out=HoldOut(**content["hold_out"]),

@@ -1,26 +1,17 @@
 """A plan for people: its trials, groups, memory, expected time and hold-out, as tables."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from joulelaw.bench.console import duration, number, table
-from joulelaw.bench.plan import Plan, PlannedTrial, group_counts
+from joulelaw.bench.console import duration, table
+from joulelaw.bench.plan import Plan, PlannedTrial, SetAside, group_counts
 from joulelaw.bench.plan_meter import NO_JOULES
+from joulelaw.bench.plan_table import LEGEND, total_s, trial_table
 from joulelaw.cluster.inventory import Node
 from joulelaw.cluster.metering import MeterInfo
-
-LEFT = ("trial", "device", "strategy", "precision", "split")
-COLUMNS = (
-    *("trial", "device", "n", "strategy", "L", "h", "s", "B", "k", "precision", "split"),
-    *("GFLOP/step", "GiB/device", "step", "trial time"),
-)
-LEGEND = (
-    "n devices, L layers, h width, s tokens a sequence, B sequences a micro-batch, k micro-steps a step; "
-    "+ a baseline that the plan adds"
-)
 
 
 def expected_wall_s(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> float | None:
@@ -49,12 +40,11 @@ def expected_wall_s(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> fl
 
 def show_plan(plan: Plan, nodes: Sequence[Node], assumed: Sequence[str], meter: MeterInfo, console: Console) -> None:
     """Prints the plan; `assumed` are the device models whose figures nobody has measured yet."""
-    console.print(_trials(plan))
+    console.print(trial_table(plan))
     console.print(LEGEND)
     console.print(_groups(plan))
-    for each in plan.set_aside:
-        what = "baseline" if each.baseline else "configuration"
-        console.print(f"set aside: {what} {each.configuration.configuration_id}: {each.reason}")
+    for counts in set_aside_counts(plan):
+        console.print(_set_aside(counts), markup=False)  # it may hold words of the sweep
     wall = expected_wall_s(plan.trials, nodes)
     devices = sum(len(node.devices) for node in nodes)
     console.print(f"{len(plan.trials)} trials on {devices} devices, expected to take about {duration(wall)}")
@@ -64,44 +54,32 @@ def show_plan(plan: Plan, nodes: Sequence[Node], assumed: Sequence[str], meter: 
     console.print(_hold_out(plan))
 
 
-def _trials(plan: Plan) -> Table:
-    several = len({trial.group[0] for trial in plan.trials}) > 1
-    columns = [name for name in COLUMNS if several or name != "device"]  # one model is named with the groups
-    shown = table(f"Plan of {plan.name}", columns, [name for name in columns if name not in LEFT])
-    for trial in plan.trials:
-        cells = _cells(trial)
-        shown.add_row(*(cells[name] for name in columns))
-    return shown
+def set_aside_counts(plan: Plan) -> list[dict[str, object]]:
+    """What will not run, an entry for each kind of reason: one configuration has its own reason, several the kind."""
+    kinds: dict[str, list[SetAside]] = {}
+    for each in plan.set_aside:
+        kinds.setdefault(each.kind, []).append(each)
+    return [
+        {
+            "configurations": sum(not each.baseline for each in several),
+            "baselines": sum(each.baseline for each in several),
+            "reason": several[0].reason if len(several) == 1 else kind,
+        }
+        for kind, several in kinds.items()
+    ]
 
 
-def _cells(trial: PlannedTrial) -> dict[str, str]:
-    c, price = trial.spec.configuration, trial.price
-    return {
-        "trial": trial.trial_id + (" +" if trial.baseline else ""),
-        "device": c.gpu_model,
-        "n": str(c.gpu_count),
-        "strategy": c.strategy,
-        "L": str(c.num_layers),
-        "h": str(c.hidden_size),
-        "s": str(c.sequence_length),
-        "B": str(c.micro_batch_size),
-        "k": str(c.grad_accumulation),
-        "precision": c.precision,
-        "split": trial.split.replace("_", " "),
-        "GFLOP/step": number(price.flop_per_step / 1e9),
-        "GiB/device": number(price.memory_bytes_per_device / 2**30, 2),
-        "step": _step(price.step_s),
-        "trial time": duration(price.trial_s),
-    }
+def _set_aside(counts: Mapping[str, object]) -> str:
+    told = [(counts[f"{word}s"], word) for word in ("configuration", "baseline")]
+    what = " and ".join(f"{count} {word}{'s' if count != 1 else ''}" for count, word in told if count)
+    return f"Set aside: {what}: {counts['reason']}"
 
 
 def _groups(plan: Plan) -> Table:
     shown = table("Groups", ["group", "trials", "device time"], ["trials", "device time"])
     for group in group_counts(plan.trials):
         mine = [trial for trial in plan.trials if trial.group == group]
-        seconds = [trial.price.trial_s for trial in mine]
-        known = sum(each for each in seconds if each is not None) if None not in seconds else None
-        shown.add_row(f"{group[1]} x {group[0]}", str(len(mine)), duration(known))
+        shown.add_row(f"{group[1]} x {group[0]}", str(len(mine)), duration(total_s(mine)))
     return shown
 
 
@@ -119,9 +97,3 @@ def _hold_out(plan: Plan) -> str:
         f"Held out: {len(held)} trials of {cases} cases, drawn by {rule.by} with seed {rule.seed}; "
         f"SHA-256 of the split {rule.hash[:16]}..."
     )
-
-
-def _step(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return f"{number(1000 * seconds)} ms" if seconds < 1 else f"{number(seconds)} s"

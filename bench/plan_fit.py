@@ -15,11 +15,12 @@ USABLE_MEMORY = 0.92
 
 @dataclass(frozen=True)
 class Misfit:
-    """Why a configuration cannot run, the axis to change, and how."""
+    """Why a configuration cannot run, the axis to change, and how. `kind` sums up many of them in a few words."""
 
     axis: str
     reason: str
     remedy: str
+    kind: str
     missing_bytes: float = float("inf")
 
 
@@ -37,7 +38,8 @@ def _untrainable(asked: Configuration, nodes: Sequence[Node], catalogue: Catalog
     trainable = [each for each in TRAINABLE[_smallest(nodes, asked.gpu_model).kind] if each in peaks]
     if asked.precision in trainable:
         return None
-    return Misfit("precision", f"{asked.gpu_model} cannot train in {asked.precision}", f"one of {', '.join(trainable)}")
+    reason = f"{asked.gpu_model} cannot train in {asked.precision}"
+    return Misfit("precision", reason, f"one of {', '.join(trainable)}", reason)
 
 
 def _too_large(asked: Configuration, needed_bytes: float, nodes: Sequence[Node]) -> Misfit | None:
@@ -50,7 +52,8 @@ def _too_large(asked: Configuration, needed_bytes: float, nodes: Sequence[Node])
         f"tokens {way} need {_gib(needed_bytes)} a device, {asked.gpu_model} has {_gib(usable_bytes)} to use"
     )
     remedy = "make the model or the micro-batch smaller, or shard it over more devices"
-    return Misfit(_largest_axis(asked), reason, remedy, needed_bytes - usable_bytes)
+    kind = f"more memory than the {_gib(usable_bytes)} that {asked.gpu_model} has to use"
+    return Misfit(_largest_axis(asked), reason, remedy, kind, needed_bytes - usable_bytes)
 
 
 def _smallest(nodes: Sequence[Node], model: str) -> Device:

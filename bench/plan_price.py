@@ -28,10 +28,10 @@ def counted(configurations: Sequence[Configuration], catalogue: Catalogue) -> li
 
 def priced(specs: Sequence[TrialSpec], catalogue: Catalogue, law: FittedLaw) -> list[Price]:
     """FLOPs, bytes, seconds and joules of each trial."""
-    configurations = [spec.configuration for spec in specs]
-    rows = counted(configurations, catalogue)
-    steps = forecast_steps(configurations, law)
-    return [_price(spec, row, *step) for spec, row, step in zip(specs, rows, steps, strict=True)]
+    configurations = list({spec.configuration: None for spec in specs})  # repeats cost the same
+    rows = dict(zip(configurations, counted(configurations, catalogue), strict=True))
+    steps = dict(zip(configurations, forecast_steps(configurations, law), strict=True))
+    return [_price(spec, rows[spec.configuration], *steps[spec.configuration]) for spec in specs]
 
 
 def forecast_steps(configurations: Sequence[Configuration], law: FittedLaw) -> list[tuple[float | None, float | None]]:
@@ -62,7 +62,7 @@ def _price(spec: TrialSpec, row: Mapping[str, float], step_s: float | None, step
 def _table(configurations: Sequence[Configuration]) -> pd.DataFrame:
     """One optimizer step of each configuration, as rows of the measurement table."""
     rows: list[dict[str, Any]] = [{**each.to_dict(), "micro_steps": each.grad_accumulation} for each in configurations]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).drop(columns="data")  # no law looks at it, and a cell is one value
 
 
 def _finite(value: float) -> float | None:

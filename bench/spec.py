@@ -7,8 +7,10 @@ from pydantic import ValidationError
 
 from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration, Window
-from joulelaw.bench.spec_axes import axis_path, configurations, grid_errors
-from joulelaw.bench.spec_errors import close_match, one_error, schema_errors
+from joulelaw.bench.spec_axes import axis_path, configurations
+from joulelaw.bench.spec_checks import grid_errors
+from joulelaw.bench.spec_errors import close_match, one_error, schema_error
+from joulelaw.bench.spec_files import SweepFiles, read_files
 from joulelaw.bench.spec_schema import (
     EACH,
     DevicesSection,
@@ -80,12 +82,10 @@ def load_sweep(name: str | Path) -> Sweep:
     try:
         section = SweepSection.model_validate(file.data)
     except ValidationError as error:
-        raise one_error(schema_errors(error, file, SweepSection)) from None
-    if errors := grid_errors(section, file):
+        raise schema_error(error, file, SweepSection) from None
+    files, errors = read_files(section, path.parent, file)
+    if errors := errors or grid_errors(section, file, files):
         raise one_error(errors)
-    metering = section.metering
-    if metering.replay_path is not None:
-        metering = metering.model_copy(update={"replay_path": _inside(metering.replay_path, path.parent, file)})
     return Sweep(
         path=path,
         text=text,
@@ -93,35 +93,22 @@ def load_sweep(name: str | Path) -> Sweep:
         description=section.description,
         seed=section.seed,
         repeats=section.repeats,
-        asked=_distinct(section),
+        asked=_distinct(section, files),
         window=Window(**section.window.model_dump()),
         hold_out=section.hold_out,
-        metering=metering,
+        metering=section.metering.model_copy(update={"replay_path": files.replay}),
         devices=section.devices,
         limits=section.limits,
         file=file,
     )
 
 
-def _distinct(section: SweepSection) -> tuple[Asked, ...]:
+def _distinct(section: SweepSection, files: SweepFiles) -> tuple[Asked, ...]:
     first: dict[Configuration, Asked] = {}
     for grid in range(len(section.grids)):
-        for configuration in configurations(section, grid):
+        for configuration in configurations(section, grid, files):
             first.setdefault(configuration, Asked(configuration, grid))
     return tuple(first.values())
-
-
-def _inside(relative: Path, root: Path, file: YamlFile) -> Path:
-    """The replayed trace's absolute path, which must stay under the sweep's own folder."""
-    where = file.where(("metering", "replay_path"))
-    target = (root / relative).resolve()
-    if not target.is_relative_to(root.resolve()):
-        remedy = "put the trace beside the sweep"
-        raise InputError(f"{str(relative)!r} leaves the sweep's folder", where=where, remedy=remedy)
-    if not target.is_file():
-        remedy = "give a path relative to the sweep file"
-        raise InputError(f"no such file {str(relative)!r}", where=where, remedy=remedy)
-    return target
 
 
 __all__ = ["EACH", "Asked", "Sweep", "find_sweep", "load_sweep"]

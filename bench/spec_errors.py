@@ -29,13 +29,14 @@ _BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt", 
 _BOUND_WORDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
 
 
-def one_error(errors: Sequence[InputError]) -> InputError:
-    """Several mistakes as one exception, a line each; a single one as it is."""
-    if len(errors) == 1:
+def one_error(errors: Sequence[InputError], left_out: int = 0) -> InputError:
+    """Several mistakes as one exception, a line each; a single one as it is. `left_out`: so many more there are."""
+    if len(errors) == 1 and not left_out:
         return errors[0]
     lines = [str(error) for error in errors[:MAX_MESSAGES]]
-    if len(errors) > MAX_MESSAGES:
-        lines.append(f"and {len(errors) - MAX_MESSAGES} more")
+    left_out += len(errors) - len(lines)
+    if left_out:
+        lines.append(f"and {left_out} more")
     return InputError("\n".join(lines))
 
 
@@ -48,10 +49,11 @@ def close_match(value: object, known: Iterable[str]) -> str:
     return f"one of {', '.join(names)}"
 
 
-def schema_errors(error: ValidationError, file: YamlFile, model: type[BaseModel]) -> list[InputError]:
-    """Every mistake that pydantic found, in the order of the file."""
-    found = [(file.line(_place(each, file)), _translate(each, file, model)) for each in error.errors()]
-    return [message for _, message in sorted(found, key=lambda pair: pair[0])]
+def schema_error(error: ValidationError, file: YamlFile, model: type[BaseModel]) -> InputError:
+    """What pydantic found, in the order of the file: the first mistakes in words, the rest counted."""
+    found = sorted(error.errors(), key=lambda each: file.line(_place(each, file)))
+    told = [_translate(each, file, model) for each in found[:MAX_MESSAGES]]
+    return one_error(told, left_out=len(found) - len(told))
 
 
 def seen(value: object) -> str:

@@ -24,8 +24,9 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Vocabulary = Annotated[int, Field(ge=1, le=100_000_000)]
 Labels = Annotated[int, Field(ge=2, le=100_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Twelve days where it is seconds.
+Positive = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 # A sweep's and its data set's name: it becomes a folder.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -62,6 +63,7 @@ class Axes(_Section):
     tensor_parallel: Axis[Count] = None
     activation_checkpointing: Axis[bool] = None
     torch_compile: Axis[bool] = None
+    checkpoint: Axis[Text] = None
 
 
 class WindowSection(_Section):
@@ -102,9 +104,14 @@ class MeteringSection(_Section):
 
 
 class DevicesSection(_Section):
-    """How a machine without GPUs is divided into logical devices."""
+    """How a machine without GPUs is divided into logical devices, and what becomes of what no device here can run.
+
+    `misfits`: a device model or count that no node has, a precision or a size that none can train. Refused, or set
+    aside with the reason while the rest is run: for a sweep that is to serve many machines.
+    """
 
     cores_per_device: Annotated[int, Field(ge=1, le=4096)] = 1
+    misfits: Literal["refuse", "set_aside"] = "refuse"
 
 
 class LimitsSection(_Section):
@@ -114,13 +121,22 @@ class LimitsSection(_Section):
     share_node: bool = True
 
 
+class DataSection(_Section):
+    """The user's own labelled texts. Both paths are relative to the sweep file, and stay in its folder."""
+
+    path: Text
+    tokenizer: Text
+    text_column: Text = "text"
+    label_column: Text = "label"
+
+
 class SweepSection(_Section):
     """A whole sweep file."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     name: Name
     description: Annotated[str, Field(max_length=2000)] = ""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**62)] = 0  # a repeat's own is a little larger, and must fit 64 bits
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     defaults: Axes = Axes()
     grids: Annotated[list[Axes], Field(min_length=1, max_length=1000)]
@@ -129,3 +145,4 @@ class SweepSection(_Section):
     metering: MeteringSection = MeteringSection()
     devices: DevicesSection = DevicesSection()
     limits: LimitsSection = LimitsSection()
+    data: DataSection | None = None

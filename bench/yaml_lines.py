@@ -19,6 +19,8 @@ EXAMPLE = "see bench/sweeps/quickstart.yaml for an example"
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 12
 MAX_NODES = 50_000
+MAX_TEXT = 10_000
+MAX_KEY = 100
 
 # YAML 1.2's core schema. PyYAML's own is 1.1, where `1e-4` is a text, `no` is false and `1:30` is 90.
 _SCALARS = (
@@ -28,6 +30,9 @@ _SCALARS = (
     (re.compile(r"^[-+]?[0-9]{1,30}$"), int),
     (re.compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$"), float),
 )
+
+# Characters that no path may hold or that garble a terminal; escapes such as "\0" make them.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 # What PyYAML calls a scalar that names no tag of its own; the patterns above then decide.
 _PLAIN_TAGS = {"str", "int", "float", "bool", "null", "timestamp", "merge", "value"}
@@ -64,13 +69,14 @@ def read_yaml(path: Path) -> tuple[YamlFile, str]:
         InputError: it cannot be read, is not UTF-8, is too large, or is not YAML of the kind described above.
     """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise InputError("no such file", where=str(path), remedy="check the path") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path), remedy="name a YAML file") from None
     if len(raw) > MAX_BYTES:
-        raise InputError(f"{len(raw)} bytes, the limit is {MAX_BYTES}", where=str(path), remedy="name a sweep file")
+        raise InputError(f"more than {MAX_BYTES} bytes", where=str(path), remedy="name a sweep file")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -80,23 +86,57 @@ def read_yaml(path: Path) -> tuple[YamlFile, str]:
 
 def parse_yaml(text: str, name: str) -> YamlFile:
     """The data of a YAML text; `name` stands for it in messages. Raises InputError as `read_yaml` does."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{name}:{mark.line + 1}" if mark else name
-        what = f"not YAML: {error.problem or error.context}"
-        raise InputError(what, where=place, remedy="correct the line") from None
-    except yaml.YAMLError as error:
-        what = f"not YAML: {str(error).splitlines()[0]}"  # the second line names PyYAML's own buffer
-        raise InputError(what, where=name, remedy="correct the file") from None
-    except RecursionError:
-        raise InputError(f"nested deeper than {MAX_DEPTH}", where=name, remedy="flatten it") from None
+    root = _compose(text, name)
     if root is None:
         raise InputError("the file is empty", where=name, remedy=EXAMPLE)
     reader = _Reader(name)
     data = reader.read(root, ())
     return YamlFile(name, data, reader.lines)
+
+
+def _compose(text: str, name: str) -> yaml.Node | None:
+    """PyYAML's tree of nodes, of which nothing is constructed; its errors become ours."""
+    line = 1
+    try:
+        composer = _Composer(text, name)
+        try:
+            return composer.get_single_node()
+        except (ValueError, OverflowError):  # an escape such as "\U00110000", which PyYAML does not check
+            line = composer.line + 1
+            raise
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{name}:{mark.line + 1}" if mark else name
+        what = f"not YAML: {error.problem or error.context}"
+        raise InputError(what, where=place, remedy="correct the line") from None
+    except yaml.reader.ReaderError as error:
+        place = f"{name}:{text.count(chr(10), 0, error.position) + 1}"
+        what = f"not YAML: unacceptable character #x{error.character:04x}"
+        raise InputError(what, where=place, remedy="leave it out") from None
+    except (ValueError, OverflowError):
+        raise InputError("not YAML: no such character", where=f"{name}:{line}", remedy="correct the line") from None
+
+
+class _Composer(yaml.SafeLoader):
+    """PyYAML's, which gives up at a text that is too large or too deep before it has read it whole."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self._file, self._nodes, self._depth = name, 0, 0
+        super().__init__(text)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise self._error(f"more than {MAX_NODES} values", "use fewer")
+        if self._depth > MAX_DEPTH:
+            raise self._error(f"nested deeper than {MAX_DEPTH}", "flatten it")
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def _error(self, what: str, remedy: str) -> InputError:
+        return InputError(what, where=f"{self._file}:{self.line + 1}", remedy=remedy)
 
 
 class _Reader:
@@ -127,7 +167,7 @@ class _Reader:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key: Hashable = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if not isinstance(key, str) or key == "<<":
+            if not isinstance(key, str) or key == "<<" or len(key) > MAX_KEY or not key.isprintable():
                 raise self._error(key_node, path, "a key must be a plain word", "write the keys out")
             if key in result:
                 first = self.lines[*path, key]
@@ -141,6 +181,10 @@ class _Reader:
         quoted = node.style is not None
         if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
             raise self._error(node, path, f"the tag {node.tag!r} is not allowed", "write a plain value")
+        if len(node.value) > MAX_TEXT:
+            raise self._error(node, path, f"a text of {len(node.value)} characters", f"write at most {MAX_TEXT}")
+        if odd := _UNPRINTABLE.search(node.value):
+            raise self._error(node, path, f"the character {odd[0]!r} is not allowed", "leave it out")
         if not quoted:
             for pattern, make in _SCALARS:
                 if pattern.match(node.value):

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -52,9 +53,10 @@ def plan(
     Its trials, groups, memory, expected time and hold-out on this machine. Nothing is written.
     """
     from joulelaw.bench.plan_devices import local_nodes, with_assumed
-    from joulelaw.bench.plan_display import expected_wall_s, show_plan
+    from joulelaw.bench.plan_display import expected_wall_s, set_aside_counts, show_plan
     from joulelaw.bench.plan_making import make_plan
     from joulelaw.bench.plan_meter import local_meter
+    from joulelaw.bench.plan_table import is_long
     from joulelaw.bench.spec import load_sweep
     from joulelaw.model.coefficients import load_law
     from joulelaw.model.hardware import Catalogue
@@ -66,6 +68,9 @@ def plan(
     fitted = None if law is None else load_law(law, catalogue)
     made = make_plan(asked, nodes, catalogue, fitted)
     show_plan(made, nodes, assumed, meter, to_people())
+    listed = not (is_long(made) and sys.stdout.isatty())  # a person would see nothing but this line
+    if not listed:
+        say("Each trial is listed in the last line of the output, where that goes to a file or a pipe.")
     last_line(
         "plan",
         ExitCode.DONE,
@@ -75,7 +80,7 @@ def plan(
         baselines_added=sum(trial.baseline for trial in made.trials),
         held_out=sum(trial.split == "hold_out" for trial in made.trials),
         hold_out_sha256=made.hold_out.hash,
-        set_aside=[{"configuration": each.configuration.to_dict(), "reason": each.reason} for each in made.set_aside],
+        set_aside=set_aside_counts(made),
         expected_s=expected_wall_s(made.trials, nodes),
         assumed_devices=assumed,
         meter=meter.name,
@@ -84,6 +89,7 @@ def plan(
         trials=[
             {"trial_id": each.trial_id, "split": each.split, "baseline": each.baseline, **vars(each.price)}
             for each in made.trials
+            if listed
         ],
     )
     return ExitCode.DONE

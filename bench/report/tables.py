@@ -109,7 +109,7 @@ def validity(study: Study) -> Table:
         rows.append((code, known.get(code, ""), str(count), some(list(refused["trial_id"][has]))))
     for cause, part in refused[refused["status"] == "failed"].groupby("failure"):
         rows.append(("failed", str(cause), str(len(part)), some(list(part["trial_id"]))))
-    aside = Counter(str(each["reason"]) for each in study.plan.get("set_aside", []))
+    aside = Counter(str(each.get("kind") or each["reason"]) for each in study.plan.get("set_aside", []))
     rows += [("set aside", f"before the run: {reason}", str(count), "") for reason, count in aside.items()]
     missing = len(study.plan.get("trials", [])) - len(trials)
     if missing > 0:

@@ -209,7 +209,7 @@ BOMB = "a: &a [" + "x, " * 99 + "]\nb: &b [" + "*a, " * 99 + "]\nc: &c [" + "*b,
         (BOMB, "more than 50000 values"),
         ("a: b\n---\na: c\n", "not YAML"),
         ("a: \t@\n", "not YAML"),
-        ("a: \0\n", "sweep.yaml: not YAML: unacceptable character #x0000: special characters are not allowed; "),
+        ("a: \0\n", "sweep.yaml:1: not YAML: unacceptable character #x0000; "),
         ("schema: '1'\nname: a\ngrids: []", "sweep.yaml:1 schema: unknown value '1'; write 1, without quotes"),
     ],
     ids=["twice", "open", "empty", "list", "object", "name", "merge", "key", "loop", "deep", "bomb", "documents", "at",
@@ -260,8 +260,8 @@ def test_the_shipped_quickstart_is_what_the_study_needs() -> None:
     assert all(c.case_id in singles for c in asked), "every case has its single-device reference"
 
 
-def test_every_part_of_a_configuration_is_an_axis_but_nodes() -> None:
-    assert set(Axes.model_fields) == {each.name for each in fields(Configuration)} - {"node_count"}
+def test_every_part_of_a_configuration_is_an_axis_but_nodes_and_data() -> None:
+    assert set(Axes.model_fields) == {each.name for each in fields(Configuration)} - {"node_count", "data"}
 
 
 def test_a_place_is_the_grids_own_line_else_the_defaults_else_the_grid(write: Writer) -> None:

@@ -1,0 +1,138 @@
+"""What a sweep asks for, on the devices of an inventory: what can run, what is set aside, what is refused."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from joulelaw import InputError
+from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.plan import SetAside
+from joulelaw.bench.plan_fit import Misfit, misfits
+from joulelaw.bench.spec import EACH, Sweep
+from joulelaw.bench.spec_errors import close_match, one_error
+from joulelaw.cluster.inventory import Node
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.tables import WORKLOAD_COLUMNS
+
+# Reasons that the message names when nothing is left; the plan of another sweep shows all of its own.
+MOST_REASONS = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration on a device model of the inventory; `grid` is None for a baseline that the plan adds."""
+
+    configuration: Configuration
+    grid: int | None
+
+
+Judged = tuple[Candidate, Misfit | None]
+
+
+def candidates(
+    sweep: Sweep, nodes: Sequence[Node], catalogue: Catalogue
+) -> tuple[list[Candidate], tuple[SetAside, ...]]:
+    """What can run, and what cannot with the reason.
+
+    Raises:
+        InputError: device models or counts that no node has, and workloads that nothing here can run: all that is
+            wrong, a line each. With `misfits: set_aside` only if nothing is left.
+    """
+    asked = _on_devices(sweep, nodes)
+    here = [one for one, why in asked if why is None]
+    judged = [each for each in asked if each[1] is not None]
+    if sweep.devices.misfits == "refuse":
+        _refuse(sweep, judged)
+    fitting = _judged(here, nodes, catalogue)
+    if sweep.devices.misfits == "refuse":
+        _refuse_impossible(sweep, fitting)
+    judged += fitting
+    kept = [one for one, why in judged if why is None]
+    if not kept:
+        raise _nothing_left(sweep, judged)
+    judged += _judged(_baselines(kept), nodes, catalogue)
+    aside = tuple(
+        SetAside(one.configuration, why.reason, one.grid is None, why.kind) for one, why in judged if why is not None
+    )
+    return [one for one, why in judged if why is None], aside
+
+
+def most_on_one_node(nodes: Iterable[Node]) -> dict[str, int]:
+    """The largest number of devices of each model on one node."""
+    most: dict[str, int] = {}
+    for node in nodes:
+        models = [device.model for device in node.devices]
+        most |= {model: max(models.count(model), most.get(model, 0)) for model in models}
+    return most
+
+
+def _judged(found: Sequence[Candidate], nodes: Sequence[Node], catalogue: Catalogue) -> list[Judged]:
+    return list(zip(found, misfits([one.configuration for one in found], nodes, catalogue), strict=True))
+
+
+def _on_devices(sweep: Sweep, nodes: Sequence[Node]) -> list[Judged]:
+    """What is asked, with "each" replaced by the device models of the inventory that have as many on one node."""
+    most = most_on_one_node(nodes)
+    found: dict[Configuration, Judged] = {}
+    for asked in sweep.asked:
+        wanted, count = asked.configuration.gpu_model, asked.configuration.gpu_count
+        models = sorted(most) if wanted == EACH else [wanted] if wanted in most else []
+        enough = [model for model in models if most[model] >= count]
+        if not enough:
+            why = _too_many(count, {model: most[model] for model in models}) if models else _no_such(wanted, most)
+            found.setdefault(asked.configuration, (Candidate(asked.configuration, asked.grid), why))
+        for model in enough:
+            configuration = replace(asked.configuration, gpu_model=model)
+            found.setdefault(configuration, (Candidate(configuration, asked.grid), None))
+    return list(found.values())
+
+
+def _no_such(wanted: str, most: dict[str, int]) -> Misfit:
+    reason = f"no node has a {wanted!r}"
+    return Misfit("gpu_model", reason, close_match(wanted, [*most, EACH]), reason)
+
+
+def _too_many(count: int, most: dict[str, int]) -> Misfit:
+    have = ", ".join(f"{number} x {model}" for model, number in most.items()) or "none"
+    reason = f"{count} ranks need {count} devices on one node; the most that one has: {have}"
+    return Misfit("gpu_count", reason, f"ask for at most {max(most.values(), default=0)}", reason)
+
+
+def _baselines(kept: Sequence[Candidate]) -> list[Candidate]:
+    """The same work on one device of every configuration, where the sweep does not ask for it."""
+    there = {one.configuration for one in kept}
+    wanted = dict.fromkeys(one.configuration.single_device() for one in kept)
+    return [Candidate(each, None) for each in wanted if each not in there]
+
+
+def _refuse(sweep: Sweep, judged: Sequence[Judged]) -> None:
+    errors = dict.fromkeys(_told(sweep, one, why) for one, why in judged if why is not None)
+    if errors:
+        raise one_error([InputError(what, where=where, remedy=remedy) for where, what, remedy in errors])
+
+
+def _refuse_impossible(sweep: Sweep, judged: Sequence[Judged]) -> None:
+    """A workload that can run in none of the ways asked for is a mistake; one that cannot run in some is set aside."""
+    by_workload: dict[tuple[Any, ...], list[Judged]] = {}
+    for one, why in judged:
+        workload = tuple(getattr(one.configuration, name) for name in WORKLOAD_COLUMNS)
+        by_workload.setdefault(workload, []).append((one, why))
+    nearest = [
+        min(ways, key=lambda way: way[1].missing_bytes if way[1] else 0.0)
+        for ways in by_workload.values()
+        if all(why is not None for _, why in ways)
+    ]
+    _refuse(sweep, nearest)
+
+
+def _told(sweep: Sweep, one: Candidate, why: Misfit) -> tuple[str, str, str]:
+    assert one.grid is not None, "a baseline is never a mistake"
+    return sweep.where(one.grid, why.axis), why.reason, why.remedy
+
+
+def _nothing_left(sweep: Sweep, judged: Sequence[Judged]) -> InputError:
+    reasons = Counter(why.kind for _, why in judged if why is not None).most_common(MOST_REASONS)
+    what = f"nothing here can run any of the {len(judged)} configurations: "
+    what += "; ".join(f"{count} x {kind}" for kind, count in reasons)
+    return InputError(what, where=sweep.file.where(("devices", "misfits")), remedy="make the sizes or counts smaller")

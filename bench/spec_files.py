@@ -1,0 +1,128 @@
+"""The files that a sweep names: inside its own folder, and read as far as a plan needs them, without torch."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from joulelaw import InputError
+from joulelaw.bench.spec_data import SweepData, read_data
+from joulelaw.bench.spec_errors import close_match, seen
+from joulelaw.bench.spec_paths import file_inside, folder_inside
+from joulelaw.bench.spec_schema import SweepSection
+from joulelaw.bench.yaml_lines import YamlFile, YamlPath
+
+MAX_CONFIG_BYTES = 1_000_000
+MOST = 1_000_000_000
+
+# Each family's config.json: axis of the sweep -> its key.
+_KEYS = {
+    "bert": {
+        "num_layers": "num_hidden_layers",
+        "hidden_size": "hidden_size",
+        "num_heads": "num_attention_heads",
+        "intermediate_size": "intermediate_size",
+        "vocab_size": "vocab_size",
+    },
+    "gpt2": {
+        "num_layers": "n_layer",
+        "hidden_size": "n_embd",
+        "num_heads": "n_head",
+        "intermediate_size": "n_inner",
+        "vocab_size": "vocab_size",
+    },
+}
+_POSITIONS = {"bert": "max_position_embeddings", "gpt2": "n_positions"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a saved model's config.json says."""
+
+    folder: str
+    """Relative to the sweep's, with links resolved."""
+    axes: Mapping[str, Any]
+    """The axes that it decides, model_family among them."""
+    positions: int
+
+
+@dataclass(frozen=True)
+class SweepFiles:
+    """What is known of the files before anything runs."""
+
+    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+    """By the value that the sweep has."""
+    data: SweepData | None = None
+    replay: Path | None = None
+
+
+def read_files(section: SweepSection, root: Path, file: YamlFile) -> tuple[SweepFiles, list[InputError]]:
+    """Every file that the sweep names, and what is wrong with them."""
+    errors: list[InputError] = []
+    checkpoints: dict[str, Checkpoint] = {}
+    data, replay = None, None
+    for path, value in _checkpoint_values(section):
+        if value not in checkpoints:
+            with _noted(errors):
+                checkpoints[value] = _checkpoint(value, root, file.where(path))
+    if section.data:
+        with _noted(errors):
+            data = read_data(section.data, root, file, labelled=_labelled(section))
+    if section.metering.replay_path is not None:
+        with _noted(errors):
+            replay = file_inside(str(section.metering.replay_path), root, file.where(("metering", "replay_path")))
+    return SweepFiles(checkpoints, data, replay), errors
+
+
+@contextmanager
+def _noted(errors: list[InputError]) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        errors.append(error)
+
+
+def _labelled(section: SweepSection) -> bool:
+    """Whether any grid has a head that needs labels; language models are their own."""
+    heads = [grid.head or section.defaults.head or () for grid in section.grids]
+    return any(set(each) != {"language_model"} for each in heads)
+
+
+def _checkpoint_values(section: SweepSection) -> Iterator[tuple[YamlPath, str]]:
+    for value in section.defaults.checkpoint or ():
+        yield ("defaults", "checkpoint"), value
+    for index, grid in enumerate(section.grids):
+        for value in grid.checkpoint or ():
+            yield ("grids", index, "checkpoint"), value
+
+
+def _checkpoint(relative: str, root: Path, where: str) -> Checkpoint:
+    folder = folder_inside(relative, root, where)
+    name = f"{relative}/config.json"
+    path = file_inside(str(folder / "config.json"), root, where)
+    try:
+        with path.open("rb") as opened:
+            config = json.loads(opened.read(MAX_CONFIG_BYTES))
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f"{seen(name)} is not JSON", where=where, remedy="save the model anew") from None
+    family = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(family, str) or family not in _KEYS:
+        what = f"{seen(name)} is of model_type {seen(family)}"
+        raise InputError(what, where=where, remedy=close_match(family, _KEYS))
+    axes: dict[str, Any] = {"model_family": family}
+    for axis, key in _KEYS[family].items():
+        value = config.get(key)
+        if key == "n_inner" and value is None:
+            value = 4 * axes["hidden_size"]  # GPT-2's own rule
+        axes[axis] = _count(value, key, name, where)
+    positions = _count(config.get(_POSITIONS[family]), _POSITIONS[family], name, where)
+    return Checkpoint(folder.relative_to(root.resolve()).as_posix(), axes, positions)
+
+
+def _count(value: object, key: str, name: str, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+        what = f"{key} is {seen(value)} in {seen(name)}"
+        raise InputError(what, where=where, remedy=f"a whole number from 1 to {MOST}")
+    return value
