@@ -1,7 +1,9 @@
 """Batches of the user's own labelled texts: shuffled, tokenized, cut to the sequence length, with attention masks.
 
-Only the sequences that are asked for are tokenized, which an epoch does before anything is timed. Padding has id 0,
-as in the synthetic batches and in the workloads' models, whatever the tokenizer's own is: the mask tells it apart.
+Only the sequences that an epoch asks for are tokenized, before anything is timed; every rank does so for the global
+batch. Padding has id 0, as in the synthetic batches and in the workloads' models, whatever the tokenizer's own is.
+The mask tells it from a token 0, at which GPT-2's classifier alone does not look: where a text ends with that token
+("!" in GPT-2's own vocabulary), it takes the one before for the last.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,6 @@
 """Batches of the user's texts: the same for any number of ranks, padded to each rank's own longest, exactly counted."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -184,22 +185,22 @@ def trained(root: Path, folder: Path, configuration: Configuration) -> tuple[lis
     return losses, outcomes
 
 
-@pytest.mark.parametrize("grad_accumulation", [1, 2])
-@pytest.mark.parametrize("strategy", ["ddp", "tp"])
+@pytest.mark.parametrize(
+    ("strategy", "family", "grad_accumulation"),
+    [("ddp", "bert", 1), ("ddp", "bert", 2), ("ddp", "gpt2", 1), ("fsdp", "gpt2", 2), ("tp", "bert", 1)],
+)
 def test_two_ranks_equal_one_device_on_the_users_texts(
-    strategy: Any, grad_accumulation: int, root: Path, tmp_path: Path
+    strategy: Any, family: str, grad_accumulation: int, root: Path, tmp_path: Path
 ) -> None:
-    """Though with ddp each rank's padding is another. Tensor-parallel ranks have one batch, counted once."""
-    degree = 2 if strategy == "tp" else 1
-    spread = text_configuration(
-        strategy=strategy, gpu_count=2, tensor_parallel=degree, grad_accumulation=grad_accumulation
-    )
+    """Though data-parallel ranks are padded each in its own way. Tensor-parallel ranks have one batch."""
+    sizes = {"tensor_parallel": 2 if strategy == "tp" else 1, "grad_accumulation": grad_accumulation}
+    spread = text_configuration(strategy=strategy, model_family=family, gpu_count=2, **sizes)
     alone = replace(spread.single_device(), micro_batch_size=spread.data_parallel * spread.micro_batch_size)
     losses, outcomes = trained(root, tmp_path / "spread", spread)
     expected, single = trained(root, tmp_path / "alone", alone)
-    assert losses == pytest.approx(expected, rel=1e-4)
-    worst = max(abs(loss / other - 1) for loss, other in zip(losses, expected, strict=True))
-    record("equality", what="text file", strategy=strategy, grad_accumulation=grad_accumulation, worst=worst)
+    loss_rel = max(abs(loss / other - 1) for loss, other in zip(losses, expected, strict=True))
+    assert loss_rel <= 1e-4
+    record("text_data", strategy=strategy, model=family, grad_accumulation=grad_accumulation, loss_rel=loss_rel)
     done, (whole,) = [outcome.one("done") for outcome in outcomes], [outcome.one("done") for outcome in single]
     counts = [(each["tokens"], each["padded_tokens"]) for each in done]
     if strategy == "tp":
@@ -208,6 +209,21 @@ def test_two_ranks_equal_one_device_on_the_users_texts(
         true, padded = map(sum, zip(*counts, strict=True))
         assert true == whole["tokens"]
         assert true < padded < whole["padded_tokens"]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_two_ranks_of_a_language_model_equal_one_device_on_long_texts(family: str, tmp_path: Path) -> None:
+    """All are cut to the sequence length: each rank scores as many tokens."""
+    save_tokenizer(tmp_path / "tokenizer")
+    rows = [(f"{text} {'it was not seen ' * 4}",) for text, _ in reviews(ROWS)]
+    write_csv(tmp_path / "texts.csv", [("text",), *rows])
+    spread = text_configuration(strategy="ddp", gpu_count=2, model_family=family, head="language_model")
+    losses, outcomes = trained(tmp_path, tmp_path / "spread", spread)
+    alone = replace(spread.single_device(), micro_batch_size=2 * spread.micro_batch_size)
+    expected, _ = trained(tmp_path, tmp_path / "alone", alone)
+    assert losses == pytest.approx(expected, rel=1e-4)
+    assert losses[0] == pytest.approx(math.log(TINY.vocab_size), rel=0.2), "every token as likely as any other"
+    assert all(outcome.one("done")["tokens"] == outcome.one("done")["padded_tokens"] for outcome in outcomes)
 
 
 def test_the_window_counts_its_own_tokens_only(root: Path, tmp_path: Path) -> None:
