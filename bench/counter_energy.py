@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from joulelaw.bench.trace_energy import MAX_EXTRAPOLATION_S, Floats, largest_gap_s
+from joulelaw.bench.trace_energy import MAX_EXTRAPOLATION_S, Floats, count_inside, largest_gap_s, those
 
 # How far on either side of an edge the swing of power is looked for, which bounds what interpolation can miss.
 NEIGHBOURHOOD_S = 1.0
@@ -42,14 +42,14 @@ def counter_energy(
     the uncertainty only. None with fewer than two ticks inside, after a reset, or with an edge farther than
     MAX_EXTRAPOLATION_S from the ticks.
     """
-    falls = np.flatnonzero(np.diff(counter_j) < 0)  # between reading k and k + 1
+    falls = np.flatnonzero(counter_j[1:] < counter_j[:-1])  # between reading k and k + 1
     resets = int(np.count_nonzero((time_s[falls + 1] > 0) & (time_s[falls] < span_s)))
     if resets or not time_s.size:
         return CounterEnergy(resets=resets)
     begin = int(np.max(falls[time_s[falls + 1] <= 0] + 1, initial=0))  # only what lies between two resets
     end = int(np.min(falls[time_s[falls] >= span_s] + 1, initial=time_s.size))
     ticks = _ticks(time_s[begin:end], counter_j[begin:end], tick_s)
-    inside = int(np.count_nonzero((ticks.time_s >= 0) & (ticks.time_s <= span_s)))
+    inside = count_inside(ticks.time_s, span_s)
     if inside < 2:
         return CounterEnergy(ticks=inside)
     gap_s = largest_gap_s(ticks.time_s, span_s)
@@ -64,11 +64,11 @@ def _ticks(time_s: Floats, counter_j: Floats, tick_s: float | None) -> _Ticks:
     """The first reading of each new value; where the tick is known and short, a value that stayed is news as well."""
     since_s = np.diff(time_s)
     width_s = since_s if tick_s is None else np.minimum(since_s, tick_s)
-    is_news = np.diff(counter_j) > 0
+    is_news = counter_j[1:] > counter_j[:-1]
     if tick_s is not None:
         is_news |= since_s > tick_s
     is_news &= since_s > 0
-    return _Ticks((time_s[1:] - width_s / 2)[is_news], counter_j[1:][is_news], width_s[is_news])
+    return _Ticks(*those(is_news, time_s[1:] - width_s / 2, counter_j[1:], width_s))
 
 
 def _at(edge_s: float, ticks: _Ticks, trace: tuple[Floats, Floats]) -> tuple[float, float]:
@@ -96,5 +96,7 @@ def _swing_w(edge_s: float, ticks: _Ticks, trace: tuple[Floats, Floats]) -> floa
     if not time_s.size:
         time_s = (ticks.time_s[1:] + ticks.time_s[:-1]) / 2
         power_w = np.diff(ticks.value_j) / np.diff(ticks.time_s)
-    near = power_w[np.abs(time_s - edge_s) <= NEIGHBOURHOOD_S]
+    reach_s = 2 * NEIGHBOURHOOD_S  # so that only a few need a look
+    some = slice(*np.searchsorted(time_s, [edge_s - reach_s, edge_s + reach_s]))
+    near = power_w[some][np.abs(time_s[some] - edge_s) <= NEIGHBOURHOOD_S]
     return float(np.ptp(near)) if near.size else 0.0

@@ -13,7 +13,7 @@ import numpy as np
 
 from joulelaw.bench.counter_energy import counter_energy
 from joulelaw.bench.readings import DeviceReadings
-from joulelaw.bench.trace_energy import trace_energy
+from joulelaw.bench.trace_energy import those, trace_energy
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ def window_energy(readings: DeviceReadings, begin_ns: int, end_ns: int) -> Devic
         readings.domain,
         source="counter" if has_counter.any() else "trace" if has_power.any() else "",
         readings=int(np.count_nonzero(inside & (has_power | has_counter))),
-        clock_jumps=int(np.count_nonzero(np.diff(readings.time_ns) < 0)),
+        clock_jumps=int(np.count_nonzero(readings.time_ns[1:] < readings.time_ns[:-1])),
         lost=bool(np.any(readings.lost & inside)),
     )
     if facts.clock_jumps or facts.lost or span_s <= 0:
         return facts
-    power = time_s[has_power], readings.power_w[has_power]
-    trace = trace_energy(*power, span_s)
+    power_s, power_w = those(has_power, time_s, readings.power_w)
+    trace = trace_energy(power_s, power_w, span_s)
     if facts.source != "counter":
         gap_s = trace.largest_gap_s
         return _thawed(
@@ -114,7 +114,8 @@ def window_energy(readings: DeviceReadings, begin_ns: int, end_ns: int) -> Devic
                 facts, energy_j=trace.energy_j, trace_j=trace.energy_j, stderr_j=trace.stderr_j, largest_gap_s=gap_s
             )
         )
-    counter = counter_energy(time_s[has_counter], readings.counter_j[has_counter], span_s, readings.tick_s, power)
+    counter_s, counter_j = those(has_counter, time_s, readings.counter_j)
+    counter = counter_energy(counter_s, counter_j, span_s, readings.tick_s, (power_s, power_w))
     return _thawed(
         replace(
             facts,

@@ -1,17 +1,21 @@
 """A meter's readings as arrays, one set a metered domain: from the live stream or from a `power` table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from joulelaw.bench.columns import as_table
+from joulelaw.bench.tables import POWER
 from joulelaw.cluster.power.meter import GPU_LOST, Reading
 
 # How often a meter's counter moves on, where that is known; NVML's (20 to 100 ms) depends on the card.
 COUNTER_TICK_S: Mapping[str, float] = {"rapl": 1e-3, "cpu_time_estimate": 0.0}
+# What of a `power` table an energy is made from.
+COLUMNS = ["device_uuid", "meter", "time_ns", "power_w", "energy_counter_j", "error"]
+_READING = pa.schema([field for field in POWER if field.name not in ("trial_id", "attempt", "node")])
 
 
 @dataclass(frozen=True)
@@ -27,64 +31,105 @@ class DeviceReadings:
     tick_s: float | None = None  # the counter's update interval; None unknown, 0 continuous
 
 
+def power_table(meter: str, readings: Sequence[Reading]) -> pa.Table:
+    """Readings of one node's meter as rows of the `power` table, without its key and node."""
+    columns = {
+        "device_uuid": [reading.device_uuid for reading in readings],
+        "meter": meter,
+        "time_ns": [reading.time_ns for reading in readings],
+        "power_w": [reading.power_w for reading in readings],
+        "energy_counter_j": [reading.energy_counter_j for reading in readings],
+        "temperature_c": [reading.temperature_c for reading in readings],
+        "error": [reading.error for reading in readings],
+    }
+    return as_table(columns, _READING, "power")
+
+
 def from_readings(readings: Iterable[Reading], meter: str = "") -> dict[str, DeviceReadings]:
     """By domain; `meter` is the meter's name, from which the counter's tick may be known."""
-    rows: dict[str, list[Reading]] = {}
-    for reading in readings:
-        rows.setdefault(reading.device_uuid, []).append(reading)
-    return {
-        domain: _arrays(
-            domain,
-            [row.time_ns for row in mine],
-            [row.power_w for row in mine],
-            [row.energy_counter_j for row in mine],
-            [row.error for row in mine],
-            COUNTER_TICK_S.get(meter),
-        )
-        for domain, mine in rows.items()
-    }
+    return from_table(power_table(meter, list(readings)))
 
 
 def from_table(power: pa.Table) -> dict[str, DeviceReadings]:
     """The rows of one trial and node of a dataset's `power` table, in their order, by domain."""
-    rows: dict[str, list[int]] = {}
-    columns = power.select(["device_uuid", "meter", "time_ns", "power_w", "energy_counter_j", "error"]).to_pydict()
-    for row, domain in enumerate(columns["device_uuid"]):
-        rows.setdefault(domain, []).append(row)
+    return {readings.domain: readings for readings in from_tables([power])}
 
-    def of(name: str, mine: list[int]) -> list[Any]:
-        return [columns[name][row] for row in mine]
 
-    return {
-        domain: _arrays(
-            domain,
-            of("time_ns", mine),
-            of("power_w", mine),
-            of("energy_counter_j", mine),
-            of("error", mine),
-            COUNTER_TICK_S.get(columns["meter"][mine[0]]),
+def from_tables(parts: Iterable[pa.Table]) -> Iterator[DeviceReadings]:
+    """The same of a table that comes in parts, one domain after the other: who keeps none needs little memory."""
+    found: dict[str, _Growing] = {}
+    for part in parts:
+        for readings in _by_domain(part):
+            found.setdefault(readings.domain, _Growing(readings.domain, readings.tick_s)).add(readings)
+    for domain in list(found):
+        yield found.pop(domain).whole()
+
+
+class _Growing:
+    """One domain's arrays, in buffers that grow in place: parts put together at the end would stand there twice."""
+
+    def __init__(self, domain: str, tick_s: float | None) -> None:
+        self._domain, self._tick_s = domain, tick_s
+        self._numbers = bytearray(), bytearray(), bytearray()  # time_ns, power_w, counter_j
+        self._count = 0
+        self._flags: list[tuple[int, DeviceReadings]] = []  # the parts with errors, and where they begin
+
+    def add(self, part: DeviceReadings) -> None:
+        for buffer, values in zip(self._numbers, (part.time_ns, part.power_w, part.counter_j), strict=True):
+            buffer += values.data.cast("B")
+        if part.failed.any():
+            self._flags.append((self._count, part))
+        self._count += part.time_ns.size
+
+    def whole(self) -> DeviceReadings:
+        time_ns, power_w, counter_j = self._numbers
+        failed, lost = np.zeros(self._count, dtype=np.bool_), np.zeros(self._count, dtype=np.bool_)
+        for begin, part in self._flags:
+            here = slice(begin, begin + part.failed.size)
+            failed[here], lost[here] = part.failed, part.lost
+        return DeviceReadings(
+            self._domain,
+            np.frombuffer(time_ns, dtype=np.int64),
+            np.frombuffer(power_w, dtype=np.float64),
+            np.frombuffer(counter_j, dtype=np.float64),
+            failed,
+            lost,
+            self._tick_s,
         )
-        for domain, mine in rows.items()
-    }
 
 
-def _arrays(
-    domain: str,
-    time_ns: list[int],
-    power_w: list[float | None],
-    counter_j: list[float | None],
-    errors: list[str | None],
-    tick_s: float | None,
-) -> DeviceReadings:
-    return DeviceReadings(
-        domain,
-        np.array(time_ns, dtype=np.int64),
-        np.array(power_w, dtype=np.float64),  # None becomes NaN
-        np.array(counter_j, dtype=np.float64),
-        np.array([bool(error) for error in errors], dtype=np.bool_),
-        np.array([(error or "").startswith(GPU_LOST) for error in errors], dtype=np.bool_),
-        tick_s,
+def _by_domain(part: pa.Table) -> Iterator[DeviceReadings]:
+    """Sorted by domain once, then each domain is a slice."""
+    part = part.select(COLUMNS).unify_dictionaries()
+    codes, domains = _texts(part["device_uuid"])
+    small = codes.astype(np.uint16) if len(domains) < 2**16 else codes  # NumPy sorts 16 bits in linear time
+    order = np.argsort(small, kind="stable")
+    time_ns, power_w, counter_j = (  # null becomes NaN
+        part[name].to_numpy()[order] for name in ("time_ns", "power_w", "energy_counter_j")
     )
+    error_codes, errors = _texts(part["error"])
+    failed, lost = (
+        np.array(flags, dtype=np.bool_)[error_codes][order] if any(flags) else np.zeros(order.size, dtype=np.bool_)
+        for flags in ([bool(error) for error in errors], [error.startswith(GPU_LOST) for error in errors])
+    )
+    end = 0
+    for domain, count in zip(domains, np.bincount(codes, minlength=len(domains)), strict=True):
+        begin, end = end, end + int(count)
+        if count:
+            here = slice(begin, end)
+            tick_s = COUNTER_TICK_S.get(part["meter"][int(order[begin])].as_py())
+            yield DeviceReadings(
+                domain, time_ns[here], power_w[here], counter_j[here], failed[here], lost[here], tick_s
+            )
+
+
+def _texts(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """A column of texts as numbers, and the texts that they stand for; null is the text without letters."""
+    array = column.combine_chunks()
+    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    codes: npt.NDArray[np.int32] = encoded.indices.fill_null(len(texts)).to_numpy()
+    return codes, [*texts, ""]
 
 
 def power_series(readings: DeviceReadings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

@@ -30,17 +30,15 @@ def trace_energy(time_s: Floats, power_w: Floats, span_s: float) -> TraceEnergy:
 
     None with fewer than two readings inside, or with an edge farther than MAX_EXTRAPOLATION_S from the readings.
     """
-    if np.count_nonzero((time_s >= 0) & (time_s <= span_s)) < 2:
+    if count_inside(time_s, span_s) < 2:
         return TraceEnergy()
     first = max(0, int(np.searchsorted(time_s, 0.0, side="right")) - 1)  # the reading that holds at 0
-    last = int(np.searchsorted(time_s, span_s, side="left"))  # the first that holds after the window
+    last = max(first + 1, int(np.searchsorted(time_s, span_s, side="left")))  # the first that holds after the window
     gap_s = largest_gap_s(time_s, span_s)
     if max(time_s[first], span_s - time_s[-1]) > MAX_EXTRAPOLATION_S:
         return TraceEnergy(largest_gap_s=gap_s)
     watts = power_w[first:last]
-    bounds = np.append(np.clip(time_s[first:last], 0.0, None), span_s)
-    bounds[0] = 0.0
-    held_s = np.diff(bounds)
+    held_s = np.diff(time_s[first + 1 : last], prepend=0.0, append=span_s)
     return TraceEnergy(float(watts @ held_s), _stderr_j(watts, held_s), gap_s)
 
 
@@ -50,14 +48,30 @@ def _stderr_j(watts: Floats, held_s: Floats) -> float:
     The difference of two samples has twice their variance (von Neumann 1941). Steps that beat with the sensor (a step
     time near a multiple of its update) are not random, and not covered.
     """
-    starts = np.flatnonzero(np.append(True, np.diff(watts) != 0))
+    changes = watts[1:] != watts[:-1]
+    if changes.all():  # each reading is a run of its own: the same, in a third of the time
+        return float(np.sqrt(np.sum((np.diff(watts) * held_s[1:]) ** 2) / 2))
+    starts = np.flatnonzero(np.append(True, changes))
     runs_s = np.add.reduceat(held_s, starts)
-    sampled_s = np.minimum(runs_s, np.maximum(SENSOR_UPDATE_S, held_s[starts]))
+    sampled_s = np.maximum(SENSOR_UPDATE_S, held_s[starts])
+    np.minimum(runs_s, sampled_s, out=sampled_s)
     return float(np.sqrt(np.sum((np.diff(watts[starts]) * sampled_s[1:]) ** 2) / 2))
 
 
 def largest_gap_s(time_s: Floats, span_s: float) -> float:
     """The longest stretch without news that touches the window: between times, or from an edge to the nearest time."""
-    ends = np.concatenate([[min(0.0, time_s[0])], time_s, [max(span_s, time_s[-1])]])
-    touches = (ends[1:] > 0) & (ends[:-1] < span_s)
-    return float(np.max(np.diff(ends)[touches], initial=0.0))
+    first = int(np.searchsorted(time_s, 0.0, side="right"))  # the first after the window's begin
+    last = int(np.searchsorted(time_s, span_s, side="left"))  # the first not before its end
+    before = time_s[first - 1 : first] if first else [0.0]
+    after = time_s[last : last + 1] if last < time_s.size else [span_s]
+    return float(np.max(np.diff(time_s[first:last], prepend=before, append=after)))
+
+
+def count_inside(time_s: Floats, span_s: float) -> int:
+    """How many of these times in order lie in the window, edges included."""
+    return int(np.searchsorted(time_s, span_s, side="right") - np.searchsorted(time_s, 0.0, side="left"))
+
+
+def those(mask: npt.NDArray[np.bool_], *arrays: Floats) -> tuple[Floats, ...]:
+    """Where the mask is true; the arrays themselves where it is true everywhere: millions are not copied in vain."""
+    return arrays if mask.all() else tuple(values[mask] for values in arrays)

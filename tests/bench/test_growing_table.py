@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -228,3 +229,58 @@ def test_a_row_that_does_not_fit_is_named(row: dict[str, object], message: str, 
     with pytest.raises(RowError, match=message):
         table.append([row])
     assert not list(tmp_path.iterdir())
+
+
+def test_columns_are_stored_as_rows_are(tmp_path: Path) -> None:
+    """Lists, NumPy and Arrow arrays, and one value for every row."""
+    table = GrowingTable(tmp_path, "t", SCHEMA)
+    for number, text in (
+        ([1, 2], ["row 1", "row 2"]),
+        (np.array([3, 4], dtype=np.int32), pa.array(["row 3", "row 4"]).dictionary_encode()),
+        (pa.array([5]), np.array(["row 5"])),
+        ([], []),
+        ([6, None], "same"),
+    ):
+        table.append({"number": number, "text": text})
+    table.flush()
+    stored = pq.read_table(table.path)
+    assert stored["number"].to_pylist() == [1, 2, 3, 4, 5, 6, None]
+    assert stored["text"].to_pylist() == [*(f"row {number}" for number in range(1, 6)), "same", "same"]
+
+
+def test_a_number_that_is_not_there_is_null_in_numpy_columns_too(tmp_path: Path) -> None:
+    table = GrowingTable(tmp_path, "t", pa.schema([("watts", pa.float64())], metadata=SCHEMA.metadata))
+    table.append({"watts": np.array([1.5, np.nan])})
+    table.flush()
+    assert pq.read_table(table.path)["watts"].to_pylist() == [1.5, None]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"number": [1]}, "t: column 'text' is missing"),
+        ({"number": [1], "text": "a", "more": 2}, "t: column 'more' is not in the schema"),
+        ({"number": [1, 2], "text": ["a"]}, "t: column 'text' has 1 rows, 'number' has 2"),
+        ({"number": [1, 2.5], "text": "a"}, "t: column 'number' must be int64, not 2.5"),
+        ({"number": np.array([1.0]), "text": "a"}, r"t: column 'number' must be int64, not dtype\('float64'\)"),
+        ({"number": np.array([2**63], dtype=np.uint64), "text": "a"}, "t: column 'number' must be int64"),
+        ({"number": pa.array(["1"]), "text": "a"}, "t: column 'number' must be int64, not DataType"),
+        ({"number": [1], "text": 2}, "t: column 'text' must be string"),
+        ({"number": [1], "text": np.array([2])}, "t: column 'text' must be string"),
+    ],
+)
+def test_a_column_that_does_not_fit_is_named(columns: dict[str, object], message: str, tmp_path: Path) -> None:
+    table = GrowingTable(tmp_path, "t", SCHEMA)
+    with pytest.raises(RowError, match=message):
+        table.append(columns)
+    table.flush()
+    assert not list(tmp_path.iterdir())
+
+
+def test_enough_rows_for_a_file_are_written_without_waiting(tmp_path: Path) -> None:
+    table = GrowingTable(tmp_path, "t", SCHEMA, every_s=1e9, rows_per_file=4)
+    for number in range(10):
+        table.append(rows(number))
+    assert [pq.read_table(tmp_path / f"t.{n}.parquet").num_rows for n in range(2)] == [4, 4]
+    table.flush()
+    assert read_pandas(tmp_path) == list(range(10))
