@@ -56,12 +56,12 @@ def schema_error(error: ValidationError, file: YamlFile, model: type[BaseModel])
     return one_error(told, left_out=len(found) - len(told))
 
 
-def seen(value: object) -> str:
-    """A value as messages show it: shortened, and a missing one named."""
+def seen(value: object, most: int = 60) -> str:
+    """A value as messages show it: shortened to `most` characters, and a missing one named."""
     if value is None:
         return "nothing"
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _translate(error: ErrorDetails, file: YamlFile, model: type[BaseModel]) -> InputError:

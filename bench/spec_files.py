@@ -117,6 +117,8 @@ def _checkpoint(relative: str, root: Path, where: str) -> Checkpoint:
         if key == "n_inner" and value is None:
             value = 4 * axes["hidden_size"]  # GPT-2's own rule
         axes[axis] = _count(value, key, name, where)
+    if not any(folder.glob("*.safetensors")):  # all that is loaded: pickles can run code
+        raise InputError(f"no .safetensors file in {seen(relative)}", where=where, remedy="save the model anew")
     positions = _count(config.get(_POSITIONS[family]), _POSITIONS[family], name, where)
     return Checkpoint(folder.relative_to(root.resolve()).as_posix(), axes, positions)
 

@@ -155,6 +155,32 @@ window: => metering: {cpu_w_per_core: -3}\nwindow:
     metering.cpu_w_per_core: -3 is out of range; write a value of more than 0
 window: => metering: {meter: replay}\nwindow:
     sweep.yaml:19 metering: meter: replay and replay_path go together
+vocab_size: 1000 => tensor_parallel: 2
+    sweep.yaml:5 defaults.tensor_parallel: a tensor_parallel degree, but no strategy 'fsdp_tp' that would use it
+num_heads: 4 => tensor_parallel: 2
+    sweep.yaml:16 grids[1].tensor_parallel: a tensor_parallel degree, but no strategy 'fsdp_tp'
+[fsdp, zero2]\n    gpu_count: [1, 2] => tp\n    intermediate_size: 384\n    gpu_count: [4, 3]
+    sweep.yaml:14 grids[1].gpu_count: a tensor-parallel degree of 3 does not divide 4 heads; a degree of 2 does
+[fsdp, zero2]\n    gpu_count: [1, 2] => tp\n    intermediate_size: 255\n    gpu_count: 2
+    sweep.yaml:14 grids[1].gpu_count: a tensor-parallel degree of 2 does not divide an intermediate_size of 255
+[fsdp, zero2]\n    gpu_count: [1, 2] => fsdp_tp\n    gpu_count: [2, 1]
+    sweep.yaml:13 grids[1].gpu_count: a gpu_count of 1 does not divide into groups of 2; make gpu_count a multiple of 2
+[fsdp, zero2]\n    gpu_count: [1, 2] => fsdp_tp\n    tensor_parallel: 8\n    gpu_count: 8
+    sweep.yaml:13 grids[1].tensor_parallel: a tensor-parallel degree of 8 does not divide 4 heads; a degree of 4 does
+[fsdp, zero2]\n    gpu_count: [1, 2] => fsdp_tp\n    tensor_parallel: 4\n    gpu_count: 6
+    sweep.yaml:14 grids[1].gpu_count: a gpu_count of 6 does not divide into groups of 4
+window: {warmup_steps: 1, => limits: {}\nwindow: {warmup_steps: -1,
+    sweep.yaml:20 window.warmup_steps: -1 is out of range; write a value of at least 0
+max_s: 30 => max_s: 1e300
+    sweep.yaml:19 window.max_s: 1e+300 is out of range; write a value of at most 1000000.0
+seed: 3 => repeats: 10000
+    sweep.yaml:3 repeats: 10000 is out of range
+window: => data: {path: texts.csv}\nwindow:
+    sweep.yaml:19 data.tokenizer: missing; add the key 'tokenizer'
+window: => data: {path: texts.csv, tokenizer: t, colum: x}\nwindow:
+    sweep.yaml:19 data.colum: unknown key; did you mean 'text_column'?
+window: => devices: {misfits: ignore}\nwindow:
+    sweep.yaml:19 devices.misfits: unknown value 'ignore'; one of refuse, set_aside
 window: => devices: 3\nwindow:
     devices: 3 is not of the right type; write a mapping
 [64, 128] => {a: 1}
@@ -184,6 +210,46 @@ def test_a_mistake_in_the_defaults_is_told_once_not_once_a_grid(write: Writer) -
     assert message.count("vocab_size") == 1
 
 
+def test_compiling_needs_a_warm_up(write: Writer) -> None:
+    compiled = GOOD.replace("vocab_size: 1000", "torch_compile: [false, true]")
+    assert load_sweep(write(compiled)).asked
+    message = refused(write(compiled.replace("warmup_steps: 1", "warmup_steps: 0")))
+    assert message.startswith("sweep.yaml:19 window.warmup_steps: 0 with torch_compile: the first step compiles")
+    assert load_sweep(write(GOOD.replace("warmup_steps: 1", "warmup_steps: 0"))).window.warmup_steps == 0
+
+
+def test_a_tensor_parallel_degree_is_the_strategys_own(write: Writer) -> None:
+    several = GOOD.replace("[fsdp, zero2]", "[ddp, tp, fsdp_tp]").replace("[1, 2]", "[2, 4]")
+    several = several.replace("    num_heads: 4\n", "    num_heads: 4\n    tensor_parallel: [1, 2]\n")
+    asked = [each.configuration for each in load_sweep(write(several)).asked if each.grid == 1]
+    assert {(c.strategy, c.gpu_count, c.tensor_parallel) for c in asked} == {
+        *(("ddp", 2, 1), ("ddp", 4, 1), ("tp", 2, 2), ("tp", 4, 4)),
+        *(("fsdp_tp", 2, 1), ("fsdp_tp", 4, 1), ("fsdp_tp", 2, 2), ("fsdp_tp", 4, 2)),
+    }
+    assert len(asked) == 8, "ddp and tp are not asked for once more with each degree"
+
+
+def test_a_vocabulary_that_is_not_named_is_the_published_models_own(write: Writer) -> None:
+    both = GOOD.replace("vocab_size: 1000", "model_family: [bert, gpt2]")
+    asked = [each.configuration for each in load_sweep(write(both)).asked]
+    assert {(c.model_family, c.vocab_size) for c in asked} == {("bert", 30522), ("gpt2", 50257)}
+
+
+def test_repeats_count_towards_the_most_trials(write: Writer) -> None:
+    lengths = ", ".join(str(each) for each in range(1, 31))
+    message = refused(write(GOOD.replace("seed: 3", "repeats: 1000").replace("[64, 128]", f"[{lengths}]")))
+    assert (
+        message == "sweep.yaml:3 repeats: 64 configurations, 1000 times each, are 64000 trials; ask for at most 20000"
+    )
+
+
+def test_a_thousand_mistakes_are_told_in_a_few_lines(write: Writer) -> None:
+    wrong = GOOD.replace("[64, 128]", "[" + ", ".join("x" * 9 for _ in range(5000)) + "]")
+    lines = refused(write(wrong)).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "and 4980 more"
+
+
 def test_too_many_configurations_are_refused_before_they_are_made(write: Writer) -> None:
     many = "[" + ", ".join(str(each) for each in range(1, 200)) + "]"
     huge = GOOD.replace("[64, 128]", many).replace("[2, 4]", many)
@@ -209,11 +275,17 @@ BOMB = "a: &a [" + "x, " * 99 + "]\nb: &b [" + "*a, " * 99 + "]\nc: &c [" + "*b,
         (BOMB, "more than 50000 values"),
         ("a: b\n---\na: c\n", "not YAML"),
         ("a: \t@\n", "not YAML"),
+        ('a:\n b: "\\U00110000"\n', "sweep.yaml:2: not YAML: no such character"),
+        ('a:\n b: "\\ud800"\n', "sweep.yaml:2 a.b: the character '\\ud800' is not allowed"),
+        ('a:\n b: "\\0"\n', "sweep.yaml:2 a.b: the character '\\x00' is not allowed"),
+        ("a: " + "x" * 10_001, "sweep.yaml:1 a: a text of 10001 characters; write at most 10000"),
+        ("b" * 101 + ": 1", "sweep.yaml:1: a key must be a plain word"),
+        ("a: [" + "x, " * 50_000 + "]", "more than 50000 values"),
         ("a: \0\n", "sweep.yaml:1: not YAML: unacceptable character #x0000; "),
         ("schema: '1'\nname: a\ngrids: []", "sweep.yaml:1 schema: unknown value '1'; write 1, without quotes"),
     ],
     ids=["twice", "open", "empty", "list", "object", "name", "merge", "key", "loop", "deep", "bomb", "documents", "at",
-         "zero", "text"],
+         "outside", "half", "escaped", "long", "long_key", "many", "zero", "text"],
 )  # fmt: skip
 def test_a_file_that_is_not_a_plain_mapping_is_refused(write: Writer, text: str, expected: str) -> None:
     assert expected in refused(write(text))
