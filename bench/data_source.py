@@ -9,10 +9,7 @@ from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.data import Source, SyntheticText
 from joulelaw.bench.language_model import MaskedTokens, NextToken
 from joulelaw.bench.text_data import LabelledText
-from joulelaw.bench.text_input import mask_token
-
-# Their language models guess masked tokens; those of the other families the next one.
-MASKED_FAMILIES = ("bert",)
+from joulelaw.bench.text_input import MASKED_FAMILIES, mask_token
 
 
 def make_source(configuration: Configuration, seed: int, device: torch.device, root: Path) -> Source:

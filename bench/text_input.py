@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # reading a file of texts needs no tokenizer
 FILE_IN_FOLDER = "tokenizer.json"
 # BERT's, and that of byte-level tokenizers such as RoBERTa's.
 MASK_TOKENS = ("[MASK]", "<mask>")
+# Their language models guess masked tokens; those of the other families the next one.
+MASKED_FAMILIES = ("bert",)
 
 
 def read_texts(data: TextData, head: Head, root: Path) -> TextFile:
@@ -83,7 +85,8 @@ def fit_tokenizer(tokenizer: "Tokenizer", configuration: Configuration, where: s
     """Lets the tokenizer cut texts to `sequence_length`, and not pad.
 
     Raises:
-        InputError: a vocabulary above `vocab_size`, or a sequence that special tokens fill.
+        InputError: a vocabulary above `vocab_size`, a sequence that special tokens fill, or no mask token where
+            masked tokens are to be guessed.
     """
     needed = 1 + max(tokenizer.get_vocab().values(), default=-1)
     if needed > configuration.vocab_size:
@@ -99,6 +102,8 @@ def fit_tokenizer(tokenizer: "Tokenizer", configuration: Configuration, where: s
             where=where,
             remedy=f"sequence_length: {special + 1} or more",
         )
+    if configuration.head == "language_model" and configuration.model_family in MASKED_FAMILIES:
+        mask_token(tokenizer, where)
     tokenizer.no_padding()
     tokenizer.enable_truncation(configuration.sequence_length)
 
