@@ -76,7 +76,7 @@ def _read_past_window(feed: PowerFeed, trial: RunningTrial) -> bool:
     for event in trial.windows.values():
         ends[event["node"]] = max(event["end_ns"], ends.get(event["node"], 0))
     return all(
-        trial.metered_until_ns(node, domain) > end_ns + _beyond_ns(feed.meters[node])
+        trial.metered_until_ns.get((node, domain), 0) > end_ns + _beyond_ns(feed.meters[node])
         for node, end_ns in ends.items()
         for domain in domains_of(trial, feed.meters[node])
     )

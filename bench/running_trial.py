@@ -7,8 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from joulelaw.bench.dataset import TrialTables
 from joulelaw.bench.plan import PlannedTrial
+from joulelaw.bench.readings import power_table
 from joulelaw.cluster.gang import Gang, GangState
 from joulelaw.cluster.power.meter import Reading
 
@@ -22,8 +25,8 @@ Event = Mapping[str, Any]
 class RunningTrial:
     """Holds a gang from its start to its last event, and everything that the trial's one row is made from.
 
-    `windows` and `done` hold the events of those kinds by rank; `readings` the readings by node; `shared_with` the
-    trials that ran on one of its nodes at the same time.
+    `windows` and `done` hold the events of those kinds by rank; `power` the readings by node, and `metered_until_ns`
+    when a node's domain was read last; `shared_with` the trials that ran on one of its nodes at the same time.
     """
 
     planned: PlannedTrial
@@ -41,7 +44,8 @@ class RunningTrial:
     steps: int = 0
     step_s: list[float] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
-    readings: dict[str, list[Reading]] = field(default_factory=dict)
+    power: dict[str, list[pa.Table]] = field(default_factory=dict)
+    metered_until_ns: dict[tuple[str, str], int] = field(default_factory=dict)
     given_up: str = ""
 
     def start(self, log_dir: Path, root: Path) -> None:
@@ -110,12 +114,10 @@ class RunningTrial:
     def record(self, node: str, meter: str, readings: Iterable[Reading]) -> None:
         """Keeps one node's readings of this trial's devices: in memory for the energy, on disk for everyone."""
         new = list(readings)
-        self.readings.setdefault(node, []).extend(new)
-        self.tables.add_power(node, [power_row(meter, reading) for reading in new])
-
-    def metered_until_ns(self, node: str, domain: str) -> int:
-        """When the last reading of a domain was taken, 0 before the first."""
-        return max((each.time_ns for each in self.readings.get(node, ()) if each.device_uuid == domain), default=0)
+        part = power_table(meter, new)
+        self.power.setdefault(node, []).append(part)
+        self.tables.add_power(node, dict(zip(part.column_names, part.columns, strict=True)))
+        self.metered_until_ns |= {(node, each.device_uuid): each.time_ns for each in new}
 
     def _add_steps(self, rank: int, rows: Sequence[Sequence[Any]]) -> None:
         self.tables.add_steps([{"rank": rank, **dict(zip(_STEP_COLUMNS, row, strict=True))} for row in rows])
@@ -123,16 +125,3 @@ class RunningTrial:
         if rank == 0:
             self.steps = rows[-1][0] + 1
             self.step_s += [1e-9 * (end_ns - begin_ns) for _, measured, begin_ns, end_ns, _ in rows if measured]
-
-
-def power_row(meter: str, reading: Reading) -> dict[str, Any]:
-    """A reading as a row of the power table, without its key and node."""
-    return {
-        "device_uuid": reading.device_uuid,
-        "meter": meter,
-        "time_ns": reading.time_ns,
-        "power_w": reading.power_w,
-        "energy_counter_j": reading.energy_counter_j,
-        "temperature_c": reading.temperature_c,
-        "error": reading.error,
-    }

@@ -6,7 +6,7 @@ from typing import Any
 from joulelaw.bench.checks import TrialFacts, Verdict, verdict
 from joulelaw.bench.energy import GroupEnergy, combine, group_energy
 from joulelaw.bench.power_feed import PowerFeed
-from joulelaw.bench.readings import from_readings
+from joulelaw.bench.readings import from_tables
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.trial_row import MeterFacts, trial_row
 from joulelaw.cluster.metering import MeterInfo
@@ -32,7 +32,8 @@ def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
     # devices that are not the study's nobody knows what they did.
     idle = set(meter.device_uuids) - trial.busy_devices
     covers = {domain: tuple(uuid for uuid in devices if uuid not in idle) for domain, devices in meter.covers.items()}
-    return group_energy(from_readings(trial.readings.get(node, ()), meter.name), mine, begin_ns, end_ns, covers)
+    readings = {of_domain.domain: of_domain for of_domain in from_tables(trial.power.get(node, ()))}
+    return group_energy(readings, mine, begin_ns, end_ns, covers)
 
 
 def _judge(trial: RunningTrial, energy: GroupEnergy) -> Verdict:

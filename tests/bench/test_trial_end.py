@@ -42,7 +42,7 @@ def test_a_coarse_counter_is_read_until_it_has_told_of_the_windows_end(
     end_ns = time.monotonic_ns()
     trial.windows[0] = window(0, end_ns - SECOND, end_ns)
     settle(fleet, trial, [trial])
-    assert trial.metered_until_ns(NODE, DEVICES[0].uuid) > end_ns + beyond_ns
+    assert trial.metered_until_ns[NODE, DEVICES[0].uuid] > end_ns + beyond_ns
 
 
 def test_the_energy_of_the_ranks_that_got_through_is_not_the_groups(dataset: Dataset) -> None:
