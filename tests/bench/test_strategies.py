@@ -9,39 +9,21 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration, TrialSpec, Window
-from joulelaw.bench.strategies import STRATEGIES, load_strategy
-from joulelaw.bench.workloads import load_workload
+from joulelaw.bench.configuration import Configuration, TrialSpec
+from joulelaw.bench.strategies import load_strategy
+from joulelaw.bench.workloads import WORKLOADS, load_workload
+from tests.bench.training import SHARDED, alone, spread, trained
 from tests.bench.trial_ranks import TINY, run_ranks
+from tests.evidence import record
 
 pytestmark = pytest.mark.xdist_group("ranks")
 
-FIVE_STEPS = Window(warmup_steps=2, min_steps=3)
+FAMILIES = sorted(WORKLOADS)
 RANKS = 2
 WIDE = {"hidden_size": 384, "intermediate_size": 384}
-SHARDED = [name for name, entry in STRATEGIES.items() if entry.needs_group]
-
-
-def spread(strategy: str, grad_accumulation: int = 1, **changes: Any) -> Configuration:
-    """A configuration on two ranks."""
-    return replace(TINY, strategy=strategy, gpu_count=RANKS, grad_accumulation=grad_accumulation, **changes)
-
-
-def alone(configuration: Configuration) -> Configuration:
-    """The same global batch on one device."""
-    sequences = configuration.gpu_count * configuration.micro_batch_size
-    return replace(configuration.single_device(), micro_batch_size=sequences)
-
-
-def trained(folder: Path, configuration: Configuration, scale_matters: bool = False) -> tuple[list[float], list[Any]]:
-    """The global batch's loss in five steps, and what each rank kept."""
-    folder.mkdir()
-    spec = TrialSpec(configuration, seed=7, window=FIVE_STEPS)
-    payload = {"trial": spec.to_dict(), "folder": str(folder), "scale_matters": scale_matters}
-    outcomes = run_ranks(folder, "tests.bench.trial_ranks:train_and_keep", payload, configuration.gpu_count)
-    assert [outcome.exit_status for outcome in outcomes] == [0] * len(outcomes), outcomes
-    losses = [sum(step) / len(step) for step in zip(*(outcome.losses() for outcome in outcomes), strict=True)]
-    return losses, [torch.load(folder / f"rank{rank}.pt") for rank in range(len(outcomes))]
+# Adam moves a weight by about the learning rate in each step: this is a hundredth of the way.
+PARAMETER_ABS = 0.05 * TINY.learning_rate
+LOSS_REL = 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -56,37 +38,70 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return lambda configuration, scale_matters=False: run(alone(configuration), scale_matters)
 
 
+def assert_equal_training(
+    configuration: Configuration, run: tuple[list[float], list[Any]], one: tuple[list[float], dict[str, torch.Tensor]]
+) -> None:
+    """The losses of five steps and all parameters on every rank, within tolerance; keeps the distances as evidence."""
+    (losses, kept), (expected_losses, expected) = run, one
+    assert len(losses) == len(expected_losses) == 5
+    assert all(rank["parameters"].keys() == expected.keys() for rank in kept)
+    loss_rel = max(abs(loss / other - 1) for loss, other in zip(losses, expected_losses, strict=True))
+    pairs = ((rank["parameters"][name], whole) for rank in kept for name, whole in expected.items())
+    parameter_abs = max((parameter - whole).abs().max().item() for parameter, whole in pairs)
+    assert loss_rel <= LOSS_REL
+    assert parameter_abs <= PARAMETER_ABS
+    record(
+        "equality",
+        strategy=configuration.strategy,
+        model=configuration.model_family,
+        head=configuration.head.replace("_", " "),
+        ranks=configuration.gpu_count,
+        grad_accumulation=configuration.grad_accumulation,
+        activation_checkpointing=configuration.activation_checkpointing,
+        loss_rel=loss_rel,
+        parameter_abs=parameter_abs,
+    )
+
+
 @pytest.mark.parametrize("grad_accumulation", [1, 2])
 @pytest.mark.parametrize("strategy", SHARDED)
-def test_two_ranks_equal_one_device_on_the_same_global_batch(
-    strategy: str, grad_accumulation: int, reference: Any, tmp_path: Path
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ranks_equal_one_device_on_the_same_global_batch(
+    family: str, strategy: str, grad_accumulation: int, reference: Any, tmp_path: Path
 ) -> None:
-    configuration = spread(strategy, grad_accumulation)
-    losses, kept = trained(tmp_path / "run", configuration)
-    expected_losses, expected = reference(configuration)
-    assert len(losses) == 5
-    assert losses == pytest.approx(expected_losses, rel=1e-4)
-    for rank in kept:
-        assert rank["parameters"].keys() == expected.keys()
-        for name, parameter in rank["parameters"].items():
-            # Adam moves a weight by about the learning rate in each step: this is a hundredth of the way.
-            torch.testing.assert_close(parameter, expected[name], rtol=0, atol=0.05 * TINY.learning_rate, msg=name)
+    configuration = spread(strategy, grad_accumulation, model_family=family)
+    assert_equal_training(configuration, trained(tmp_path / "run", configuration), reference(configuration))
 
 
 @pytest.mark.parametrize("strategy", SHARDED)
-def test_gradients_are_averaged_over_ranks_and_micro_steps(strategy: str, reference: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_language_models_with_tied_weights_and_checkpointed_activations_do_so_too(
+    family: str, strategy: str, reference: Any, tmp_path: Path
+) -> None:
+    configuration = spread(strategy, model_family=family, head="language_model", activation_checkpointing=True)
+    expected = reference(replace(configuration, activation_checkpointing=False))
+    assert_equal_training(configuration, trained(tmp_path / "run", configuration), expected)
+
+
+@pytest.mark.parametrize(
+    ("family", "strategy"), [*(("bert", name) for name in SHARDED), ("gpt2", "tp"), ("gpt2", "fsdp_tp")]
+)
+def test_gradients_are_averaged_over_ranks_and_micro_steps(
+    family: str, strategy: str, reference: Any, tmp_path: Path
+) -> None:
     """AdamW divides a gradient's scale out: a sum in place of a mean, or a clipped norm, would pass the test above."""
-    configuration = spread(strategy, grad_accumulation=2)
+    configuration = spread(strategy, grad_accumulation=2, model_family=family)
     losses, kept = trained(tmp_path / "run", configuration, scale_matters=True)
     expected_losses, expected = reference(configuration, scale_matters=True)
-    assert losses == pytest.approx(expected_losses, rel=1e-4)
+    assert losses == pytest.approx(expected_losses, rel=LOSS_REL)
     assert losses[-1] != pytest.approx(losses[0], rel=1e-3), "the steps moved nothing"
     for name, parameter in kept[1]["parameters"].items():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize(
-    ("strategy", "precision"), [*((name, "fp32") for name in SHARDED), ("fsdp", "bf16"), ("zero2", "bf16")]
+    ("strategy", "precision"),
+    [*((name, "fp32") for name in ("ddp", "fsdp", "zero1", "zero2", "zero3")), ("fsdp", "bf16"), ("zero2", "bf16")],
 )
 def test_a_rank_sends_the_bytes_that_its_strategy_states(strategy: str, precision: str, tmp_path: Path) -> None:
     """Wide enough for ZeRO-3 to shard the matrices. The formulas leave out norms and counts, a few bytes each."""
@@ -114,11 +129,14 @@ def parameter_counts(configuration: Configuration) -> tuple[int, int, int]:
     return sum(sizes), sum(size for size in sizes if size < 1e5), sum(sizes) - in_blocks
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "zero2", "zero3"])
-def test_bf16_follows_fp32_on_two_ranks(strategy: str, reference: Any, tmp_path: Path) -> None:
-    losses, _ = trained(tmp_path / "run", spread(strategy, precision="bf16"))
-    in_fp32, _ = reference(spread(strategy))
-    in_bf16, _ = reference(spread(strategy, precision="bf16"))
+@pytest.mark.parametrize(
+    ("strategy", "family"), [("ddp", "bert"), ("fsdp", "bert"), ("zero2", "bert"), ("zero3", "gpt2")]
+)
+def test_bf16_follows_fp32_on_two_ranks(strategy: str, family: str, reference: Any, tmp_path: Path) -> None:
+    in_fp32, _ = reference(spread(strategy, model_family=family))
+    configuration = spread(strategy, precision="bf16", model_family=family)
+    losses, _ = trained(tmp_path / "run", configuration)
+    in_bf16, _ = reference(configuration)
     assert losses == pytest.approx(in_fp32, rel=0.02)
     assert in_bf16 == pytest.approx(in_fp32, rel=0.02)
     assert losses != in_fp32, "it was computed in another precision"
@@ -136,7 +154,7 @@ def test_data_parallel_ranks_draw_different_dropout_masks_over_equal_parameters(
 def test_a_sharded_strategy_runs_on_one_rank(strategy: str, reference: Any, tmp_path: Path) -> None:
     configuration = replace(TINY, strategy=strategy)
     losses, _ = trained(tmp_path / "run", configuration)
-    assert losses == pytest.approx(reference(configuration)[0], rel=1e-4)
+    assert losses == pytest.approx(reference(configuration)[0], rel=LOSS_REL)
 
 
 def test_an_unknown_strategy_is_refused_by_name() -> None:

@@ -110,7 +110,7 @@ def almost_sgd(parameters: Iterable[torch.nn.Parameter], configuration: Configur
 
 
 def train_and_keep(payload: dict[str, Any], context: RankContext) -> None:
-    """An entry: a trial's steps, then the whole parameters and the rank's next random numbers to a file."""
+    """An entry: a trial's steps; to a file the whole parameters, and random numbers drawn before and after them."""
     spec = TrialSpec.from_dict(payload["trial"])
     if payload["scale_matters"]:
         sys.modules[load_strategy(spec.configuration.strategy).__name__].adamw = almost_sgd  # type: ignore[attr-defined]
@@ -119,8 +119,8 @@ def train_and_keep(payload: dict[str, Any], context: RankContext) -> None:
     stepper, _ = prepare(spec, group, device, Path())
     draw = torch.rand(4)
     StepLoop(stepper, make_epoch(spec, group, device, Path()), group, device, context.emit).run(spec.window)
-    parameters = stepper.full_parameters()
-    torch.save({"parameters": parameters, "draw": draw}, Path(payload["folder"]) / f"rank{context.rank}.pt")
+    kept = {"parameters": stepper.full_parameters(), "draw": draw, "draw_after": torch.rand(4)}
+    torch.save(kept, Path(payload["folder"]) / f"rank{context.rank}.pt")
     group.close()
 
 
