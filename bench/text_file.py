@@ -126,8 +126,9 @@ def _column(header: list[str], name: str, where: str) -> int:
 
 def _missing(name: str, there: list[str], where: str) -> InputError:
     close = get_close_matches(name, there, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(map(repr, there[:20])) or 'none'}"
-    return InputError(f"no column {name!r}", where=where, remedy=f"{hint} The sweep names the columns")
+    hint = f"did you mean {close[0]!r}" if close else f"there are {', '.join(map(repr, there[:20])) or 'none'}"
+    remedy = f"{hint}; text_column and label_column in the sweep's data name them"
+    return InputError(f"no column {name!r}", where=where, remedy=remedy)
 
 
 def _jsonl_rows(content: str, where: str, text_column: str, label_column: str) -> Iterator[Row]:

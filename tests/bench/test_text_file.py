@@ -87,7 +87,7 @@ def test_a_language_model_needs_no_labels(tmp_path: Path) -> None:
     [
         ("", r"csv:1: no column 'text'; there are none"),
         ("text,label\n", r"csv: no rows; one row a text"),
-        ("Text,label\na,1\n", r"csv:1: no column 'text'; did you mean 'Text'\?"),
+        ("Text,label\na,1\n", r"csv:1: no column 'text'; did you mean 'Text'; text_column and label_column"),
         ("text,class\na,1\n", r"csv:1: no column 'label'; there are 'text', 'class'"),
         ("text,label,text\na,1,b\n", r"csv:1: two columns 'text'; rename"),
         ("text,label\na,1\nb\n", r"csv:3: 1 fields, but the header has 2"),
