@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.data_source import make_source
 from joulelaw.bench.workloads import WORKLOADS, load_workload
-from tests.bench.trial_ranks import TINY
+from tests.bench.training import spread
+from tests.bench.trial_ranks import TINY, run_trial
 
 CPU = torch.device("cpu")
 FAMILIES = sorted(WORKLOADS)
@@ -59,6 +60,18 @@ def test_a_classifier_that_was_not_saved_is_drawn_from_the_seed(
     drawn = {name for name, parameter in first.items() if not torch.equal(parameter, third[name])}
     assert CLASSIFIERS[family] in drawn
     assert not any(".h." in name or "embeddings" in name or "encoder" in name for name in drawn)
+
+
+@pytest.mark.xdist_group("ranks")
+@pytest.mark.parametrize(("family", "strategy"), [("bert", "zero3"), ("gpt2", "fsdp_tp")])
+def test_ranks_begin_with_the_loss_of_the_saved_model(family: str, strategy: str, tmp_path: Path) -> None:
+    shape = save(tmp_path, family)
+    spec = TrialSpec(replace(spread(strategy, model_family=family), checkpoint=SAVED), window=Window(0, 1))
+    outcomes = run_trial(tmp_path, spec, root=tmp_path)
+    losses = [outcome.losses()[0] for outcome in outcomes]
+    saved = build(replace(shape, checkpoint=""), tmp_path, seed=1)
+    batch = make_source(spec.configuration, spec.seed, CPU, tmp_path).global_batch(0, 0)
+    assert sum(losses) / len(losses) == pytest.approx(saved(**batch).loss.item(), rel=1e-5)
 
 
 def test_dropout_is_the_trials_not_the_saved_one(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.xdist_group("ranks")
 FAMILIES = sorted(WORKLOADS)
 RANKS = 2
 WIDE = {"hidden_size": 384, "intermediate_size": 384}
-# Adam moves a weight by about the learning rate in each step: this is a hundredth of the way.
-PARAMETER_ABS = 0.05 * TINY.learning_rate
+# In five steps Adam moves a weight by up to five learning rates, and where a gradient is all but zero, rounding steers it.
+PARAMETER_ABS = 0.2 * TINY.learning_rate
 LOSS_REL = 1e-4
 
 
