@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("ranks")
 FAMILIES = sorted(WORKLOADS)
 RANKS = 2
 WIDE = {"hidden_size": 384, "intermediate_size": 384}
-# In five steps Adam moves a weight by up to five learning rates, and where a gradient is all but zero, rounding steers it.
+# In five steps Adam moves a weight by up to five learning rates; rounding steers it where the gradient is all but zero.
 PARAMETER_ABS = 0.2 * TINY.learning_rate
 LOSS_REL = 1e-4
 
