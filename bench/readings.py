@@ -1,6 +1,7 @@
 """A meter's readings as arrays, one set a metered domain: from the live stream or from a `power` table."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,55 +53,61 @@ def from_readings(readings: Iterable[Reading], meter: str = "") -> dict[str, Dev
 
 def from_table(power: pa.Table) -> dict[str, DeviceReadings]:
     """The rows of one trial and node of a dataset's `power` table, in their order, by domain."""
-    return {readings.domain: readings for readings in from_tables([power])}
+    return from_tables([power])
 
 
-def from_tables(parts: Iterable[pa.Table]) -> Iterator[DeviceReadings]:
-    """The same of a table that comes in parts, one domain after the other: who keeps none needs little memory."""
-    found: dict[str, _Growing] = {}
-    for part in parts:
-        for readings in _by_domain(part):
-            found.setdefault(readings.domain, _Growing(readings.domain, readings.tick_s)).add(readings)
-    for domain in list(found):
-        yield found.pop(domain).whole()
+def from_tables(parts: Sequence[pa.Table]) -> dict[str, DeviceReadings]:
+    """The same of a table in parts."""
+    return {each.domain: each for each in by_domain(lambda columns: (part.select(columns) for part in parts))}
 
 
-class _Growing:
-    """One domain's arrays, in buffers that grow in place: parts put together at the end would stand there twice."""
+def by_domain(read: Callable[[list[str]], Iterable[pa.Table]]) -> Iterator[DeviceReadings]:
+    """One domain after the other, so that who keeps none needs little memory.
 
-    def __init__(self, domain: str, tick_s: float | None) -> None:
-        self._domain, self._tick_s = domain, tick_s
-        self._numbers = bytearray(), bytearray(), bytearray()  # time_ns, power_w, counter_j
-        self._count = 0
-        self._flags: list[tuple[int, DeviceReadings]] = []  # the parts with errors, and where they begin
+    `read` gives these columns of the parts of a table, texts as dictionaries or not. It is called twice: rows are
+    counted first, for arrays that grow leave holes in memory as large as themselves.
+    """
+    counts: Counter[str] = Counter()
+    for part in read(["device_uuid"]):
+        codes, domains = _texts(part["device_uuid"])
+        counts.update(dict(zip(domains, np.bincount(codes, minlength=len(domains)).tolist(), strict=True)))
+    filling = {domain: _Filling(domain, count) for domain, count in counts.items() if count}
+    for part in read(COLUMNS):
+        for readings in _split(part):
+            if readings.domain in filling:
+                filling[readings.domain].add(readings)
+    for domain in list(filling):
+        yield filling.pop(domain).readings()
+
+
+class _Filling:
+    """One domain's arrays, filled part by part."""
+
+    def __init__(self, domain: str, count: int) -> None:
+        self._domain, self._filled = domain, 0
+        self._tick_s: float | None = None
+        self._time_ns = np.empty(count, dtype=np.int64)
+        self._power_w, self._counter_j = np.empty(count), np.empty(count)
+        self._failed, self._lost = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
 
     def add(self, part: DeviceReadings) -> None:
-        for buffer, values in zip(self._numbers, (part.time_ns, part.power_w, part.counter_j), strict=True):
-            buffer += values.data.cast("B")
+        new = min(part.time_ns.size, self._time_ns.size - self._filled)  # of a running trial more may have come since
+        here = slice(self._filled, self._filled + new)
+        self._time_ns[here], self._power_w[here] = part.time_ns[:new], part.power_w[:new]
+        self._counter_j[here] = part.counter_j[:new]
         if part.failed.any():
-            self._flags.append((self._count, part))
-        self._count += part.time_ns.size
+            self._failed[here], self._lost[here] = part.failed[:new], part.lost[:new]
+        self._tick_s = self._tick_s if self._filled else part.tick_s
+        self._filled = here.stop
 
-    def whole(self) -> DeviceReadings:
-        time_ns, power_w, counter_j = self._numbers
-        failed, lost = np.zeros(self._count, dtype=np.bool_), np.zeros(self._count, dtype=np.bool_)
-        for begin, part in self._flags:
-            here = slice(begin, begin + part.failed.size)
-            failed[here], lost[here] = part.failed, part.lost
-        return DeviceReadings(
-            self._domain,
-            np.frombuffer(time_ns, dtype=np.int64),
-            np.frombuffer(power_w, dtype=np.float64),
-            np.frombuffer(counter_j, dtype=np.float64),
-            failed,
-            lost,
-            self._tick_s,
-        )
+    def readings(self) -> DeviceReadings:
+        flags = self._failed, self._lost
+        return DeviceReadings(self._domain, self._time_ns, self._power_w, self._counter_j, *flags, self._tick_s)
 
 
-def _by_domain(part: pa.Table) -> Iterator[DeviceReadings]:
+def _split(part: pa.Table) -> Iterator[DeviceReadings]:
     """Sorted by domain once, then each domain is a slice."""
-    part = part.select(COLUMNS).unify_dictionaries()
+    part = part.unify_dictionaries()
     codes, domains = _texts(part["device_uuid"])
     small = codes.astype(np.uint16) if len(domains) < 2**16 else codes  # NumPy sorts 16 bits in linear time
     order = np.argsort(small, kind="stable")

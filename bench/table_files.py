@@ -41,7 +41,7 @@ def read_file(path: Path, schema: pa.Schema, columns: Sequence[str] = ()) -> pa.
     texts = [field.name for field in wanted if pa.types.is_dictionary(field.type)]
     try:
         with pq.ParquetFile(path, read_dictionary=texts) as file:
-            table = file.read(list(columns) or None)
+            table = file.read(list(columns) or None, use_threads=False)  # files are small: threads cost more
     except (pa.ArrowException, OSError) as error:
         what = f"not a Parquet file, or cut short ({str(error).splitlines()[0]})"
         raise UnreadableTableError(what, where=str(path), remedy="move it out of the dataset") from error

@@ -32,8 +32,7 @@ def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
     # devices that are not the study's nobody knows what they did.
     idle = set(meter.device_uuids) - trial.busy_devices
     covers = {domain: tuple(uuid for uuid in devices if uuid not in idle) for domain, devices in meter.covers.items()}
-    readings = {of_domain.domain: of_domain for of_domain in from_tables(trial.power.get(node, ()))}
-    return group_energy(readings, mine, begin_ns, end_ns, covers)
+    return group_energy(from_tables(trial.power.get(node, ())), mine, begin_ns, end_ns, covers)
 
 
 def _judge(trial: RunningTrial, energy: GroupEnergy) -> Verdict:
