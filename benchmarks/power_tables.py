@@ -210,9 +210,7 @@ def show(said: str, found: dict[str, dict[str, float]]) -> None:
              f"{cost['peak_mb']:.0f}", f"{cost['cpu_s'] / ours['cpu_s']:.1f}"]
         )  # fmt: skip
     print(table(["", "rows", "time, s", "CPU, s", "peak resident set, MB", "CPU, ours = 1"], rows))
-    print(
-        "\nAppending holds the rows in memory before it starts: its peak is mostly theirs. Integrating counts imports.\n"
-    )
+    print("\nRows to append are in memory before it starts: most of its peak. Integrating counts imports.\n")
     print(json.dumps(found))
 
 
