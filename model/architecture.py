@@ -1,15 +1,13 @@
-"""What a Transformer's shape says of one micro-batch: parameters, FLOPs and memory traffic, in closed form.
+"""A Transformer's shape, and its parameters in closed form.
 
 Every formula takes the columns of a table at once (NumPy arrays that broadcast; numbers do too) and returns an
 array. Letters of the docstrings: B micro-batch, s sequence length, L layers, h width, f FFN width, a heads,
-V vocabulary, P positions, T token types, C classes, t tensor-parallel ranks, e bytes per element.
+V vocabulary, P positions, T token types, C classes, t tensor-parallel ranks.
 Two families: ``bert`` (an encoder with pooler) and ``gpt2`` (a decoder), each with a ``classification`` or a
 ``language_model`` head, counted as Hugging Face Transformers computes them.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +27,13 @@ class Family:
     token_types: int
     separate_qkv: bool
     """Query, key and value are three products of one input, not one product three times as wide."""
+    norm_last: bool
+    """A layer ends with a norm; else with its last product, and dropout where there is some."""
 
 
 FAMILIES = {
-    "bert": Family(min_positions=512, token_types=2, separate_qkv=True),
-    "gpt2": Family(min_positions=1024, token_types=0, separate_qkv=False),
+    "bert": Family(min_positions=512, token_types=2, separate_qkv=True, norm_last=True),
+    "gpt2": Family(min_positions=1024, token_types=0, separate_qkv=False, norm_last=False),
 }
 
 
@@ -80,19 +80,19 @@ class Shape:
             )
         if head not in HEADS:
             raise InputError(f"unknown head {head!r}", where="head", remedy=f"one of {', '.join(HEADS)}")
-        length = _numbers(sequence_length)
-        embedded = np.maximum(FAMILIES[family].min_positions, length) if positions is None else _numbers(positions)
+        length = as_numbers(sequence_length)
+        embedded = np.maximum(FAMILIES[family].min_positions, length) if positions is None else as_numbers(positions)
         return cls(
             family=family,
             head=head,
-            num_layers=_numbers(num_layers),
-            hidden_size=_numbers(hidden_size),
-            num_heads=_numbers(num_heads),
-            intermediate_size=_numbers(intermediate_size),
-            vocab_size=_numbers(vocab_size),
+            num_layers=as_numbers(num_layers),
+            hidden_size=as_numbers(hidden_size),
+            num_heads=as_numbers(num_heads),
+            intermediate_size=as_numbers(intermediate_size),
+            vocab_size=as_numbers(vocab_size),
             sequence_length=length,
-            micro_batch_size=_numbers(micro_batch_size),
-            num_labels=_numbers(num_labels),
+            micro_batch_size=as_numbers(micro_batch_size),
+            num_labels=as_numbers(num_labels),
             positions=embedded,
         )
 
@@ -100,6 +100,15 @@ class Shape:
     def tokens(self) -> Numbers:
         """Tokens of one micro-batch, padding included: B s."""
         return self.micro_batch_size * self.sequence_length
+
+    @property
+    def columns(self) -> dict[str, Numbers]:
+        """The numbers, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("family", "head")}
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "Shape":
+        """The shapes of some rows."""
+        return Shape(self.family, self.head, **{name: values[rows] for name, values in self.columns.items()})
 
 
 def parameters(shape: Shape) -> Numbers:
@@ -127,7 +136,7 @@ def layer_parameters(shape: Shape, tensor_parallel: npt.ArrayLike = 1) -> Number
     Attention 4(h^2+h), FFN 2hf + f + h, two layer norms 4h. Split by Megatron's rule (Shoeybi 2019, section 3):
     matrices and column-wise biases divide by t; row-wise biases (2h) and norms (4h) are on every rank.
     """
-    h, f, t = shape.hidden_size, shape.intermediate_size, _numbers(tensor_parallel)
+    h, f, t = shape.hidden_size, shape.intermediate_size, as_numbers(tensor_parallel)
     return (4 * h**2 + 3 * h + 2 * h * f + f) / t + 6 * h
 
 
@@ -144,112 +153,6 @@ def head_parameters(shape: Shape) -> Numbers:
     return h**2 + 3 * h + shape.vocab_size if shape.family == "bert" else np.zeros_like(h)
 
 
-def flop_forward(shape: Shape, tensor_parallel: npt.ArrayLike = 1) -> Numbers:
-    """FLOPs of one micro-batch's forward pass on one of t tensor-parallel ranks, a multiply-add being two.
-
-    L(8Bsh^2 + 4Bs^2h + 4Bshf)/t for the layers (Kaplan 2020, table 1, with the attention's s^2 term kept) plus the
-    head, which every rank computes whole. Equal to torch's ``FlopCounterMode`` with eager attention and with SDPA's
-    math kernel. Causal attention counts whole, as those compute it. Leaves out what is not a matrix product: norms,
-    softmax, activations, biases and the loss, and embedding look-ups.
-    """
-    layer = _multiply_adds(_layer(shape, tensor_parallel)) + _multiply_adds(_attention(shape, tensor_parallel))
-    return 2 * (shape.num_layers * layer + _multiply_adds(_head(shape)))
-
-
-def flop_backward(shape: Shape, tensor_parallel: npt.ArrayLike = 1) -> Numbers:
-    """FLOPs of one micro-batch's backward pass: each product C = AB has two, dA = dC B^T and dB = A^T dC.
-
-    Model FLOPs: what fused attention computes again (2Bs^2h a layer) and activation checkpointing are left out.
-    """
-    return 2 * flop_forward(shape, tensor_parallel)
-
-
-def flop_training(shape: Shape, tensor_parallel: npt.ArrayLike = 1) -> Numbers:
-    """FLOPs of one micro-batch forward and backward: three times the forward pass."""
-    return 3 * flop_forward(shape, tensor_parallel)
-
-
-def matmul_bytes(
-    shape: Shape, element_bytes: npt.ArrayLike, fused_attention: npt.ArrayLike, tensor_parallel: npt.ArrayLike = 1
-) -> Numbers:
-    """Memory traffic of one micro-batch's matrix products, forward and backward.
-
-    e(mk + kn + mn) for the product of an m x k and a k x n matrix: each operand read and the result written once,
-    which holds while the caches hold a block of each (the roofline's compulsory traffic, Williams 2009). Three such
-    products per layer product in training. Unfused attention writes and reads its scores, e a s^2 a sequence; fused
-    attention (Dao 2022) reads q, k, v and writes o (4 e B s h), then reads these and dO and writes dQ, dK, dV (8).
-    Leaves out what small caches read again, and biases.
-    """
-    e = _numbers(element_bytes)
-    fused = 4 * shape.tokens * shape.hidden_size / _numbers(tensor_parallel)
-    attention = np.where(fused_attention, fused, _elements(_attention(shape, tensor_parallel)))
-    layer = _elements(_layer(shape, tensor_parallel)) + attention
-    return 3 * e * (shape.num_layers * layer + _elements(_head(shape)))
-
-
-def embedding_bytes(shape: Shape, element_bytes: npt.ArrayLike) -> Numbers:
-    """Memory traffic of the embedding tables in one micro-batch.
-
-    Their gradients are dense: each table's is written whole, in fp32, whatever the tokens, 4(V+P+T)h. One row a token
-    is read forward and added backward, 4 e B s h (words and positions). Leaves out what caches save on rows seen often.
-    """
-    rows = 4 * shape.tokens * shape.hidden_size
-    return 4 * embedding_parameters(shape) + _numbers(element_bytes) * rows
-
-
-class _Product(NamedTuple):
-    """`number` products of an m x k and a k x n matrix."""
-
-    number: Numbers
-    m: Numbers
-    k: Numbers
-    n: Numbers
-
-
-def _multiply_adds(products: Iterable[_Product]) -> Numbers:
-    return sum((each.number * each.m * each.k * each.n for each in products), start=_numbers(0))
-
-
-def _elements(products: Iterable[_Product]) -> Numbers:
-    """Elements of the operands and the results."""
-    terms = (each.number * (each.m * each.k + each.k * each.n + each.m * each.n) for each in products)
-    return sum(terms, start=_numbers(0))
-
-
-def _layer(shape: Shape, tensor_parallel: npt.ArrayLike) -> Iterator[_Product]:
-    """The products with weights of one layer: query, key, value, attention output, FFN up and down."""
-    h, f, t, one = shape.hidden_size, shape.intermediate_size, _numbers(tensor_parallel), _numbers(1)
-    if FAMILIES[shape.family].separate_qkv:
-        yield _Product(3 * one, shape.tokens, h, h / t)
-    else:
-        yield _Product(one, shape.tokens, h, 3 * h / t)
-    yield _Product(one, shape.tokens, h / t, h)
-    yield _Product(one, shape.tokens, h, f / t)
-    yield _Product(one, shape.tokens, f / t, h)
-
-
-def _attention(shape: Shape, tensor_parallel: npt.ArrayLike) -> Iterator[_Product]:
-    """The products without weights of one layer: scores, and scores times values, one of each a sequence and head."""
-    s, width = shape.sequence_length, shape.hidden_size / shape.num_heads
-    count = shape.micro_batch_size * shape.num_heads / _numbers(tensor_parallel)
-    yield _Product(count, s, width, s)
-    yield _Product(count, s, s, width)
-
-
-def _head(shape: Shape) -> Iterator[_Product]:
-    """The head's products. BERT classifies the first token, pooled; GPT-2 all tokens, of which the last is used."""
-    h, one = shape.hidden_size, _numbers(1)
-    if shape.head == "classification":
-        if shape.family == "bert":
-            yield _Product(one, shape.micro_batch_size, h, h)
-            yield _Product(one, shape.micro_batch_size, h, shape.num_labels)
-        else:
-            yield _Product(one, shape.tokens, h, shape.num_labels)
-        return
-    if shape.family == "bert":
-        yield _Product(one, shape.tokens, h, h)
-    yield _Product(one, shape.tokens, h, shape.vocab_size)
-
-
-def _numbers(values: npt.ArrayLike) -> Numbers:
+def as_numbers(values: npt.ArrayLike) -> Numbers:
+    """A number or a column, as floats."""
     return np.asarray(values, dtype=np.float64)

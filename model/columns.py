@@ -1,10 +1,13 @@
 """Columns of a table as arrays: numbers with defaults, and rows grouped by the texts they share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from joulelaw import InputError
 
 Rows = npt.NDArray[np.intp]
 
@@ -39,3 +42,29 @@ def groups(columns: Sequence[tuple[list[str], Rows]]) -> list[tuple[tuple[str, .
         combination = tuple(texts[int(at)] for (texts, _), at in zip(columns, which, strict=True))
         found.append((combination, np.flatnonzero(combined == each)))
     return found
+
+
+def distinct(columns: Sequence[npt.NDArray[Any]]) -> tuple[Rows, Rows]:
+    """The first position of each distinct combination of values, and which of those combinations each row has."""
+    combined = np.zeros(len(columns[0]), dtype=np.intp)
+    for column in columns:
+        which, values = pd.factorize(column)
+        combined = pd.factorize(combined * len(values) + which)[0]
+    _, first = np.unique(combined, return_index=True)
+    return first, combined
+
+
+def flags(table: pd.DataFrame, name: str, default: bool = False) -> npt.NDArray[np.bool_]:
+    """A column of true and false, with the default where it is missing or empty; 1, 0 and the words are understood.
+
+    Raises:
+        InputError: anything else.
+    """
+    if name not in table.columns:
+        return np.full(len(table), default)
+    texts, code = codes(table, name, str(default))
+    known = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+    wrong = [text for text in texts if text.lower() not in known]
+    if wrong:
+        raise InputError(f"{name} {wrong[0]!r} is neither true nor false", where=name, remedy="true or false")
+    return np.array([known[text.lower()] for text in texts], dtype=np.bool_)[code]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from joulelaw.model.architecture import FAMILIES, Numbers, Shape
-from joulelaw.model.communication import ZERO_BUCKET
+from joulelaw.model.zero import ZERO_BUCKET
 
 # Tensors of FFN width that the backward pass keeps: GELU's input and output; five where GPT-2's tanh form, written
 # out in Python, keeps its factors too.

@@ -7,17 +7,20 @@ is known before a run and computed for whole columns at once.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.model import architecture, communication, kernels, memory
+from joulelaw.model import architecture, communication, kernels, memory, work, zero
 from joulelaw.model.architecture import Numbers, Shape
-from joulelaw.model.columns import codes, groups, numbers
-from joulelaw.model.communication import Communication, Group
+from joulelaw.model.columns import codes, flags, groups, numbers
+from joulelaw.model.group import Communication, Group
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.memory import Numerics, States
+from joulelaw.model.work import Execution
 
 ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 # Without a `tensor_parallel` column, fsdp_tp splits each layer over this many devices.
@@ -82,9 +85,9 @@ STRATEGIES = {
     "single": Strategy(communication.none, _replicated, data_parallel=False, autocasts=True),
     "ddp": Strategy(communication.ddp, partial(_replicated, bucketed=True), autocasts=True),
     "fsdp": Strategy(communication.fsdp, _fsdp, **_SHARDED),
-    "zero1": Strategy(communication.zero1, partial(_zero, 1), shards_optimizer=True),
-    "zero2": Strategy(communication.zero2, partial(_zero, 2), **_SHARDED),
-    "zero3": Strategy(communication.zero3, partial(_zero, 3), **_SHARDED),
+    "zero1": Strategy(zero.zero1, partial(_zero, 1), shards_optimizer=True),
+    "zero2": Strategy(zero.zero2, partial(_zero, 2), **_SHARDED),
+    "zero3": Strategy(zero.zero3, partial(_zero, 3), **_SHARDED),
     "tp": Strategy(communication.tensor, _replicated, tensor_parallel=True, data_parallel=False, autocasts=True),
     "fsdp_tp": Strategy(communication.fsdp_tensor, _fsdp, tensor_parallel=True, **_SHARDED),
 }
@@ -94,13 +97,13 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     """What each trial of a measurement table asks of one of its devices, with the table's index.
 
     Columns: num_parameters (of the whole model), data_parallel, tensor_parallel, tokens_per_micro_step (per
-    data-parallel rank); flop_, gemm_bytes_ (products, embedding tables and autocast's weights),
-    elementwise_bytes_ (the stored activations once: multiply by a fitted factor), comm_bytes_ (sent), collectives_
-    and kernels_per_micro_step; optimizer_bytes_ (AdamW, and accumulating gradients), comm_bytes_, collectives_ and
-    kernels_per_step; memory_bytes_per_device (predicted peak); peak_flop_per_s, bandwidth_bytes_per_s,
-    link_bytes_per_s (one direction) and power_limit_w. The table's `power_limit_w`, `link_bytes_per_s`,
-    `network_bytes_per_s` (on several nodes) and `tensor_parallel` are used where present, as are `num_labels`,
-    `dropout`, `attention` and `head`.
+    data-parallel rank); flop_ (the model's), recomputed_flop_ (what checkpointing adds), hardware_flop_ (all that
+    run), gemm_bytes_ (products, embedding tables and autocast's weights), elementwise_bytes_ (the stored activations
+    once: multiply by a fitted factor), comm_bytes_ (sent), collectives_ and kernels_per_micro_step; optimizer_bytes_
+    (AdamW, and accumulating gradients), comm_bytes_, collectives_ and kernels_per_step; memory_bytes_per_device
+    (predicted peak); peak_flop_per_s, bandwidth_bytes_per_s, link_bytes_per_s (one direction) and power_limit_w. The
+    table's `power_limit_w`, `link_bytes_per_s`, `network_bytes_per_s` (on several nodes) and `tensor_parallel` are
+    used where present, as are `num_labels`, `dropout`, `attention`, `head` and `activation_checkpointing`.
 
     Raises:
         InputError: no rows, a missing column, an unknown device, strategy, family or precision, a precision that the
@@ -111,8 +114,10 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
         raise InputError(f"columns missing: {', '.join(missing)}", where="table", remedy="see the measurement table")
     if table.empty:
         raise InputError("no rows", where="table", remedy="give at least one trial")
-    given = {name: numbers(table, name, default) for name, default in NUMBERS.items()}
+    given: dict[str, npt.NDArray[Any]] = {name: numbers(table, name, default) for name, default in NUMBERS.items()}
     given["element_bytes"] = _element_bytes(table)
+    given["scales_loss"] = (table["precision"] == "fp16").to_numpy()
+    given["checkpointing"] = flags(table, "activation_checkpointing")
     keys = [codes(table, name, default) for name, default in KEYS.items()]
     result: dict[str, Numbers] = {}
     for (family, strategy, head, attention), rows in groups(keys):
@@ -124,7 +129,9 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     return pd.DataFrame(result, index=table.index).astype(dict.fromkeys(INTEGERS, np.int64))
 
 
-def _group_counts(shape: Shape, strategy: str, attention: str, given: Mapping[str, Numbers]) -> dict[str, Numbers]:
+def _group_counts(
+    shape: Shape, strategy: str, attention: str, given: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, Numbers]:
     """The counts of rows of one family, head, strategy and attention."""
     if strategy not in STRATEGIES:
         raise InputError(f"unknown strategy {strategy!r}", where="strategy", remedy=f"one of {', '.join(STRATEGIES)}")
@@ -132,20 +139,24 @@ def _group_counts(shape: Shape, strategy: str, attention: str, given: Mapping[st
     k, gpus, e = given["grad_accumulation"], given["gpu_count"], given["element_bytes"]
     N, t = _degrees(strategy, gpus, given["tensor_parallel"])
     autocast = np.asarray((e == 2) & spread.autocasts)
-    numerics = Numerics(e, autocast, np.full(e.shape, attention != "eager"), given["dropout"] > 0)
-    group = Group(shape, N, t, e)
+    fused, dropout, checkpointing = np.full(e.shape, attention != "eager"), given["dropout"] > 0, given["checkpointing"]
+    numerics = Numerics(e, autocast, fused, dropout)
+    execution = Execution(fused, checkpointing, dropout)
+    group = Group(shape, N, t, e, autocast, given["scales_loss"], checkpointing, dropout)
     sent = spread.communicate(group)
     cast = np.where(autocast, shape.num_layers * group.layer + architecture.head_parameters(shape), 0)
     owned = group.psi / (N if spread.shards_optimizer else 1)
     accumulated = group.psi / (N if spread.shards_gradients else 1)
-    weights = architecture.embedding_bytes(shape, e) + CAST_BYTES * cast
+    weights = work.embedding_bytes(shape, e) + CAST_BYTES * cast
     return {
         "num_parameters": architecture.parameters(shape),
         "data_parallel": N,
         "tensor_parallel": t,
         "tokens_per_micro_step": shape.tokens,
-        "flop_per_micro_step": architecture.flop_training(shape, t),
-        "gemm_bytes_per_micro_step": architecture.matmul_bytes(shape, e, numerics.fused_attention, t) + weights,
+        "flop_per_micro_step": work.flop_training(shape, t),
+        "recomputed_flop_per_micro_step": work.flop_recomputed(shape, execution, t),
+        "hardware_flop_per_micro_step": work.flop_hardware(shape, execution, t),
+        "gemm_bytes_per_micro_step": work.matmul_bytes(shape, e, execution, t) + weights,
         "elementwise_bytes_per_micro_step": memory.stored_activation_bytes(shape, numerics, t),
         "optimizer_bytes_per_step": ADAMW_BYTES * owned + ACCUMULATION_BYTES * (k - 1) * accumulated,
         "comm_bytes_per_micro_step": sent.bytes_per_micro_step,

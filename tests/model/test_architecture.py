@@ -21,8 +21,9 @@ from transformers import (
 
 from joulelaw import InputError
 from joulelaw.model import kernels, memory
-from joulelaw.model.architecture import Shape, flop_backward, flop_forward, flop_training, parameters
+from joulelaw.model.architecture import Shape, parameters
 from joulelaw.model.memory import Numerics
+from joulelaw.model.work import flop_backward, flop_forward, flop_training
 
 MODELS = {
     ("bert", "classification"): BertForSequenceClassification,
