@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from joulelaw import InputError
+from joulelaw.bench.compilation import REMEDY, why_not_compiled
 from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.spec_axes import REQUIRED, axis_path, configurations, named_axes
 from joulelaw.bench.spec_data import data_errors
@@ -110,6 +111,8 @@ def _mismatches(asked: Configuration, counted: bool) -> Iterator[Mismatch]:
         yield "strategy", f"strategy {asked.strategy!r} without a gpu_count", "add gpu_count, such as gpu_count: 2"
     else:
         yield from _tensor_parallel_mismatches(asked)
+    if reason := why_not_compiled(asked):
+        yield "torch_compile", reason, REMEDY
     if asked.vocab_size < 2 * asked.num_labels + 1:
         what = f"a vocabulary of {asked.vocab_size} cannot tell {asked.num_labels} labels apart"
         yield "vocab_size", what, f"at least {2 * asked.num_labels + 1}"

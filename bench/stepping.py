@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from joulelaw.bench.compilation import nothing_compiles
 from joulelaw.bench.configuration import Window
 from joulelaw.bench.data import Epoch
 from joulelaw.bench.process_group import Group
@@ -59,9 +60,10 @@ class StepLoop:
         self._run_steps(window.warmup_steps, measured=False)
         self._drain()
         skipped_before = self._stepper.skipped_steps()
-        self._group.barrier()
-        begin_ns = self._clock.start()
-        measured_steps = self._run_window(window, begin_ns)
+        with nothing_compiles():
+            self._group.barrier()
+            begin_ns = self._clock.start()
+            measured_steps = self._run_window(window, begin_ns)
         self._group.barrier()
         end_ns = time.monotonic_ns()
         self._send()
