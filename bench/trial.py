@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from joulelaw.bench.compilation import check_compiled, compile_blocks
 from joulelaw.bench.configuration import TrialSpec
 from joulelaw.bench.data import Epoch, mixed_seed
 from joulelaw.bench.data_source import make_source
@@ -43,6 +44,7 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     began = time.monotonic()
     spec, root = TrialSpec.from_dict(payload["trial"]), Path(payload["root"])
     check_precision(spec.configuration.precision, context.device_kind)
+    check_compiled(spec.configuration)
     device = claim_device(context)
     base_bytes = memory_bytes(device)
     group = form_group(spec, context, device)
@@ -80,6 +82,8 @@ def prepare(spec: TrialSpec, group: Group, device: torch.device, root: Path) -> 
     torch.manual_seed(mixed_seed(spec.seed))
     training = load_workload(configuration.model_family).build(configuration, device, root)
     num_parameters = sum(parameter.numel() for parameter in training.module.parameters())
+    if configuration.torch_compile:
+        compile_blocks(training, configuration)
     setup = Setup(training, configuration, device, group.size)
     stepper = load_strategy(configuration.strategy).prepare(setup)
     torch.manual_seed(mixed_seed(spec.seed, group.rank // configuration.tensor_parallel))
