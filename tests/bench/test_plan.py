@@ -69,6 +69,26 @@ def test_the_single_device_baseline_of_every_case_is_added_where_it_is_missing(t
     assert cases == singles
 
 
+def test_a_baseline_is_the_same_work_whatever_its_variant(tmp_path: Path) -> None:
+    variants = f"dropout: [0, 0.1], activation_checkpointing: [false, true], num_layers: 2, {SMALL}"
+    grids = f"  - {{strategy: ddp, gpu_count: 2, {variants}}}\n  - {{num_layers: 2, {SMALL}}}"
+    plan = plan_of(tmp_path, grids, cores(2))
+    parallel = {t.spec.configuration for t in plan.trials if t.spec.configuration.strategy == "ddp"}
+    singles = {t.spec.configuration for t in plan.trials if t.spec.configuration.strategy == "single"}
+    assert len(plan.trials) == 8
+    assert {each.single_device() for each in parallel} == singles
+    assert sum(trial.baseline for trial in plan.trials) == 3, "the plain one was asked for"
+    assert len({each.case_id for each in singles}) == 1, "all are of one case"
+
+
+def test_one_rank_of_a_strategy_is_a_trial_of_its_own_with_a_baseline(tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path, f"  - {{strategy: [ddp, fsdp, zero1, tp], gpu_count: 1, num_layers: 2, {SMALL}}}", cores(1)
+    )
+    counts = Counter((trial.spec.configuration.strategy, trial.baseline) for trial in plan.trials)
+    assert counts == {("ddp", False): 1, ("fsdp", False): 1, ("zero1", False): 1, ("tp", False): 1, ("single", True): 1}
+
+
 def test_each_device_model_of_the_inventory_gets_its_own_configurations(tmp_path: Path) -> None:
     nodes = [gpus(V100, 4, 16), gpus(T4, 1, 15, "b")]
     plan = plan_of(tmp_path, f"  - {{strategy: fsdp, gpu_count: [1, 4], num_layers: 2, {SMALL}}}", *nodes)
@@ -146,6 +166,58 @@ def test_memory_of_a_small_model_is_at_least_its_states(tmp_path: Path) -> None:
     )
     price = next(trial.price for trial in plan.trials if trial.spec.configuration.num_layers == 2)
     assert 16 * float(parameters(shape)) < price.memory_bytes_per_device < 2 * GIB
+
+
+ASIDE = "devices: {misfits: set_aside}"
+
+
+def test_what_no_device_here_can_run_is_set_aside_where_the_sweep_says_so(tmp_path: Path) -> None:
+    huge = "num_layers: 96, hidden_size: 12288, sequence_length: 512, micro_batch_size: 1"
+    grids = (
+        f"  - {{gpu_model: [each, No Such GPU], precision: [fp32, tf32], num_layers: 2, {SMALL}}}\n"
+        f"  - {{strategy: [ddp, fsdp], gpu_count: [2, 4, 8], num_layers: 2, {SMALL}}}\n"
+        f"  - {{{huge}}}\n  - {{strategy: fsdp, gpu_count: 2, {huge}}}"
+    )
+    plan = plan_of(tmp_path, grids, cores(2), rest=ASIDE)
+    kept = {(t.spec.configuration.strategy, t.spec.configuration.gpu_count) for t in plan.trials}
+    assert kept == {("single", 1), ("ddp", 2), ("fsdp", 2)}
+    reasons = Counter(each.kind for each in plan.set_aside)
+    assert reasons == {
+        "no node has a 'No Such GPU'": 2,
+        "4 ranks need 4 devices on one node; the most that one has: 2 x AMD EPYC (1 core)": 2,
+        "8 ranks need 8 devices on one node; the most that one has: 2 x AMD EPYC (1 core)": 2,
+        "AMD EPYC (1 core) cannot train in tf32": 1,
+        "more memory than the 7.4 GiB that AMD EPYC (1 core) has to use": 2,
+    }
+    assert not any(each.baseline for each in plan.set_aside), "what does not run needs no baseline"
+    (tmp_path / "plan.json").write_text(json.dumps(plan.to_dict()))
+    assert Plan.load(tmp_path) == plan
+
+
+def test_an_error_where_nothing_is_left_of_a_sweep(tmp_path: Path) -> None:
+    grids = f"  - {{strategy: fsdp, gpu_count: [4, 8], num_layers: 2, {SMALL}}}"
+    message = refused(tmp_path, grids, cores(2), rest=ASIDE)
+    assert message.startswith(
+        "sweep.yaml:6 devices.misfits: nothing here can run any of the 2 configurations: 1 x 4 ranks"
+    )
+
+
+def test_a_long_plan_is_summed_up(tmp_path: Path) -> None:
+    lengths = ", ".join(str(8 * each) for each in range(1, 41))
+    sizes = SMALL.replace("sequence_length: 64", f"sequence_length: [{lengths}]")
+    grids = f"  - {{strategy: [ddp, fsdp], gpu_count: [2, 4, 64], num_layers: 2, {sizes}}}"
+    plan = plan_of(tmp_path, grids, cores(4), rest=ASIDE)
+    console = Console(width=130, record=True, file=(tmp_path / "out").open("w"))
+    show_plan(plan, [cores(4)], [], MeterInfo("none", "none", "", (), {}, {}), console)
+    text = console.export_text()
+    assert len(plan.trials) == 200
+    assert len(text.splitlines()) < 40
+    rows = [line.split() for line in text.splitlines() if line.strip().startswith(("1 ", "2 ", "4 "))]
+    summed = {(row[0], row[1]): " ".join(row[3:]) for row in rows if row[1] != "x"}
+    assert summed.keys() == {("4", "ddp"), ("4", "fsdp"), ("2", "ddp"), ("2", "fsdp"), ("1", "single")}
+    assert all("2 128 8 to 320 2 1 40" in row for row in summed.values()), "each has all 40 lengths"
+    assert "Set aside: 80 configurations: 64 ranks need 64 devices on one node" in text
+    assert f"{len(plan.trials)} trials on 4 devices" in text
 
 
 def test_a_precision_that_the_device_lacks_is_refused(tmp_path: Path) -> None:
