@@ -4,6 +4,7 @@ EXAMPLES = {
     "doctor": ("joulelaw doctor",),
     "plan": (
         "joulelaw plan quickstart",
+        "joulelaw plan p1",
         "joulelaw plan my_sweep.yaml --law law.json",
     ),
     "run": (

@@ -1,6 +1,10 @@
 """Every shipped sweep can be planned on any machine, and spans what its file says."""
 
+import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,12 +50,9 @@ def test_the_shipped_sweeps_are_those_that_the_readme_and_the_help_speak_of() ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_sweep_can_be_planned_here_and_on_every_kind_of_machine(name: str) -> None:
-    sweep = load_sweep(name)
-    here = local_nodes(sweep)
-    machines = [here, [gpus(8)], [gpus(1, "Tesla T4", 14.6)], [gpus(4, "NVIDIA GeForce RTX 2080 Ti", 10.7)]]
-    # The quickstart is for any machine with two devices, as its file says.
-    machines += [[cores(2)]] if name == "quickstart" else [[cores(1)]]
-    for nodes in machines if name != "quickstart" else [here, [gpus(8)], [cores(2)]]:
+    here = local_nodes(load_sweep(name))
+    turing = [[gpus(1, "Tesla T4", 14.6)], [gpus(4, "NVIDIA GeForce RTX 2080 Ti", 10.7)]]
+    for nodes in [here, [gpus(8)], [cores(1)], [cores(2)], *turing]:
         plan = plan_of(name, *nodes)
         assert plan.trials
         assert 0 < sum(trial.split == "hold_out" for trial in plan.trials) < len(plan.trials)
@@ -76,6 +77,17 @@ def test_a_window_is_long_enough_for_its_meter(name: str) -> None:
     assert sweep.window.min_s >= (2 if name == "quickstart" else 12)
     assert sweep.description
     assert sweep.text.startswith("#"), "the file says what it is for"
+
+
+def test_hundreds_of_trials_are_told_on_a_page() -> None:
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "joulelaw.bench", "plan", "p1"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=True)
+    *page, last = done.stdout.splitlines()
+    content = json.loads(last)
+    assert len(page) < 60
+    assert len(content["trials"]) == content["planned"] > 100, "a program gets them all"
+    assert sum(each["configurations"] for each in content["set_aside"]) + content["planned"] >= len(asked("p1"))
 
 
 def test_p1_spans_the_papers_grid() -> None:
