@@ -21,6 +21,7 @@ from joulelaw.cluster.inventory import Device, Node
 from joulelaw.cluster.metering import MeterInfo
 from joulelaw.model.architecture import Shape, parameters
 from joulelaw.model.hardware import Catalogue
+from tests.bench.texts import study_folder
 
 GIB = 2**30
 V100, T4 = "Tesla V100-SXM2-16GB", "Tesla T4"
@@ -270,6 +271,18 @@ def test_a_plan_survives_the_file(tmp_path: Path) -> None:
     loaded = Plan.load(tmp_path)
     assert loaded == plan
     assert loaded.plan_id == plan.plan_id
+
+
+def test_a_plan_with_own_texts_survives_the_file_and_its_baselines_have_them_too(tmp_path: Path) -> None:
+    study_folder(tmp_path)
+    grids = f"  - {{strategy: [ddp, tp], gpu_count: 2, num_layers: [2, 3], {SMALL}}}"
+    plan = plan_of(tmp_path, grids, cores(2), rest="data: {path: texts.csv, tokenizer: tokenizer}")
+    named = {each.spec.configuration.data.path for each in plan.trials if each.spec.configuration.data}
+    assert named == {"texts.csv"}
+    assert all(each.spec.configuration.data for each in plan.trials)
+    assert sum(each.baseline for each in plan.trials) == 2
+    (tmp_path / "plan.json").write_text(json.dumps(plan.to_dict()))
+    assert Plan.load(tmp_path) == plan
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema": 99}', '{"schema": 1, "name": "x"}'])
