@@ -38,7 +38,7 @@ TINY = Configuration(
     micro_batch_size=4,
     learning_rate=1e-3,
 )
-TIME_OUT_S = 120
+TIME_OUT_S = 300
 
 
 @dataclass

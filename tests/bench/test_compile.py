@@ -1,0 +1,99 @@
+"""Compiled blocks train what eager ones train, in every strategy that can have them, and never in the window."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from joulelaw import InputError
+from joulelaw.bench.compilation import check_compiled, nothing_compiles
+from joulelaw.bench.configuration import Configuration, TrialSpec, Window
+from joulelaw.bench.strategies import STRATEGIES
+from tests.bench.trial_ranks import TINY, Outcome, run_ranks, run_trial
+from tests.evidence import record
+
+pytestmark = pytest.mark.xdist_group("ranks")
+
+# Half a minute of g++ the first time; fsdp finds single's kernels in inductor's cache.
+BACKENDS = {
+    "single": "inductor",
+    "fsdp": "inductor",
+    "ddp": "aot_eager",
+    "tp": "aot_eager",
+    "fsdp_tp": "aot_eager",
+    "zero2": "aot_eager",
+}
+THREE_STEPS = Window(warmup_steps=1, min_steps=2)
+
+
+def on_ranks(strategy: str, **changes: Any) -> Configuration:
+    ranks = 1 if strategy == "single" else 2
+    shared = 2 if strategy in ("tp", "fsdp_tp") else 1
+    return replace(TINY, strategy=strategy, gpu_count=ranks, tensor_parallel=shared, **changes)
+
+
+def ran(folder: Path, configuration: Configuration, backend: str) -> list[Outcome]:
+    folder.mkdir()
+    trial = TrialSpec(configuration, seed=7, window=THREE_STEPS).to_dict()
+    payload = {"trial": trial, "root": ".", "backend": backend}
+    outcomes = run_ranks(folder, "tests.bench.compile_ranks:run_and_tell", payload, configuration.gpu_count)
+    assert [outcome.exit_status for outcome in outcomes] == [0] * len(outcomes), outcomes
+    return outcomes
+
+
+@pytest.mark.parametrize(("strategy", "backend"), BACKENDS.items())
+def test_compiled_blocks_train_what_eager_ones_train(strategy: str, backend: str, tmp_path: Path) -> None:
+    configuration = on_ranks(strategy)
+    eager = ran(tmp_path / "eager", configuration, backend)
+    compiled = ran(tmp_path / "compiled", replace(configuration, torch_compile=True), backend)
+    for one, other in zip(compiled, eager, strict=True):
+        assert other.one("compiled")["graphs"] == 0
+        told = one.one("compiled")
+        assert (told["graphs"], told["breaks"]) == (1, {}), "both layers share one whole graph"
+        assert told["children"] == [], "a compiler's process would outlive the rank"
+        assert one.losses() == pytest.approx(other.losses(), rel=1e-5)
+        assert len(one.losses()) == 3
+        differences = [abs(a / b - 1) for a, b in zip(one.losses(), other.losses(), strict=True)]
+    record(
+        "equality", what="compiled loss", strategy=strategy, backend=backend, ranks=len(eager), worst=max(differences)
+    )
+
+
+def test_what_torch_cannot_compile_is_refused_and_nothing_else() -> None:
+    asked = [
+        replace(on_ranks(strategy), torch_compile=True, activation_checkpointing=checkpointing)
+        for strategy in STRATEGIES
+        for checkpointing in (False, True)
+    ]
+    refused = []
+    for one in asked:
+        check_compiled(replace(one, torch_compile=False))
+        try:
+            check_compiled(one)
+        except InputError:
+            refused.append((one.strategy, one.activation_checkpointing))
+    assert refused == [("tp", True), ("fsdp_tp", True), ("zero3", False), ("zero3", True)]
+
+
+def test_a_rank_tells_what_torch_cannot_compile(tmp_path: Path) -> None:
+    outcomes = run_trial(tmp_path, TrialSpec(on_ranks("zero3", torch_compile=True)))
+    errors = [event for outcome in outcomes for event in outcome.events if event["kind"] == "error"]
+    assert errors[0]["type"] == "InputError"
+    assert errors[0]["message"].startswith("torch_compile: DeepSpeed gathers parameters inside each layer")
+
+
+def test_a_step_of_a_new_kind_is_refused_in_the_window_only() -> None:
+    doubled = torch.compile(lambda numbers: 2 * numbers, backend="eager", dynamic=False)
+    doubled(torch.ones(2))
+    with nothing_compiles():
+        assert doubled(torch.ones(2)).tolist() == [2, 2]
+    with pytest.raises(InputError, match="warmup_steps: a measured step was the first of its kind"), nothing_compiles():
+        doubled(torch.ones(3))
+    assert doubled(torch.ones(3)).tolist() == [2, 2, 2]
+
+
+def test_other_errors_of_a_window_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="out of memory"), nothing_compiles():
+        raise RuntimeError("out of memory")
