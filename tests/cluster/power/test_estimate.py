@@ -132,11 +132,11 @@ def test_a_rank_that_ends_with_its_window_between_two_readings_loses_no_joules(w
     for _ in range(5):
         workers[0].burn(0.1)
         readings += meter.read()
-    used_s = workers[0].burn(0.2) - used_s
+    used_s = workers[0].burn(0.08) - used_s
     end_ns = time.monotonic_ns()
     workers[0].end()
     readings += meter.read()
     energy = window_energy(from_readings(readings, meter.name)["a"], begin_ns, end_ns)
     assert energy.energy_j is not None
-    whole_j, seen_j = 10.0 * used_s, 10.0 * (used_s - 0.2)
+    whole_j, seen_j = 10.0 * used_s, 10.0 * (used_s - 0.08)
     assert energy.energy_j > (whole_j + seen_j) / 2, "what was not seen goes on as before"
