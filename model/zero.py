@@ -63,7 +63,10 @@ def zero3(group: Group) -> Communication:
 
 
 def _gradients(group: Group) -> Communication:
-    """One all-reduce of all gradients, in buckets that close before they would hold more than 5e8 elements."""
+    """One all-reduce of all gradients, in buckets that close before they would hold more than 5e8 elements.
+
+    Left out: a tensor of more than 5e8 elements, which DeepSpeed may cut in two.
+    """
     zero = np.zeros_like(group.psi)
 
     def buckets(of: Group) -> Numbers:
