@@ -8,6 +8,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from joulelaw import InputError, __version__
 from joulelaw.bench.commands import law, report, study
 from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
+from joulelaw.bench.supervisor import supervised
 
 HELP = ["-h", "--help"]
 # What a study needs beyond the law; `pip install joulelaw` alone is enough to fit and forecast.
@@ -65,9 +67,14 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. No InputError and no usage error shows a traceback."""
+    if arguments is None and "run" in sys.argv[1:]:
+        return supervised(lambda: _main(sys.argv[1:]), partial(_failed, {"command": "run"}, ExitCode.FAILED))
+    return _main(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(given: list[str]) -> int:
     state: dict[str, Any] = {"debug": False, "command": ""}
     try:
-        given = list(sys.argv[1:] if arguments is None else arguments)
         code = get_command(app).main(args=given, prog_name="joulelaw", standalone_mode=False, obj=state)
     except InputError as error:
         return _failed(state, ExitCode.BAD_INPUT, str(error))

@@ -1,30 +1,31 @@
 """A study's folder on disk: what is saved before, while and after a trial, and what makes a trial finished.
 
     <folder>/  sweep.yaml  plan.json  environment.json  devices.toml  lock
-               trials/<trial_id>.parquet               one row, written once when the trial ends: the commit record
+               trials/<trial_id>.parquet               one row, written when the trial ends: the commit record
                steps/<trial_id>.<n>.parquet            grows while the trial runs
                power/<trial_id>.<node>.<n>.parquet     grows while the trial runs
                logs/<trial_id>/
 
-A trial is finished when its file in trials/ exists, and not before; that file appears in one rename, after its
-steps and readings are on disk. So a kill at any moment leaves a dataset in which each trial is finished or absent.
+A trial is done when its file in trials/ says so, and not before; that file appears in one rename, after its steps
+and readings are on disk. So a kill at any moment leaves a dataset in which each trial is done, failed or absent. A
+failed one may be tried again: its row is replaced, in one rename, by that of a later attempt.
 """
 
 import fcntl
 import json
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from joulelaw import InputError
-from joulelaw.bench.columns import Columns, Row, RowError, as_table
-from joulelaw.bench.files import remove_temporaries, replacing, storage_errors, write_text
-from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable, write_groups
+from joulelaw.bench.files import StorageError, storage_errors, write_text
+from joulelaw.bench.growing_table import FLUSH_EVERY_S
+from joulelaw.bench.leftovers import remove_leftovers
 from joulelaw.bench.measurements import data_hash, devices_files, read_measurements, read_power, read_steps, read_trials
-from joulelaw.bench.tables import POWER, STEPS, TABLES, TRIALS
+from joulelaw.bench.tables import TABLES
+from joulelaw.bench.trial_tables import Committed, TrialTables
 
 __all__ = [
     "Dataset",
@@ -38,7 +39,7 @@ __all__ = [
     "read_trials",
 ]
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_ROOM_BYTES = 1 << 16
 
 
 class DatasetError(InputError):
@@ -52,8 +53,12 @@ class DatasetError(InputError):
 class Dataset:
     """The one writer of a dataset folder. Holds the folder's lock until `close`; use it as a context manager."""
 
-    def __init__(self, folder: Path, lock: int, *, flush_every_s: float = FLUSH_EVERY_S) -> None:
+    def __init__(
+        self, folder: Path, lock: int, committed: Mapping[str, Committed], *, flush_every_s: float = FLUSH_EVERY_S
+    ) -> None:
         self.folder = folder
+        self._committed = dict(committed)
+        self._attempts = {trial_id: each.attempt for trial_id, each in committed.items()}
         self._lock = lock
         self._flush_every_s = flush_every_s
 
@@ -88,7 +93,7 @@ class Dataset:
             if cls.exists(folder):
                 remedy = "choose another folder with --into, or give the same sweep to resume it"
                 raise DatasetError("a study is already in it", where=str(folder), remedy=remedy)
-            dataset = cls(folder, lock, flush_every_s=flush_every_s)
+            dataset = cls(folder, lock, committed_trials(folder), flush_every_s=flush_every_s)
             dataset._make_folders()
             write_text(folder / "sweep.yaml", sweep)
             write_text(folder / "environment.json", _json(environment))
@@ -101,16 +106,16 @@ class Dataset:
 
     @classmethod
     def open(cls, folder: Path, *, flush_every_s: float = FLUSH_EVERY_S) -> Self:
-        """Go on with a study. What unfinished trials left in steps/ and power/ is removed: they will run anew."""
+        """Go on with a study. What attempts cut short left in steps/ and power/ is removed: they will run anew."""
         if not cls.exists(folder):
             raise DatasetError("no study in it (no plan.json)", where=str(folder), remedy="start one: joulelaw run")
         with storage_errors(folder):
             lock = _take_lock(folder)
         try:
-            dataset = cls(folder, lock, flush_every_s=flush_every_s)
+            committed = committed_trials(folder)  # refuses a newer schema or a broken file before anything is written
+            dataset = cls(folder, lock, committed, flush_every_s=flush_every_s)
             dataset._make_folders()
-            read_trials(folder)  # refuses a newer schema or a broken file before anything is written
-            dataset._remove_leftovers()
+            remove_leftovers(folder, committed)
         except BaseException:
             os.close(lock)
             raise
@@ -137,9 +142,10 @@ class Dataset:
         return json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
 
     def save_devices(self, text: str) -> None:
-        """Save catalogue entries (TOML) of devices that the shipped catalogue lacks; an empty text saves nothing."""
-        if text:
-            write_text(self.folder / "devices.toml", text)
+        """Save catalogue entries (TOML) of devices that the shipped catalogue lacks; nothing where nothing is new."""
+        path = self.folder / "devices.toml"
+        if text and not (path.is_file() and path.read_text(encoding="utf-8") == text):
+            write_text(path, text)
 
     def note_environment(self, environment: Mapping[str, Any]) -> None:
         """Keep the environment of a resumed run beside the first, as environment.<n>.json, where it is a new one."""
@@ -149,84 +155,73 @@ class Dataset:
             write_text(self.folder / f"environment.{len(kept)}.json", text)
 
     def finished_trial_ids(self) -> set[str]:
-        """The trials that have their commit record, failed ones included."""
-        return {path.stem for path in (self.folder / "trials").glob("*.parquet")}
+        """The trials that are done, and never run again."""
+        return {trial_id for trial_id, each in self._committed.items() if each.done}
+
+    def failed_trial_ids(self) -> set[str]:
+        """The trials whose last committed attempt failed."""
+        return self._committed.keys() - self.finished_trial_ids()
+
+    def next_attempt(self, trial_id: str) -> int:
+        """The number of an attempt that would begin now: it goes on over the runs of a study."""
+        return self._attempts.get(trial_id, -1) + 1
 
     def log_folder(self, trial_id: str) -> Path:
         """Where the ranks of this trial write their logs."""
+        self._check_place()
         path = self.folder / "logs" / trial_id
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def start_trial(self, trial_id: str, attempt: int = 0) -> "TrialTables":
+    def start_trial(self, trial_id: str, attempt: int = 0) -> TrialTables:
         """The growing tables of one attempt. Rows of an earlier attempt stay, told apart by their attempt number."""
-        _check_name(trial_id)
-        if trial_id in self.finished_trial_ids():
-            raise RowError(f"trials: '{trial_id}' is finished already; a trial finishes once")
-        return TrialTables(self.folder, trial_id, attempt, self._flush_every_s)
+        self._attempts[trial_id] = attempt
+        return TrialTables(
+            self.folder,
+            trial_id,
+            attempt,
+            committed=self._committed,
+            check_place=self._check_place,
+            flush_every_s=self._flush_every_s,
+        )
+
+    def check_disk(self) -> None:
+        """Raises StorageError where the disk takes no more."""
+        path = self.folder / ".room.tmp"
+        with storage_errors(self.folder):
+            try:
+                with path.open("wb") as file:
+                    file.write(bytes(_ROOM_BYTES))
+                    os.fsync(file.fileno())
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _check_place(self) -> None:
+        """The lock is held in the folder that the study began in: what is there now under its name may be another."""
+        try:
+            same = os.path.samestat((self.folder / "lock").stat(), os.fstat(self._lock))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            remedy = "put it back, or run the same command again in a new folder"
+            raise StorageError("the folder was removed while the study ran", where=str(self.folder), remedy=remedy)
 
     def _make_folders(self) -> None:
         for name in (*TABLES, "logs"):
             with storage_errors(self.folder / name):
                 (self.folder / name).mkdir(exist_ok=True)
 
-    def _remove_leftovers(self) -> None:
-        finished = self.finished_trial_ids()
-        with storage_errors(self.folder):
-            remove_temporaries(self.folder)
-            for path in (*(self.folder / "steps").glob("*.parquet"), *(self.folder / "power").glob("*.parquet")):
-                if path.name.partition(".")[0] not in finished:
-                    path.unlink()
 
-
-class TrialTables:
-    """What one attempt at a trial writes: its steps and readings as they come, and at the end its one row."""
-
-    def __init__(self, folder: Path, trial_id: str, attempt: int, flush_every_s: float = FLUSH_EVERY_S) -> None:
-        self._folder, self._every_s = folder, flush_every_s
-        self._key = {"trial_id": trial_id, "attempt": attempt}
-        self._steps = GrowingTable(folder / "steps", trial_id, STEPS, every_s=flush_every_s)
-        self._power: dict[str, GrowingTable] = {}
-
-    def add_steps(self, rows: Sequence[Row]) -> None:
-        """Add rows of STEPS without trial_id and attempt: rank, step, measured, begin_ns, end_ns, loss."""
-        self._steps.append([{**self._key, **row} for row in rows])
-
-    def add_power(self, node: str, rows: Sequence[Row] | Columns) -> None:
-        """Add readings of one node, rows or columns of POWER without trial_id, attempt and node."""
-        if node not in self._power:
-            _check_name(node)
-            stem = f"{self._key['trial_id']}.{node}"
-            self._power[node] = GrowingTable(self._folder / "power", stem, POWER, every_s=self._every_s)
-        key = {**self._key, "node": node}
-        whole = {**key, **rows} if isinstance(rows, Mapping) else [{**key, **row} for row in rows]
-        self._power[node].append(whole)
-
-    def flush(self) -> None:
-        """Put every row added so far on disk."""
-        for table in (self._steps, *self._power.values()):
-            table.flush()
-
-    def finish(self, row: Row) -> None:
-        """Commit the trial: its steps and readings first, then its row of TRIALS (without trial_id and attempt).
-
-        Raises RowError, naming the column, where one is missing, unknown or of the wrong type, and where the trial
-        is finished already. Nothing is committed then.
-        """
-        table = as_table([{**row, **self._key}], TRIALS, "trials")
-        path = self._folder / "trials" / f"{self._key['trial_id']}.parquet"
-        if path.exists():
-            raise RowError(f"trials: '{self._key['trial_id']}' is finished already; a trial finishes once")
-        self.flush()
-        with replacing(path, self._folder) as temporary:
-            write_groups(temporary, [table], TRIALS)
-
-
-def _check_name(name: str) -> None:
-    """Names become parts of file names, in which a dot separates."""
-    if not _PLAIN_NAME.fullmatch(name):
-        raise RowError(f"'{name}' cannot name a file: use letters, digits, '-' and '_'")
+def committed_trials(folder: Path) -> dict[str, Committed]:
+    """Every trial that has a row, by id; none where there is no dataset yet."""
+    if not (folder / "trials").is_dir():
+        return {}
+    rows = read_trials(folder)
+    return {
+        trial_id: Committed(status, int(attempt))
+        for trial_id, status, attempt in zip(rows["trial_id"], rows["status"], rows["attempt"], strict=True)
+    }
 
 
 def _take_lock(folder: Path) -> int:

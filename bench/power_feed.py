@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from joulelaw.bench.readings import COUNTER_TICK_S
-from joulelaw.bench.running_trial import Event, RunningTrial
+from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import MeteringSection
 from joulelaw.cluster.metering import MeterInfo
 from joulelaw.cluster.power.meter import MeterOptions, Reading
@@ -21,8 +21,15 @@ class PowerFeed(Protocol):
 
     @property
     def meters(self) -> Mapping[str, MeterInfo]: ...
+    @property
+    def meter_losses(self) -> Mapping[str, int]:
+        """How often each node's sampler was lost so far."""
+        ...
+
     def drain_power(self) -> Mapping[str, Sequence[Reading]]: ...
-    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None: ...
+    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
+        """Whether the node's meter knows now."""
+        ...
 
 
 def meter_options(metering: MeteringSection) -> MeterOptions:
@@ -53,12 +60,20 @@ def hand_out(feed: PowerFeed, trials: Iterable[RunningTrial]) -> None:
                 trial.record(node, meter.name, new)
 
 
-def watch_ranks(feed: PowerFeed, trial: RunningTrial, events: Iterable[Event]) -> None:
-    """Tells the meters which processes are at work, and once they know all of a trial, its ranks to go on."""
-    for event in events:
-        if event["kind"] == "ready":
-            feed.watch(event["node"], event["device_uuid"], [event["pid"]])
-            trial.rank_is_watched()
+def watch_ranks(feed: PowerFeed, trial: RunningTrial) -> None:
+    """Tells the meters which processes are at work, and once they know all of a trial, its ranks to go on.
+
+    A sampler that is just starting anew is told at a later call.
+    """
+    for event in list(trial.unwatched):
+        if not feed.watch(event["node"], event["device_uuid"], [event["pid"]]):
+            return
+        trial.rank_is_watched(event)
+
+
+def lost_meter(feed: PowerFeed, trial: RunningTrial) -> bool:
+    """Whether the sampler of one of its nodes was lost since the trial began."""
+    return any(feed.meter_losses[node] != before for node, before in trial.meter_losses.items())
 
 
 def settle(feed: PowerFeed, trial: RunningTrial, trials: Iterable[RunningTrial]) -> None:

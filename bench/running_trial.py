@@ -40,12 +40,14 @@ class RunningTrial:
     ended_s: float | None = None
     windows: dict[int, Event] = field(default_factory=dict)
     done: dict[int, Event] = field(default_factory=dict)
+    unwatched: list[Event] = field(default_factory=list)
     ranks_watched: int = 0
     steps: int = 0
     step_s: list[float] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
     power: dict[str, list[pa.Table]] = field(default_factory=dict)
     metered_until_ns: dict[tuple[str, str], int] = field(default_factory=dict)
+    meter_losses: Mapping[str, int] = field(default_factory=dict)
     given_up: str = ""
 
     def start(self, log_dir: Path, root: Path) -> None:
@@ -62,8 +64,12 @@ class RunningTrial:
         return self.gang.state in (GangState.DONE, GangState.FAILED)
 
     @property
-    def succeeded(self) -> bool:
+    def ranks_succeeded(self) -> bool:
         return self.gang.state is GangState.DONE and len(self.done) == len(self.gang.devices)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.ranks_succeeded and not self.given_up
 
     @property
     def failure(self) -> str:
@@ -85,11 +91,12 @@ class RunningTrial:
             return "setting up"
         return f"step {self.steps - warmup}" if self.steps > warmup else "warming up"
 
-    def advance(self) -> list[Event]:
-        """Takes in what the ranks have said since the last call; returns the events, for who else needs them."""
-        events: list[Event] = list(self.gang.poll())
-        for event in events:
+    def advance(self) -> None:
+        """Takes in what the ranks have said since the last call."""
+        for event in self.gang.poll():
             match event["kind"]:
+                case "ready":
+                    self.unwatched.append(event)
                 case "steps":
                     self._add_steps(event["rank"], event["rows"])
                 case "window":
@@ -98,10 +105,10 @@ class RunningTrial:
                     self.done[event["rank"]] = event
         if self.over and self.ended_s is None:
             self.ended_s = time.monotonic()
-        return events
 
-    def rank_is_watched(self) -> None:
+    def rank_is_watched(self, ready: Event) -> None:
         """One more of its ranks is known to the meters; with the last of them the trial goes on."""
+        self.unwatched.remove(ready)
         self.ranks_watched += 1
         if self.ranks_watched == len(self.gang.devices):
             self.gang.tell({"kind": "go"})

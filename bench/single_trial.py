@@ -21,7 +21,7 @@ def run_trial(sweep_path: Path, trial_id: str | None = None, into: Path | None =
     """Runs the sweep's first trial, or the one named, and commits it to the study's folder; returns its row.
 
     Raises:
-        InputError: a bad sweep, an unknown trial, or one that is finished in that folder already.
+        InputError: a bad sweep, an unknown trial, or one that is done in that folder already.
     """
     sweep = load_sweep(sweep_path)
     with LocalCluster.connect(**connection(sweep)) as machine:
@@ -32,7 +32,7 @@ def run_trial(sweep_path: Path, trial_id: str | None = None, into: Path | None =
         with open_dataset(folder, sweep, plan, machine.nodes, devices_toml) as dataset:
             if planned.trial_id in dataset.finished_trial_ids():
                 remedy = "name another trial with --id, or another folder with --into"
-                raise InputError(f"trial {planned.trial_id} is finished already", where=str(folder), remedy=remedy)
+                raise InputError(f"trial {planned.trial_id} is done already", where=str(folder), remedy=remedy)
             with StudyProgress(1, expected_device_s([planned]), 0) as progress:
                 loop = StudyLoop([planned], dataset, machine, sweep.limits, progress, sweep.path.resolve().parent)
                 loop.run()

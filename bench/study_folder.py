@@ -53,4 +53,5 @@ def open_dataset(folder: Path, sweep: Sweep, plan: Plan, nodes: Sequence[Node], 
     plan.check_same_study(Plan.load(folder), folder)
     dataset = Dataset.open(folder)
     dataset.note_environment(seen)
+    dataset.save_devices(devices_toml)  # this run's nodes may have models that the first one's had not
     return dataset

@@ -12,7 +12,7 @@ from joulelaw.bench.power_feed import PowerFeed, hand_out, settle, watch_ranks
 from joulelaw.bench.progress import GroupView, StudyProgress
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import LimitsSection
-from joulelaw.bench.trial_end import end_trial
+from joulelaw.bench.trial_end import METER_LOST, ended_row
 from joulelaw.cluster import scheduler
 from joulelaw.cluster.failures import ClusterError, RankFailure
 from joulelaw.cluster.gang import Gang, RankGang
@@ -22,7 +22,7 @@ LOOK_EVERY_S = 0.1
 POWER_EVERY_S = 0.5
 # Worth another try: the machine's doing. An exception in a rank would only come again.
 RETRIED = {"killed", "lost", "hang", "start_timeout"}
-MAX_ATTEMPTS = 2
+MAX_TRIES = 2  # in one run; the next run tries again
 
 
 class Fleet(PowerFeed, Protocol):
@@ -48,7 +48,7 @@ class StudyLoop:
         """`root` is the sweep's folder, which the files that configurations name are relative to."""
         self.rows: list[dict[str, Any]] = []
         self._waiting = {trial.trial_id: trial for trial in waiting}
-        self._attempts: dict[str, int] = {}
+        self._tries: dict[str, int] = {}
         self._running: dict[str, RunningTrial] = {}
         self._dataset = dataset
         self._fleet = fleet
@@ -84,11 +84,16 @@ class StudyLoop:
                 self._held_off = True
                 return
             hand_out(self._fleet, self._running.values())  # what was read before the trial is not its own
-            attempt = self._attempts.get(planned.trial_id, 0)
-            trial = RunningTrial(planned, gang, self._dataset.start_trial(planned.trial_id, attempt), attempt)
+            trial = self._prepared(planned, gang)
             self._running[planned.trial_id] = trial
             trial.start(self._dataset.log_folder(planned.trial_id), self._root)
             self._note_neighbours(trial)
+
+    def _prepared(self, planned: PlannedTrial, gang: RankGang) -> RunningTrial:
+        attempt = self._dataset.next_attempt(planned.trial_id)
+        losses = {node: count for node, count in self._fleet.meter_losses.items() if node in gang.node_ids}
+        tables = self._dataset.start_trial(planned.trial_id, attempt)
+        return RunningTrial(planned, gang, tables, attempt, meter_losses=losses)
 
     def _next(self) -> scheduler.Assignment | None:
         if not self._waiting or self._held_off or (self._running and not self._may_share):
@@ -112,7 +117,8 @@ class StudyLoop:
 
     def _listen(self) -> None:
         for trial in self._running.values():
-            watch_ranks(self._fleet, trial, trial.advance())
+            trial.advance()
+            watch_ranks(self._fleet, trial)
             if not trial.over and trial.elapsed_s > self._limits.trial_timeout_s:
                 trial.give_up(f"not over after limits.trial_timeout_s = {self._limits.trial_timeout_s:g} s")
         if time.monotonic() >= self._power_due_s:
@@ -126,19 +132,27 @@ class StudyLoop:
             del self._running[trial.trial_id]
             self._held_off = False
             self._fleet.release(trial.gang)
-            if worth_another_try(trial.attempt, trial.gang.failures) and not trial.given_up:
+            row = ended_row(trial, self._fleet)
+            if self._is_repeated(trial):
                 trial.tables.flush()  # its last steps and readings tell of what happened
-                self._attempts[trial.trial_id] = trial.attempt + 1
                 self._waiting[trial.trial_id] = trial.planned
                 continue
-            row = end_trial(trial, self._fleet)
-            self.rows.append(row)
+            if row["status"] != "done":
+                self._dataset.check_disk()  # a rank that could not write its log has failed for that
+            trial.tables.finish(row)
+            self.rows.append({"trial_id": trial.trial_id, "attempt": trial.attempt, **row})
             self._progress.finished(row, label(trial.planned.spec.configuration), _expected_s(trial.planned))
 
+    def _is_repeated(self, trial: RunningTrial) -> bool:
+        if trial.given_up not in ("", METER_LOST):
+            return False
+        tries = self._tries[trial.trial_id] = self._tries.get(trial.trial_id, 0) + 1
+        return tries < MAX_TRIES and (trial.given_up == METER_LOST or fell_to_the_machine(trial.gang.failures))
 
-def worth_another_try(attempt: int, failures: Sequence[RankFailure]) -> bool:
-    """Whether a failed attempt is repeated: not the last, and a rank fell to the machine; its peers' errors follow."""
-    return attempt + 1 < MAX_ATTEMPTS and any(failure.kind in RETRIED for failure in failures)
+
+def fell_to_the_machine(failures: Sequence[RankFailure]) -> bool:
+    """Whether a failed attempt is worth another: a rank was killed, lost or hung; its peers' errors follow from it."""
+    return any(failure.kind in RETRIED for failure in failures)
 
 
 def label(configuration: Configuration) -> str:

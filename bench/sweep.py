@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from joulelaw.bench.console import say
-from joulelaw.bench.dataset import Dataset, read_trials
+from joulelaw.bench.dataset import Dataset, committed_trials, read_trials
+from joulelaw.bench.leftovers import broken_files
 from joulelaw.bench.plan import Plan
 from joulelaw.bench.plan_making import make_plan
 from joulelaw.bench.plan_meter import NO_JOULES
@@ -45,6 +46,8 @@ def run_study(sweep_path: Path, into: Path | None = None) -> StudyResult:
     sweep = load_sweep(sweep_path)
     if into is not None:
         Dataset.check_free(into)  # told now, not after Ray has started
+        for problem in broken_files(into):
+            say(problem)
         if (complete := _complete(into, sweep)) is not None:
             return complete
     with (
@@ -74,10 +77,11 @@ def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:
     """The result where the folder has every trial of this very sweep already, so that nothing need be started."""
     if not Dataset.exists(folder):
         return None
-    plan, finished = Plan.load(folder), {path.stem for path in (folder / "trials").glob("*.parquet")}
+    plan, trials = Plan.load(folder), committed_trials(folder)
+    done = {trial_id for trial_id, each in trials.items() if each.done}
     saved = folder / "sweep.yaml"
     same = saved.is_file() and saved.read_text(encoding="utf-8") == sweep.text
-    if not same or any(trial.trial_id not in finished for trial in plan.trials):
+    if not same or any(trial.trial_id not in done for trial in plan.trials):
         return None
     return _result(folder, plan, len(plan.trials), interrupted=False)
 
@@ -86,6 +90,8 @@ def _run(plan: Plan, dataset: Dataset, cluster: Cluster, sweep: Sweep) -> StudyR
     finished = dataset.finished_trial_ids()
     waiting = [trial for trial in plan.trials if trial.trial_id not in finished]
     already = len(plan.trials) - len(waiting)
+    if again := dataset.failed_trial_ids() & {trial.trial_id for trial in waiting}:
+        say(f"{len(again)} failed trial{'s' if len(again) > 1 else ''} of an earlier run: tried again")
     with StudyProgress(len(plan.trials), expected_device_s(waiting), already) as progress:
         loop = StudyLoop(waiting, dataset, cluster, sweep.limits, progress, sweep.path.resolve().parent)
         interrupted = False

@@ -43,8 +43,26 @@ def read_file(path: Path, schema: pa.Schema, columns: Sequence[str] = ()) -> pa.
         with pq.ParquetFile(path, read_dictionary=texts) as file:
             table = file.read(list(columns) or None, use_threads=False)  # files are small: threads cost more
     except (pa.ArrowException, OSError) as error:
-        what = f"not a Parquet file, or cut short ({str(error).splitlines()[0]})"
-        raise UnreadableTableError(what, where=str(path), remedy="move it out of the dataset") from error
+        raise _broken(path, error) from error
+    return _conform(table, path, wanted)
+
+
+def check_file(path: Path, schema: pa.Schema) -> None:
+    """Raises as `read_file` would, from the index at the file's end alone."""
+    try:
+        found = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(path, error) from error
+    _conform(found.empty_table(), path, schema)
+
+
+def _broken(path: Path, error: Exception) -> UnreadableTableError:
+    what = f"not a Parquet file, or cut short ({str(error).splitlines()[0]})"
+    return UnreadableTableError(what, where=str(path), remedy="move it out of the dataset")
+
+
+def _conform(table: pa.Table, path: Path, wanted: pa.Schema) -> pa.Table:
+    """The table with the wanted schema; refused where it is not ours or newer."""
     version = (table.schema.metadata or {}).get(b"joulelaw_schema", b"").decode(errors="replace")
     if not version.isdecimal():
         raise UnreadableTableError(

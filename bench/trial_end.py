@@ -5,21 +5,32 @@ from typing import Any
 
 from joulelaw.bench.checks import TrialFacts, Verdict, verdict
 from joulelaw.bench.energy import GroupEnergy, combine, group_energy
-from joulelaw.bench.power_feed import PowerFeed
+from joulelaw.bench.power_feed import PowerFeed, lost_meter
 from joulelaw.bench.readings import from_tables
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.trial_row import MeterFacts, trial_row
 from joulelaw.cluster.metering import MeterInfo
 
+METER_LOST = "the power sampler of its node was lost while it ran"
 
-def end_trial(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
-    """Commits the trial to the dataset and returns its row, key included."""
+
+def ended_row(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
+    """The row of a trial that is over, without its key.
+
+    Where a sampler was lost and with it the energy, the trial has failed: tried again, it can be measured.
+    """
+    row = _judged_row(trial, feed)
+    if row["status"] == "done" and row["verdict"] == "invalid" and lost_meter(feed, trial):
+        trial.given_up = METER_LOST
+        return _judged_row(trial, feed)
+    return row
+
+
+def _judged_row(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
     meters = [feed.meters[node] for node in trial.gang.node_ids]
     whole = len(trial.windows) == len(trial.gang.devices)  # else the energy of some ranks would pass for the group's
     energy = combine([_on_node(trial, node, feed.meters[node]) for node in trial.gang.node_ids] if whole else [])
-    row = trial_row(trial, one_meter(meters), energy, _judge(trial, energy))
-    trial.tables.finish(row)
-    return {"trial_id": trial.trial_id, "attempt": trial.attempt, **row}
+    return trial_row(trial, one_meter(meters), energy, _judge(trial, energy))
 
 
 def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
@@ -37,7 +48,7 @@ def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
 
 def _judge(trial: RunningTrial, energy: GroupEnergy) -> Verdict:
     duration_s = max((1e-9 * (each["end_ns"] - each["begin_ns"]) for each in trial.windows.values()), default=0.0)
-    return verdict(TrialFacts(energy, duration_s, rank_failed=not trial.succeeded, losses=trial.losses))
+    return verdict(TrialFacts(energy, duration_s, rank_failed=not trial.ranks_succeeded, losses=trial.losses))
 
 
 def one_meter(meters: Sequence[MeterInfo]) -> MeterFacts:

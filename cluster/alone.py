@@ -84,9 +84,15 @@ class LocalCluster:
         """New readings by node id."""
         return {self._node.node_id: self._sampler.drain()}
 
-    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None:
+    @property
+    def meter_losses(self) -> dict[str, int]:
+        """None: the sampler is a thread of this process."""
+        return {self._node.node_id: 0}
+
+    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
         """Tells the meter which processes work on a device. Only an estimate uses it."""
         self._sampler.watch(device_uuid, pids)
+        return True
 
     def close(self) -> None:
         """Ends every rank, the fork server and the sampler. Safe to call twice."""

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any, Self
 
 import ray
@@ -9,11 +10,12 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from joulelaw import InputError
-from joulelaw.cluster.failures import ClusterError
+from joulelaw.cluster.failures import ClusterError, RayLostError
 from joulelaw.cluster.gang import Gang, GangLimits, RankGang
 from joulelaw.cluster.groups import GroupPool
 from joulelaw.cluster.inventory import Node, with_distinct_uuids
 from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.meters import NodeMeters
 from joulelaw.cluster.nodes import Launcher, NodeHandle, SamplerHost
 from joulelaw.cluster.power.meter import MeterOptions, Reading
 from joulelaw.cluster.raycalls import fetch
@@ -22,7 +24,6 @@ from joulelaw.cluster.server import ServerStatus
 
 _ANSWER_S = 60.0
 _SERVER_S = 180.0  # torch, transformers and deepspeed from a cold network disk
-_DRAIN_S = 1.0
 _RETRIES = 3  # of a call to an actor that is just starting anew
 
 
@@ -33,8 +34,7 @@ class Cluster:
         self._session = session
         self._handles = tuple(handles)
         self._pool = GroupPool(handles, limits)
-        self._drains: dict[str, Any] = {}
-        self._meters: dict[str, MeterInfo] = {}
+        self._meters = NodeMeters({handle.node.node_id: handle.sampler for handle in handles})
         self._closed = False
 
     @classmethod
@@ -68,11 +68,7 @@ class Cluster:
     @property
     def meters(self) -> dict[str, MeterInfo]:
         """What reads each node's power, asked once. InputError if the meter asked for cannot be opened there."""
-        if not self._meters:
-            asked = [handle.sampler.info.remote() for handle in self._handles]
-            answers = fetch(asked, _ANSWER_S, "opening the meters")
-            self._meters = {handle.node.node_id: info for handle, info in zip(self._handles, answers, strict=True)}
-        return self._meters
+        return self._meters.infos
 
     def wait_ready(self) -> dict[str, ServerStatus]:
         """Waits until every node's fork server has imported its libraries. ForkServerError where one cannot."""
@@ -91,41 +87,40 @@ class Cluster:
         """Free devices: model -> node id -> number; what the scheduler asks for."""
         return self._pool.free_by_model()
 
-    def drain_power(self) -> dict[str, list[Reading]]:
-        """New readings by node id. A node that does not answer within a second is asked no second time, but later."""
-        for handle in self._handles:
-            if handle.node.node_id not in self._drains:
-                self._drains[handle.node.node_id] = handle.sampler.drain.remote()
-        ready, _ = ray.wait(list(self._drains.values()), num_returns=len(self._drains), timeout=_DRAIN_S)
-        readings = {}
-        for node_id, reference in list(self._drains.items()):
-            if reference in ready:
-                del self._drains[node_id]
-                with contextlib.suppress(RayError):  # a lost sampler leaves a gap, which the energy's verdict sees
-                    readings[node_id] = [Reading(*row) for row in ray.get(reference)]
-        return readings
+    @property
+    def meter_losses(self) -> dict[str, int]:
+        """How often the sampler of each node was lost so far, killed for instance."""
+        return self._meters.losses
 
-    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None:
-        """Tells a node's meter which processes work on a device, and waits until it knows. Only an estimate uses it."""
-        handle = next(handle for handle in self._handles if handle.node.node_id == node_id)
-        with contextlib.suppress(ClusterError):  # as with a lost sampler's readings
-            fetch([handle.sampler.watch.remote(device_uuid, list(pids))], _DRAIN_S, "telling the meter of ranks")
+    def drain_power(self) -> dict[str, list[Reading]]:
+        """New readings by node id. RayLostError where the local Ray is gone."""
+        self._session.check()
+        return self._meters.drain()
+
+    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
+        """Tells a node's meter which processes work on a device; whether it knows now. Only an estimate uses it."""
+        return self._meters.watch(node_id, device_uuid, pids)
 
     def close(self) -> None:
         """Ends every rank, fork server and sampler, and the local Ray if it is ours. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
-        with contextlib.suppress(ClusterError, RayError):  # what is lost already needs no ending
-            self._pool.close()
-        _vacate(self._handles)
+        if not self._session.lost:  # else all went with it
+            with contextlib.suppress(ClusterError, RayError):  # what is lost already needs no ending
+                self._pool.close()
+            _vacate(self._handles)
         self._session.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            if isinstance(error, Exception) and not isinstance(error, RayLostError):
+                self._session.check()  # a Ray that is gone shows in errors of all kinds
+        finally:
+            self.close()
 
 
 def _occupy(

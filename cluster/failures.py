@@ -40,6 +40,13 @@ class NodeLostError(ClusterError):
     """
 
 
+class RayLostError(ClusterError):
+    """The local Ray of a study died, and with it all that ran on it.
+
+    >>> raise RayLostError("the local Ray died: its raylet is gone; run the same command again to go on")
+    """
+
+
 class InfeasibleGroupError(InputError):
     """A group that this cluster can never form, told before anything waits for it.
 

@@ -1,5 +1,7 @@
 """A node's meter as the study sees it from afar: its name goes with every joule, its domains with every reading."""
 
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -22,3 +24,8 @@ class MeterInfo:
     def of(cls, meter: Meter) -> Self:
         covers, description = dict(meter.covers), dict(meter.description)
         return cls(meter.name, meter.kind, meter.boundary, tuple(meter.device_uuids), covers, description)
+
+
+def new_life() -> str:
+    """A name that no other sampler has or will have."""
+    return f"{os.getpid()}-{time.monotonic_ns()}"

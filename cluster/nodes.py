@@ -8,7 +8,7 @@ from typing import Any
 from joulelaw import InputError
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.inventory import Device, Node, inspect_node
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.metering import MeterInfo, new_life
 from joulelaw.cluster.power.meter import MeterOptions, open_meter
 from joulelaw.cluster.power.sampler import Sampler
 from joulelaw.cluster.server import ForkServer, ServerStatus
@@ -53,9 +53,13 @@ class Launcher:
 
 
 class SamplerHost:
-    """Reads its node's meter until it is stopped. Holds no GPU and makes no CUDA context."""
+    """Reads its node's meter until it is stopped. Holds no GPU and makes no CUDA context.
+
+    Each answer bears the name of its life: one that Ray starts anew after a kill knows nothing of what was.
+    """
 
     def __init__(self, devices: Sequence[Device], options: MeterOptions) -> None:
+        self._life = new_life()
         self._sampler: Sampler | None = None
         self._problem: InputError | None = None
         try:
@@ -63,25 +67,22 @@ class SamplerHost:
         except InputError as problem:  # told by info(): Ray would hide it in "the actor died"
             self._problem = problem
 
-    def info(self) -> MeterInfo:
+    def info(self) -> tuple[str, MeterInfo]:
         if self._sampler is None:
             raise self._problem or ClusterError("the sampler was stopped")
-        return MeterInfo.of(self._sampler.meter)
+        return self._life, MeterInfo.of(self._sampler.meter)
 
-    def drain(self) -> list[ReadingRow]:
+    def drain(self) -> tuple[str, list[ReadingRow]]:
         """The readings since the last call, as plain tuples: they travel in a fifth of the bytes."""
-        return [astuple(reading) for reading in self._sampler.drain()] if self._sampler else []
+        return self._life, [astuple(reading) for reading in self._sampler.drain()] if self._sampler else []
 
     def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
         if self._sampler:
             self._sampler.watch(device_uuid, pids)
 
-    def stop(self) -> list[ReadingRow]:
-        """Ends the sampling; gives what was not drained."""
-        if self._sampler is None:
-            return []
-        self._sampler.stop()
-        return self.drain()
+    def stop(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
 
 
 def granted_devices(devices: Sequence[Device], ray_gpus: int, visible: str) -> tuple[Device, ...]:

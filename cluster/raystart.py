@@ -1,9 +1,7 @@
 """Ray itself: a quiet local one that ends with us, or a connection to a cluster that stays."""
 
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +11,14 @@ import ray
 
 import joulelaw
 from joulelaw import InputError
+from joulelaw.cluster.failures import RayLostError
 from joulelaw.cluster.inventory import inspect_node, usable_cores
+from joulelaw.cluster.scratch import ScratchFolder
 
 _ROOT = str(Path(joulelaw.__file__).parent)
 _OBJECT_STORE_BYTES = 100 << 20  # we pass small messages; Ray's default is 30 % of the memory
 _KNOCK_S = 10.0
+_ESSENTIAL = ("gcs_server", "raylet")
 _TEMP_PATH_CHARACTERS = 40  # Ray adds up to 64 for its sockets, whose paths have at most 107
 
 
@@ -26,13 +27,31 @@ class RaySession:
     """What we started of Ray, and therefore end: nothing, a connection, or a whole local Ray with its files."""
 
     connected: bool
-    folder: Path | None = None
+    scratch: ScratchFolder | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the local Ray has its files."""
+        return self.scratch.path if self.scratch else None
+
+    @property
+    def lost(self) -> str:
+        """Which process of the local Ray is gone, if any: nothing can be asked of Ray then."""
+        node = ray._private.worker._global_node if self.scratch else None
+        return ", ".join(str(kind) for kind, _ in node.dead_processes() if kind in _ESSENTIAL) if node else ""
+
+    def check(self) -> None:
+        """Raises RayLostError where the local Ray is gone, well before Ray itself notices."""
+        if lost := self.lost:
+            raise RayLostError(f"the local Ray died: its {lost} is gone; run the same command again to go on")
 
     def close(self) -> None:
-        if self.connected:
+        if self.lost:  # nobody answers, for which ray.shutdown would wait
+            ray._private.worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
+        elif self.connected:
             ray.shutdown()
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.scratch is not None:
+            self.scratch.remove()
 
 
 def open_ray(address: str | None, cores_per_device: int = 1) -> RaySession:
@@ -57,6 +76,7 @@ def _connect(address: str) -> None:
     try:
         _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", runtime_env=runtime_env)
+        _mute()
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"cannot connect to Ray at {address}: {error}",
@@ -73,7 +93,7 @@ def _knock(address: str) -> None:
 
 
 def _start(devices: int) -> RaySession:
-    folder = _short_folder()
+    scratch = ScratchFolder.create("jl-ray-", _TEMP_PATH_CHARACTERS)  # parallel studies, or tests, share nothing
     try:
         ray.init(
             address="local",
@@ -83,22 +103,19 @@ def _start(devices: int) -> RaySession:
             log_to_driver=False,
             logging_level="ERROR",
             object_store_memory=_OBJECT_STORE_BYTES,
-            _temp_dir=str(folder),
+            _temp_dir=str(scratch.path),
         )
+        _mute()
     except BaseException:
         ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        scratch.remove()
         raise
-    return RaySession(connected=True, folder=folder)
+    return RaySession(connected=True, scratch=scratch)
 
 
-def _short_folder() -> Path:
-    """A private folder: parallel studies, or tests, then share nothing."""
-    folder = Path(tempfile.mkdtemp(prefix="jl-ray-"))
-    if len(str(folder)) <= _TEMP_PATH_CHARACTERS:
-        return folder
-    folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="jl-ray-", dir="/tmp"))
+def _mute() -> None:
+    """Ray prints long reports of dead workers to standard output, where programs read ours. We tell what matters."""
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 @contextmanager

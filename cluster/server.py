@@ -3,10 +3,8 @@
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Self
 
 import joulelaw
 from joulelaw.cluster.failures import ForkServerError
+from joulelaw.cluster.scratch import ScratchFolder
 from joulelaw.cluster.wire import Message
 
 # While libraries load: no thread pool may start (a fork would lose its threads), and CUDA is asked for through NVML.
@@ -26,7 +25,7 @@ _SINGLE_THREAD = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
-_SOCKET_PATH_BYTES = 100  # the kernel's limit is 108
+_FOLDER_CHARACTERS = 90  # with "/fork.sock": the kernel's limit is 108
 _END_S = 5.0
 _LAST_LINES = 5
 
@@ -55,14 +54,14 @@ class ForkServer:
         self._env = dict(env or {})
         self._log_path = log_path
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: Path | None = None
+        self._folder: ScratchFolder | None = None
         self._ready: int | None = None
         self._status: ServerStatus | None = None
 
     def start(self) -> None:
         """Starts the process and returns; the libraries load meanwhile (seconds for torch and transformers)."""
         self.close()
-        self._folder = _private_folder()
+        self._folder = ScratchFolder.create("joulelaw-", _FOLDER_CHARACTERS)
         read_end, write_end = os.pipe()
         command = [sys.executable, "-P", "-m", "joulelaw.cluster.forkserver", "--socket", str(self._socket)]
         command += ["--ready-fd", str(write_end), "--preload", ",".join(self._preload)]
@@ -124,7 +123,7 @@ class ForkServer:
         if self._ready is not None:
             os.close(self._ready)
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
         self._process = self._folder = self._ready = self._status = None
 
     def __enter__(self) -> Self:
@@ -137,7 +136,7 @@ class ForkServer:
     @property
     def _socket(self) -> Path:
         assert self._folder is not None
-        return self._folder / "fork.sock"
+        return self._folder.path / "fork.sock"
 
     def _environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
@@ -148,7 +147,7 @@ class ForkServer:
     @property
     def _log(self) -> Path:
         assert self._folder is not None
-        return self._log_path or self._folder / "server.log"
+        return self._log_path or self._folder.path / "server.log"
 
     def _read_answer(self, timeout_s: float) -> Message:
         """The one line on the ready pipe."""
@@ -170,12 +169,3 @@ class ForkServer:
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()[-_LAST_LINES:]
         return f"; its last lines: {' / '.join(lines)}" if lines else ""
-
-
-def _private_folder() -> Path:
-    """A folder that only this user can enter, with a path short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="joulelaw-"))
-    if len(str(folder)) <= _SOCKET_PATH_BYTES - len("/fork.sock"):
-        return folder
-    folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="joulelaw-", dir="/tmp"))

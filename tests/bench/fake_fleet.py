@@ -53,23 +53,25 @@ class FakeFleet:
         covers = {uuid: (uuid,) for uuid in uuids}
         self.meters: Mapping[str, MeterInfo] = {NODE: MeterInfo(meter, kind, "gpu", uuids, covers, {})}
         self._gangs = list(gangs)
+        self.meter_losses = {NODE: 0}
         self.refusals: dict[int, ClusterError] = {}  # by how many gangs were lent before
-        self._lent = 0
+        self.lent = 0
 
     def drain_power(self) -> dict[str, list[Reading]]:
         now_ns = time.monotonic_ns()
         return {NODE: [Reading(device.uuid, now_ns, 10.0, 10e-9 * now_ns) for device in DEVICES]}
 
-    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> None:
+    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
         """This meter meters devices."""
+        return True
 
     def free_by_model(self) -> dict[str, dict[str, int]]:
         return {GPU_MODEL: {NODE: len(DEVICES)}}
 
     def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
-        if refusal := self.refusals.pop(self._lent, None):
+        if refusal := self.refusals.pop(self.lent, None):
             raise refusal
-        self._lent += 1
+        self.lent += 1
         return cast(RankGang, self._gangs.pop(0))
 
     def release(self, gang: object) -> None:

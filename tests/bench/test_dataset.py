@@ -1,9 +1,11 @@
 """A dataset folder has one writer, finishes each trial once, and reads back whole or says what is wrong."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,9 +22,19 @@ from joulelaw.bench.dataset import (
     read_steps,
     read_trials,
 )
+from joulelaw.bench.files import StorageError
+from joulelaw.bench.leftovers import broken_files
 from joulelaw.bench.measurements import UnreadableTableError
 from joulelaw.bench.tables import POWER, SCHEMA_VERSION, TABLES, TRIALS
-from tests.bench.factories import configurations, new_dataset, power_rows, step_rows, synthetic_dataset, trial_row
+from tests.bench.factories import (
+    configurations,
+    failure,
+    new_dataset,
+    power_rows,
+    step_rows,
+    synthetic_dataset,
+    trial_row,
+)
 
 FIRST = next(configurations())
 TRIAL = f"{FIRST.configuration_id}-r0"
@@ -85,15 +97,85 @@ def test_leftovers_of_an_unfinished_trial_go_when_the_study_is_resumed(tmp_path:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_trial_finishes_once(tmp_path: Path) -> None:
+def test_a_trial_is_done_once(tmp_path: Path) -> None:
     with new_dataset(tmp_path) as dataset:
         first, second = dataset.start_trial(TRIAL), dataset.start_trial(TRIAL, attempt=1)
         first.finish(trial_row(FIRST))
-        with pytest.raises(RowError, match="is finished already"):
+        with pytest.raises(RowError, match="is done already"):
             second.finish(trial_row(FIRST))
-        with pytest.raises(RowError, match="is finished already"):
+        with pytest.raises(RowError, match="is done already"):
             dataset.start_trial(TRIAL)
     assert read_trials(tmp_path)["attempt"].tolist() == [0]
+
+
+def test_a_failed_trial_is_replaced_by_its_next_attempt_and_not_shown_as_done(tmp_path: Path) -> None:
+    with new_dataset(tmp_path) as dataset:
+        dataset.start_trial(TRIAL).finish(trial_row(FIRST) | failure())
+        assert (dataset.finished_trial_ids(), dataset.failed_trial_ids()) == (set(), {TRIAL})
+    with Dataset.open(tmp_path) as dataset:
+        assert (dataset.finished_trial_ids(), dataset.failed_trial_ids()) == (set(), {TRIAL})
+        dataset.start_trial(TRIAL, dataset.next_attempt(TRIAL)).finish(trial_row(FIRST))
+        assert (dataset.finished_trial_ids(), dataset.failed_trial_ids()) == ({TRIAL}, set())
+    assert read_trials(tmp_path)[["status", "attempt"]].to_numpy().tolist() == [["done", 1]]
+
+
+def test_a_second_try_cut_short_leaves_the_first_ones_rows_alone(tmp_path: Path) -> None:
+    row = trial_row(FIRST)
+    with new_dataset(tmp_path) as dataset:
+        first = dataset.start_trial(TRIAL)
+        first.add_steps(step_rows(row))
+        first.finish(row | failure())
+        again = dataset.start_trial(TRIAL, dataset.next_attempt(TRIAL))
+        again.add_steps(step_rows(row)[:3])
+        again.add_power("local", power_rows(row))
+        again.flush()
+    with Dataset.open(tmp_path) as dataset:
+        assert dataset.next_attempt(TRIAL) == 1, "the attempt that was cut short never was"
+    assert set(pd.read_parquet(tmp_path / "steps")["attempt"]) == {0}
+    assert not list((tmp_path / "power").iterdir())
+
+
+def test_broken_and_foreign_files_beside_the_trials_are_named_and_stop_nothing(tmp_path: Path) -> None:
+    synthetic_dataset(tmp_path)
+    before = data_hash(read_measurements([tmp_path]))
+    steps, power = (next((tmp_path / name).glob(f"{TRIAL}.*")) for name in ("steps", "power"))
+    steps.write_bytes(steps.read_bytes()[:-20])
+    table = pq.read_table(power)
+    pq.write_table(table.replace_schema_metadata({"joulelaw_schema": "999"}), power)
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "power" / "notes.parquet")
+    Dataset.open(tmp_path).close()
+    problems = broken_files(tmp_path)
+    for path, what in (
+        (steps, "cut short"),
+        (power, "newer JouleLaw"),
+        (tmp_path / "power" / "notes.parquet", "not Jou"),
+    ):
+        assert path.exists()
+        assert any(str(path) in problem and what in problem for problem in problems), path
+    assert len(problems) == 3
+    assert data_hash(read_measurements([tmp_path])) == before
+    with pytest.raises(UnreadableTableError, match=steps.name):
+        read_steps(tmp_path, TRIAL)
+
+
+def test_a_folder_that_is_gone_or_another_one_is_not_written_to(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    dataset = new_dataset(folder)
+    tables = dataset.start_trial(TRIAL)
+    folder.rename(tmp_path / "moved")
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: tables.finish(trial_row(FIRST)),
+        lambda: dataset.start_trial("other-r0"),
+        lambda: dataset.log_folder(TRIAL),
+    )
+    for there in (False, True):
+        for use in uses:
+            with pytest.raises(StorageError, match="removed while the study ran"):
+                use()
+        assert folder.exists() == there
+        if not there:
+            new_dataset(folder).close()
+    assert not any((folder / "trials").iterdir())
 
 
 def test_a_retried_trial_reads_its_last_attempt_only(tmp_path: Path) -> None:
@@ -190,12 +272,15 @@ def test_a_newer_schema_is_refused_before_anything_is_written(tmp_path: Path) ->
     synthetic_dataset(tmp_path)
     path = tmp_path / "trials" / f"{TRIAL}.parquet"
     table = pq.read_table(path)
-    pq.write_table(table.replace_schema_metadata({"joulelaw_schema": "2"}), path)
-    (tmp_path / "steps" / "leftover.0.parquet").touch()
+    newer = {"joulelaw_schema": str(SCHEMA_VERSION + 1)}
+    pq.write_table(table.replace_schema_metadata(newer), path)
+    (tmp_path / "steps" / "leftover-r0.0.parquet").touch()
     for use in (Dataset.open, read_trials):
-        with pytest.raises(InputError, match=rf"{TRIAL}.parquet: written by a newer JouleLaw \(schema 2.*update"):
+        with pytest.raises(
+            InputError, match=rf"{TRIAL}.parquet: written by a newer JouleLaw \(schema {SCHEMA_VERSION + 1},.*update"
+        ):
             use(tmp_path)
-    assert (tmp_path / "steps" / "leftover.0.parquet").exists()
+    assert (tmp_path / "steps" / "leftover-r0.0.parquet").exists()
 
 
 @pytest.mark.parametrize(

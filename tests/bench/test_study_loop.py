@@ -1,15 +1,21 @@
 """The loop's decisions: what is tried again, and how a study's time left is told."""
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.dataset import Dataset, read_steps, read_trials
 from joulelaw.bench.progress import StudyProgress, time_left_s
+from joulelaw.bench.running_trial import Event
 from joulelaw.bench.spec_schema import LimitsSection
-from joulelaw.bench.study_loop import MAX_ATTEMPTS, StudyLoop, worth_another_try
+from joulelaw.bench.study_loop import MAX_TRIES, StudyLoop, fell_to_the_machine
 from joulelaw.cluster.failures import FailureKind, GroupTimeoutError, RankFailure
-from tests.bench.fake_fleet import FakeFleet, FakeGang, planned
+from joulelaw.cluster.gang import GangState
+from joulelaw.cluster.power.meter import Reading
+from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
 
 
 def failed(*kinds: FailureKind) -> list[RankFailure]:
@@ -17,14 +23,13 @@ def failed(*kinds: FailureKind) -> list[RankFailure]:
 
 
 @pytest.mark.parametrize("kinds", [("killed",), ("lost",), ("hang",), ("start_timeout",), ("killed", "error")])
-def test_what_the_machine_did_is_tried_again_but_not_for_ever(kinds: tuple[FailureKind, ...]) -> None:
-    assert worth_another_try(0, failed(*kinds))
-    assert not worth_another_try(MAX_ATTEMPTS - 1, failed(*kinds))
+def test_what_the_machine_did_is_tried_again(kinds: tuple[FailureKind, ...]) -> None:
+    assert fell_to_the_machine(failed(*kinds))
 
 
 @pytest.mark.parametrize("kinds", [(), ("error",), ("error", "exited")])
 def test_an_exception_would_only_come_again(kinds: tuple[FailureKind, ...]) -> None:
-    assert not worth_another_try(0, failed(*kinds))
+    assert not fell_to_the_machine(failed(*kinds))
 
 
 def test_time_left_is_right_whatever_the_forecasts_scale() -> None:
@@ -34,9 +39,67 @@ def test_time_left_is_right_whatever_the_forecasts_scale() -> None:
     assert time_left_s(30.0, 0.0, 10.0) is None
 
 
-def loop_of(fleet: FakeFleet, folder: Path) -> StudyLoop:
-    dataset = Dataset.create(folder, sweep="", plan={}, environment={})
-    return StudyLoop([planned(1), planned(2)], dataset, fleet, LimitsSection(), StudyProgress(2, 1.0, 0), Path())
+def loop_of(fleet: FakeFleet, folder: Path, counts: Sequence[int] = (1, 2)) -> StudyLoop:
+    new = not Dataset.exists(folder)
+    dataset = Dataset.create(folder, sweep="", plan={}, environment={}) if new else Dataset.open(folder)
+    trials = [planned(count) for count in counts]
+    return StudyLoop(trials, dataset, fleet, LimitsSection(), StudyProgress(len(trials), 1.0, 0), Path())
+
+
+STEPS = {"kind": "steps", "rank": 0, "rows": [[0, True, 1, 2, 0.5]]}
+
+
+def test_a_failed_trial_is_tried_again_by_the_next_run_and_its_attempts_count_on(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    for run in range(3):
+        killed = [FakeGang(1, [STEPS], failed("killed")) for _ in range(MAX_TRIES)]
+        loop = loop_of(FakeFleet(killed), folder, [1])
+        loop.run()
+        (row,) = loop.rows
+        assert (row["status"], row["attempt"]) == ("failed", MAX_TRIES * (run + 1) - 1)
+        assert read_trials(folder)["attempt"].tolist() == [row["attempt"]]
+        assert read_steps(folder, row["trial_id"])["attempt"].tolist() == [row["attempt"]]
+        loop._dataset.close()
+    everything = pd.read_parquet(folder / "steps")
+    assert sorted(everything["attempt"]) == list(range(3 * MAX_TRIES)), "what each attempt did stays, told apart"
+
+
+def a_window(seconds: float = 1.2) -> list[Event]:
+    """What a rank says that is through with its trial: its window is just over."""
+    end_ns = time.monotonic_ns()
+    begin_ns = end_ns - int(seconds * 1e9)
+    window = {"begin_ns": begin_ns, "end_ns": end_ns, "measured_steps": 1, "warmup_steps": 0}
+    done = dict.fromkeys(("micro_steps", "tokens", "padded_tokens", "skipped_steps", "num_parameters", "threads"), 1)
+    memory = {"peak_memory_bytes": 2, "base_memory_bytes": 1, "backend": "", "loss_first": 0.5, "loss_last": 0.5}
+    steps = {"kind": "steps", "rank": 0, "rows": [[0, True, begin_ns, end_ns, 0.5]]}
+    place = {"rank": 0, "node": NODE}
+    return [steps, {"kind": "window", **place, **window}, {"kind": "done", **place, **done, **memory}]
+
+
+class FleetThatLosesSamplers(FakeFleet):
+    """Its meter tells nothing; its sampler is lost while each of the first `lost` trials runs."""
+
+    def __init__(self, gangs: Sequence[FakeGang], lost: int) -> None:
+        super().__init__(gangs)
+        self._every_gang, self._lost = list(gangs), lost
+
+    def drain_power(self) -> dict[str, list[Reading]]:
+        over = sum(gang.state is GangState.DONE for gang in self._every_gang)
+        self.meter_losses[NODE] = min(over, self._lost)
+        return {}
+
+
+@pytest.mark.parametrize(("lost", "ends"), [(0, ("done", 0)), (1, ("done", 1)), (2, ("failed", 1))])
+def test_joules_that_went_with_a_sampler_are_measured_again_and_never_kept_as_invalid(
+    tmp_path: Path, lost: int, ends: tuple[str, int]
+) -> None:
+    """An invalid trial is done for good; one that a kill made so is tried again, in this run or in the next."""
+    loop = loop_of(FleetThatLosesSamplers([FakeGang(1, a_window()) for _ in range(2)], lost), tmp_path / "out", [1])
+    loop.run()
+    (row,) = loop.rows
+    assert (row["status"], row["attempt"]) == ends
+    assert row["verdict"] == "invalid"
+    assert ("sampler" in row["failure"]) == (ends[0] == "failed")
 
 
 def test_a_group_that_is_not_granted_leaves_the_trials_that_run_alone_and_is_asked_for_again(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.study_loop import StudyLoop
-from joulelaw.bench.trial_end import end_trial
+from joulelaw.bench.trial_end import ended_row
 from joulelaw.cluster.failures import RankFailure
 from joulelaw.cluster.gang import Gang
 from tests.bench.fake_fleet import DEVICES, NODE, SECOND, FakeFleet, FakeGang, planned
@@ -53,7 +53,7 @@ def test_the_energy_of_the_ranks_that_got_through_is_not_the_groups(dataset: Dat
         time.sleep(0.02)
     trial.windows[1] = window(1, begin_ns, time.monotonic_ns())
     hand_out(fleet, [trial])
-    row = end_trial(trial, fleet)
+    row = ended_row(trial, fleet)
     assert (row["status"], row["energy_j"], row["energy_trace_j"]) == ("failed", None, None)
     assert "rank_failed" in row["reasons"]
 

@@ -1,0 +1,55 @@
+"""What lies in steps/ and power/ beside the rows of committed trials: leftovers of attempts cut short, broken files."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from joulelaw.bench.files import remove_temporaries, storage_errors
+from joulelaw.bench.table_files import UnreadableTableError, check_file, read_file
+from joulelaw.bench.tables import POWER, STEPS
+from joulelaw.bench.trial_tables import Committed
+
+_GROWING = {"steps": STEPS, "power": POWER}
+# <trial_id>.<n>.parquet or <trial_id>.<node>.<n>.parquet: no other file is ours to remove.
+_OURS = re.compile(r"(?P<trial>[A-Za-z0-9_-]+-r\d+)(\.[A-Za-z0-9_-]+)?\.\d+\.parquet")
+
+
+def remove_leftovers(folder: Path, committed: Mapping[str, Committed]) -> None:
+    """Removes what no commit stands for: of trials without a row, and of attempts later than a failed trial's row."""
+    with storage_errors(folder):
+        remove_temporaries(folder)
+        for name, path, trial_id in _files(folder):
+            last = committed.get(trial_id)
+            if trial_id and (last is None or (not last.done and _attempt(path, name) > last.attempt)):
+                path.unlink()
+
+
+def broken_files(folder: Path) -> list[str]:
+    """What is wrong with each file in steps/ and power/ that cannot be read. The fit needs none of them."""
+    problems = []
+    for name, path, trial_id in _files(folder):
+        try:
+            check_file(path, _GROWING[name])
+        except UnreadableTableError as problem:
+            problems.append(str(problem))
+        else:
+            if not trial_id:
+                problems.append(f"{path}: not the name of a trial's file; move it out of the dataset")
+    return problems
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path, str]]:
+    """Table, file and the trial that its name tells, if it is a name of ours."""
+    for name in _GROWING:
+        for path in sorted((folder / name).glob("*.parquet")):
+            found = _OURS.fullmatch(path.name)
+            yield name, path, found["trial"] if found else ""
+
+
+def _attempt(path: Path, name: str) -> int:
+    """The attempt that wrote a file: each begins files of its own. -1 where it cannot be read."""
+    try:
+        attempts = read_file(path, _GROWING[name], ["attempt"])["attempt"]
+    except UnreadableTableError:
+        return -1
+    return int(attempts[0].as_py()) if len(attempts) else -1
