@@ -61,4 +61,5 @@ def _assumed(device: Device) -> DeviceSpec:
         source="assumed for planning",
         date=datetime.date(2026, 11, 21),
         power_limit_w=device.power_limit_w,
+        kind=device.kind,
     )

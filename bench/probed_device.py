@@ -8,7 +8,7 @@ from joulelaw.model.hardware import DeviceSpec
 
 
 def device_spec(
-    probe: Mapping[str, Any], name: str, memory_bytes: int, power_limit_w: float | None, date: datetime.date
+    probe: Mapping[str, Any], name: str, memory_bytes: int, power_limit_w: float | None, date: datetime.date, kind: str
 ) -> DeviceSpec:
     """The catalogue entry of a probed device. Without a measured link, the link is the device's own memory."""
     link = probe["link_bytes_per_s"]
@@ -23,4 +23,5 @@ def device_spec(
         date=date,
         power_limit_w=power_limit_w,
         note="fastest matrix product, copy and all-gather of this machine, not a data sheet's peaks",
+        kind=kind,
     )

@@ -1,6 +1,7 @@
 """The catalogue of a study: the shipped one, and what is measured here of devices that it does not list."""
 
 import datetime
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -69,10 +70,12 @@ def _measured(model: str, nodes: Sequence[Node], borrow: Borrow) -> DeviceSpec:
     """One device alone, or two of a node that has two, so that their link is measured as well."""
     most = max(sum(device.model == model for device in node.devices) for node in nodes)
     device = next(each for each in _devices(nodes) if each.model == model)
-    with borrow(model, min(2, most)) as gang, tempfile.TemporaryDirectory() as logs:
-        event = _run(gang, Path(logs))
+    logs = Path(tempfile.mkdtemp(prefix="joulelaw-probe-"))
+    with borrow(model, min(2, most)) as gang:
+        event = _run(gang, logs)
+    shutil.rmtree(logs, ignore_errors=True)  # kept where the probe failed: the message names it
     today = datetime.datetime.now(datetime.UTC).date()
-    return device_spec(event, model, device.memory_bytes, device.power_limit_w, today)
+    return device_spec(event, model, device.memory_bytes, device.power_limit_w, today, device.kind)
 
 
 def _run(gang: Gang, logs: Path) -> dict[str, Any]:

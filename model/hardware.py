@@ -17,6 +17,7 @@ from typing import Any
 from joulelaw import InputError
 
 SHIPPED = Path(__file__).with_name("hardware.toml")
+KINDS = ("cuda", "cpu")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 
 
@@ -52,6 +53,8 @@ class DeviceSpec:
     checked: bool = False
     """A second source agrees."""
     note: str = ""
+    kind: str = "cuda"
+    """Or "cpu": a logical device of processor cores."""
 
     def peak(self, precision: str) -> float:
         """Peak FLOP/s in a precision.
@@ -178,6 +181,8 @@ def _value(key: str, value: Any, where: str) -> Any:
         return int(_positive(value, where))
     if key.endswith(("_per_s", "_w")):
         return _positive(value, where)
+    if key == "kind" and value not in KINDS:
+        raise InputError(f"{value!r} is not a kind of device", where=where, remedy=f"one of {', '.join(KINDS)}")
     if key == "aliases":
         if not isinstance(value, list) or not all(isinstance(alias, str) and alias for alias in value):
             raise InputError(f"{value!r} is not a list of names", where=where)

@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.model import architecture, communication, kernels, memory, work, zero
+from joulelaw.model import architecture, communication, kernels, memory, states, work, zero
 from joulelaw.model.architecture import Numbers, Shape
 from joulelaw.model.columns import codes, flags, groups, numbers
 from joulelaw.model.group import Communication, Group
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.memory import Numerics, States
+from joulelaw.model.memory import Numerics
+from joulelaw.model.states import Holding, States
 from joulelaw.model.work import Execution
 
 ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
@@ -57,8 +58,7 @@ class Strategy:
     """What a strategy means for the counts."""
 
     communicate: Callable[[Group], Communication]
-    states: Callable[[Group, Numbers], States]
-    """States of one device, given the bytes of autocast's weight copies."""
+    states: Callable[[Holding], States]
     tensor_parallel: bool = False
     data_parallel: bool = True
     shards_optimizer: bool = False
@@ -68,28 +68,16 @@ class Strategy:
     """16-bit precisions keep fp32 weights and cast operation by operation; else the weights are held at 16 bits."""
 
 
-def _replicated(group: Group, cast: Numbers, bucketed: bool = False) -> States:
-    return memory.replicated_states(group.psi, cast, bucketed)
-
-
-def _fsdp(group: Group, cast: Numbers) -> States:
-    return memory.fsdp_states(group.psi, group.root, group.layer, group.element_bytes, group.data_parallel)
-
-
-def _zero(stage: int, group: Group, cast: Numbers) -> States:
-    return memory.zero_states(stage, group.psi, group.element_bytes, group.data_parallel)
-
-
 _SHARDED = {"shards_optimizer": True, "shards_gradients": True}
 STRATEGIES = {
-    "single": Strategy(communication.none, _replicated, data_parallel=False, autocasts=True),
-    "ddp": Strategy(communication.ddp, partial(_replicated, bucketed=True), autocasts=True),
-    "fsdp": Strategy(communication.fsdp, _fsdp, **_SHARDED),
-    "zero1": Strategy(zero.zero1, partial(_zero, 1), shards_optimizer=True),
-    "zero2": Strategy(zero.zero2, partial(_zero, 2), **_SHARDED),
-    "zero3": Strategy(zero.zero3, partial(_zero, 3), **_SHARDED),
-    "tp": Strategy(communication.tensor, _replicated, tensor_parallel=True, data_parallel=False, autocasts=True),
-    "fsdp_tp": Strategy(communication.fsdp_tensor, _fsdp, tensor_parallel=True, **_SHARDED),
+    "single": Strategy(communication.none, states.replicated, data_parallel=False, autocasts=True),
+    "ddp": Strategy(communication.ddp, partial(states.replicated, bucketed=True), autocasts=True),
+    "fsdp": Strategy(communication.fsdp, states.fsdp, **_SHARDED),
+    "zero1": Strategy(zero.zero1, partial(states.zero, 1), shards_optimizer=True),
+    "zero2": Strategy(zero.zero2, partial(states.zero, 2), **_SHARDED),
+    "zero3": Strategy(zero.zero3, partial(states.zero, 3), **_SHARDED),
+    "tp": Strategy(communication.tensor, states.replicated, tensor_parallel=True, data_parallel=False, autocasts=True),
+    "fsdp_tp": Strategy(communication.fsdp_tensor, states.fsdp, tensor_parallel=True, **_SHARDED),
 }
 
 
@@ -117,6 +105,7 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     given: dict[str, npt.NDArray[Any]] = {name: numbers(table, name, default) for name, default in NUMBERS.items()}
     given["element_bytes"] = _element_bytes(table)
     given["scales_loss"] = (table["precision"] == "fp16").to_numpy()
+    given["on_cpu"] = _on_cpu(table, catalogue)
     given["checkpointing"] = flags(table, "activation_checkpointing")
     keys = [codes(table, name, default) for name, default in KEYS.items()]
     result: dict[str, Numbers] = {}
@@ -140,9 +129,10 @@ def _group_counts(
     N, t = _degrees(strategy, gpus, given["tensor_parallel"])
     autocast = np.asarray((e == 2) & spread.autocasts)
     fused, dropout, checkpointing = np.full(e.shape, attention != "eager"), given["dropout"] > 0, given["checkpointing"]
-    numerics = Numerics(e, autocast, fused, dropout)
+    numerics = Numerics(e, autocast, fused, dropout, checkpointing, given["on_cpu"])
     execution = Execution(fused, checkpointing, dropout)
     group = Group(shape, N, t, e, autocast, given["scales_loss"], checkpointing, dropout)
+    held = Holding(group, k > 1, given["on_cpu"])
     sent = spread.communicate(group)
     cast = np.where(autocast, shape.num_layers * group.layer + architecture.head_parameters(shape), 0)
     owned = group.psi / (N if spread.shards_optimizer else 1)
@@ -165,7 +155,7 @@ def _group_counts(
         "collectives_per_step": sent.collectives_per_step,
         "kernels_per_micro_step": kernels.per_micro_step(shape, strategy, autocast, numerics.fused_attention, k, gpus),
         "kernels_per_step": kernels.per_step(shape, strategy, owned, gpus),
-        "memory_bytes_per_device": memory.peak_bytes(shape, numerics, spread.states(group, 2 * cast), k, t),
+        "memory_bytes_per_device": memory.peak_bytes(shape, numerics, spread.states(held), held.words, t),
     }
 
 
@@ -194,6 +184,11 @@ def _element_bytes(table: pd.DataFrame) -> Numbers:
         remedy = f"one of {', '.join(ELEMENT_BYTES)}"
         raise InputError(f"unknown precision {unknown[0]!r}", where="precision", remedy=remedy)
     return np.array([float(ELEMENT_BYTES[each]) for each in precisions])[code]
+
+
+def _on_cpu(table: pd.DataFrame, catalogue: Catalogue) -> npt.NDArray[np.bool_]:
+    models, code = codes(table, "gpu_model")
+    return np.array([catalogue.get(each).kind == "cpu" for each in models])[code]
 
 
 def _device_columns(table: pd.DataFrame, catalogue: Catalogue) -> dict[str, Numbers]:

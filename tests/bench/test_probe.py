@@ -61,12 +61,12 @@ def test_one_device_has_no_link(tmp_path: Path) -> None:
     (outcome,) = run_ranks(tmp_path, "joulelaw.bench.probe:run_probe", {"seconds": 0.01})
     probe = outcome.one("probe")
     assert probe["link_bytes_per_s"] is None
-    spec = device_spec(probe, "Lone device", 2**30, None, TODAY)
+    spec = device_spec(probe, "Lone device", 2**30, None, TODAY, "cpu")
     assert (spec.link, spec.link_bytes_per_s) == ("none: one device", probe["bandwidth_bytes_per_s"])
 
 
 def test_a_probe_becomes_a_catalogue_entry(tmp_path: Path) -> None:
-    spec = device_spec(PROBE, TINY.gpu_model, 2**30, None, TODAY)
+    spec = device_spec(PROBE, TINY.gpu_model, 2**30, None, TODAY, "cpu")
     (tmp_path / "devices.toml").write_text(to_toml(spec))
     found = Catalogue.load([tmp_path / "devices.toml"]).get(TINY.gpu_model)
     assert found == spec

@@ -17,6 +17,7 @@ CPU = DeviceSpec(
     link_bytes_per_s=2e9,
     source="made up",
     date=datetime.date(2026, 1, 1),
+    kind="cpu",
 )
 CATALOGUE = Catalogue({**Catalogue.load().devices, CPU.name: CPU})
 ROW: dict[str, Any] = {

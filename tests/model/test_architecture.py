@@ -195,6 +195,7 @@ def saved_bytes(model: torch.nn.Module, head: str, sizes: tuple[int, ...], autoc
         ("gpt2", "sdpa", False),
         ("gpt2", "eager", False),
         ("gpt2", "sdpa", True),
+        ("gpt2", "eager", True),
     ],
 )
 @pytest.mark.parametrize("head", ["classification", "language_model"])
@@ -205,6 +206,7 @@ def test_stored_activations_equal_what_autograd_saves(family: str, head: str, at
         autocast=np.array(autocast),
         fused_attention=np.array(attention == "sdpa"),
         dropout=np.array(False),
+        on_cpu=np.array(True),
     )
     expected = saved_bytes(model_of(family, head, sizes, attention), head, sizes, autocast)
     predicted = memory.stored_activation_bytes(shape_of(family, head, sizes), numerics)
