@@ -1,5 +1,6 @@
 """The two actors on every node: the launcher, which owns its fork server, and the sampler, which owns its meter."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
@@ -31,6 +32,7 @@ class Launcher:
     """Knows its node's devices and keeps a fork server there, which ends with this actor."""
 
     def __init__(self, preload: Sequence[str], env: Mapping[str, str]) -> None:
+        usual_priority()
         self._server = ForkServer(preload, env)
         self._server.start()  # the libraries load while the driver goes on
 
@@ -60,6 +62,7 @@ class SamplerHost:
 
     def __init__(self, devices: Sequence[Device], options: MeterOptions) -> None:
         self._life = new_life()
+        usual_priority()
         self._sampler: Sampler | None = None
         self._problem: InputError | None = None
         try:
@@ -83,6 +86,16 @@ class SamplerHost:
     def stop(self) -> None:
         if self._sampler is not None:
             self._sampler.stop()
+
+
+def usual_priority() -> None:
+    """The raylet's, our parent's: Ray gives its workers a niceness of 15, and ranks and samplers would inherit it.
+
+    On a busy node they would wait for anything else. On a cluster that we did not start only root may take it back;
+    for others it is `RAY_worker_niceness=0 ray start`.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
 
 def granted_devices(devices: Sequence[Device], ray_gpus: int, visible: str) -> tuple[Device, ...]:

@@ -104,6 +104,7 @@ def _start(devices: int) -> RaySession:
             logging_level="ERROR",
             object_store_memory=_OBJECT_STORE_BYTES,
             _temp_dir=str(scratch.path),
+            _system_config={"worker_niceness": 0},  # Ray's 15 would let anything else go before ranks and samplers
         )
         _mute()
     except BaseException:

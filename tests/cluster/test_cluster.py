@@ -51,6 +51,12 @@ def test_its_node_has_the_devices_of_this_machine(cluster: Cluster) -> None:
     assert (status.threads, status.cuda_initialized) == (1, False)
 
 
+def test_ranks_do_not_stand_back_for_other_programs(cluster: Cluster) -> None:
+    """Ray's own workers do, by 15: the first thing seen in a comparison with torchrun on a busy machine."""
+    (status,) = cluster.wait_ready().values()
+    assert os.getpriority(os.PRIO_PROCESS, status.pid) == os.getpriority(os.PRIO_PROCESS, 0)
+
+
 def test_groups_run_at_once_on_devices_of_their_own(cluster: Cluster, model: str, tmp_path: Path) -> None:
     gangs = [cluster.acquire(model, 1) for _ in range(free_devices(cluster, model))]
     try:
