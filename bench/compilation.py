@@ -23,8 +23,9 @@ def why_not_compiled(asked: Configuration) -> str | None:
         return None
     if asked.strategy == "zero3":
         return "DeepSpeed gathers parameters inside each layer with zero3, and torch cannot compile that"
-    if asked.activation_checkpointing and asked.strategy in ("tp", "fsdp_tp"):
-        return f"torch cannot compile activation checkpointing together with {asked.strategy}"
+    if asked.strategy in ("tp", "fsdp_tp") and (asked.activation_checkpointing or asked.data):
+        what = "activation checkpointing" if asked.activation_checkpointing else "texts of different lengths"
+        return f"torch cannot compile {what} together with {asked.strategy}"
     return None
 
 

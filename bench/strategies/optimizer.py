@@ -1,4 +1,6 @@
-"""The optimizer that every strategy shares: fused AdamW."""
+"""The optimizer that every strategy shares: AdamW, fused where there is a kernel."""
+
+from typing import Any
 
 import torch
 from torch.optim.optimizer import ParamsT
@@ -7,5 +9,12 @@ from joulelaw.bench.configuration import Configuration
 
 
 def adamw(parameters: ParamsT, configuration: Configuration) -> torch.optim.AdamW:
-    """AdamW with torch's defaults (betas 0.9 and 0.999, decay 0.01), one fused kernel on CPU and CUDA alike."""
-    return torch.optim.AdamW(parameters, lr=configuration.learning_rate, fused=True)
+    """AdamW with torch's defaults (betas 0.9 and 0.999, decay 0.01).
+
+    One fused kernel on CPU and CUDA alike; torch's default where parameters or device have none.
+    """
+    given: list[Any] = list(parameters)
+    try:
+        return torch.optim.AdamW(given, lr=configuration.learning_rate, fused=True)
+    except RuntimeError:
+        return torch.optim.AdamW(given, lr=configuration.learning_rate)

@@ -1,5 +1,6 @@
 """Compiled blocks train what eager ones train, in every strategy that can have them, and never in the window."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from joulelaw import InputError
 from joulelaw.bench.compilation import check_compiled, nothing_compiles
 from joulelaw.bench.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.strategies import STRATEGIES
+from tests.bench.texts import DATA, study_folder, text_configuration
 from tests.bench.trial_ranks import TINY, Outcome, run_ranks, run_trial
 from tests.evidence import record
 
@@ -25,7 +27,7 @@ BACKENDS = {
     "fsdp_tp": "aot_eager",
     "zero2": "aot_eager",
 }
-THREE_STEPS = Window(warmup_steps=1, min_steps=2)
+WINDOW = Window(warmup_steps=3, min_steps=3)
 
 
 def on_ranks(strategy: str, **changes: Any) -> Configuration:
@@ -34,10 +36,10 @@ def on_ranks(strategy: str, **changes: Any) -> Configuration:
     return replace(TINY, strategy=strategy, gpu_count=ranks, tensor_parallel=shared, **changes)
 
 
-def ran(folder: Path, configuration: Configuration, backend: str) -> list[Outcome]:
+def ran(folder: Path, configuration: Configuration, backend: str, root: Path = Path()) -> list[Outcome]:
     folder.mkdir()
-    trial = TrialSpec(configuration, seed=7, window=THREE_STEPS).to_dict()
-    payload = {"trial": trial, "root": ".", "backend": backend}
+    trial = TrialSpec(configuration, seed=7, window=WINDOW).to_dict()
+    payload = {"trial": trial, "root": str(root), "backend": backend}
     outcomes = run_ranks(folder, "tests.bench.compile_ranks:run_and_tell", payload, configuration.gpu_count)
     assert [outcome.exit_status for outcome in outcomes] == [0] * len(outcomes), outcomes
     return outcomes
@@ -54,7 +56,7 @@ def test_compiled_blocks_train_what_eager_ones_train(strategy: str, backend: str
         assert (told["graphs"], told["breaks"]) == (1, {}), "both layers share one whole graph"
         assert told["children"] == [], "a compiler's process would outlive the rank"
         assert one.losses() == pytest.approx(other.losses(), rel=1e-5)
-        assert len(one.losses()) == 3
+        assert len(one.losses()) == 6
         differences = [abs(a / b - 1) for a, b in zip(one.losses(), other.losses(), strict=True)]
     record(
         "equality", what="compiled loss", strategy=strategy, backend=backend, ranks=len(eager), worst=max(differences)
@@ -62,19 +64,28 @@ def test_compiled_blocks_train_what_eager_ones_train(strategy: str, backend: str
 
 
 def test_what_torch_cannot_compile_is_refused_and_nothing_else() -> None:
-    asked = [
-        replace(on_ranks(strategy), torch_compile=True, activation_checkpointing=checkpointing)
-        for strategy in STRATEGIES
-        for checkpointing in (False, True)
-    ]
-    refused = []
-    for one in asked:
-        check_compiled(replace(one, torch_compile=False))
+    refused = set()
+    for strategy, checkpointing, data in itertools.product(STRATEGIES, (False, True), (None, DATA)):
+        asked = on_ranks(strategy, activation_checkpointing=checkpointing, data=data)
+        check_compiled(asked)
         try:
-            check_compiled(one)
+            check_compiled(replace(asked, torch_compile=True))
         except InputError:
-            refused.append((one.strategy, one.activation_checkpointing))
-    assert refused == [("tp", True), ("fsdp_tp", True), ("zero3", False), ("zero3", True)]
+            refused.add((strategy, checkpointing, data is not None))
+    split = {
+        (strategy, *rest) for strategy in ("tp", "fsdp_tp") for rest in ((True, False), (False, True), (True, True))
+    }
+    assert refused == split | {("zero3", *rest) for rest in itertools.product((False, True), repeat=2)}
+
+
+def test_blocks_compiled_for_texts_take_any_length(tmp_path: Path) -> None:
+    """And batches with padding or without: two graphs, none of them compiled in the window."""
+    study_folder(tmp_path)
+    configuration = text_configuration(grad_accumulation=2)
+    eager = ran(tmp_path / "eager", configuration, "aot_eager", tmp_path)
+    compiled = ran(tmp_path / "compiled", replace(configuration, torch_compile=True), "aot_eager", tmp_path)
+    assert compiled[0].one("compiled")["graphs"] <= 2
+    assert compiled[0].losses() == pytest.approx(eager[0].losses(), rel=1e-5)
 
 
 def test_a_rank_tells_what_torch_cannot_compile(tmp_path: Path) -> None:
