@@ -181,9 +181,9 @@ class Dataset:
             self.folder,
             trial_id,
             attempt,
+            self._flush_every_s,
             committed=self._committed,
             check_place=self._check_place,
-            flush_every_s=self._flush_every_s,
         )
 
     def check_disk(self) -> None:

@@ -36,15 +36,15 @@ class TrialTables:
         folder: Path,
         trial_id: str,
         attempt: int,
-        *,
-        committed: dict[str, Committed],
-        check_place: Callable[[], None],
         flush_every_s: float = FLUSH_EVERY_S,
+        *,
+        committed: dict[str, Committed] | None = None,
+        check_place: Callable[[], None] = lambda: None,
     ) -> None:
         check_name(trial_id)
         check_place()  # a growing table makes its folder
         self._folder, self._every_s = folder, flush_every_s
-        self._committed, self._check_place = committed, check_place
+        self._committed, self._check_place = {} if committed is None else committed, check_place
         self._key: dict[str, Any] = {"trial_id": trial_id, "attempt": attempt}
         self._check_not_done()
         self._steps = GrowingTable(folder / "steps", trial_id, STEPS, every_s=flush_every_s)
