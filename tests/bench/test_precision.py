@@ -13,7 +13,6 @@ from joulelaw.bench.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.precision import autocast, check_precision
 from joulelaw.bench.strategies import STRATEGIES
 from joulelaw.bench.strategies.loss_scale import LossScale
-from joulelaw.bench.strategies.optimizer import adamw
 from tests.bench.trial_ranks import TINY, run_ranks, run_trial
 from tests.evidence import record
 
@@ -135,16 +134,6 @@ def test_other_precisions_neither_scale_nor_ask(precision: str, monkeypatch: pyt
     assert layer.bias.grad == 1
     scale.step(torch.optim.SGD(layer.parameters(), lr=1.0))
     assert scale.skipped_steps() == 0
-
-
-@pytest.mark.parametrize(("dtype", "fused"), [(torch.float32, True), (torch.complex64, None)])
-def test_adamw_is_fused_where_there_is_a_kernel(dtype: torch.dtype, fused: bool | None) -> None:
-    weights = [torch.nn.Parameter(torch.ones(2, dtype=dtype))]
-    optimizer = adamw(iter(weights), TINY)
-    assert optimizer.defaults["fused"] is fused
-    weights[0].grad = torch.ones_like(weights[0])
-    optimizer.step()
-    assert not torch.equal(weights[0], torch.ones_like(weights[0]))
 
 
 def test_tf32_is_for_cuda_only() -> None:
