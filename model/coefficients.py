@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from joulelaw import InputError
 from joulelaw.model.hardware import Catalogue, DeviceSpec
 from joulelaw.model.intervals import Widths
 from joulelaw.model.laws import law_named
-from joulelaw.model.laws.base import Coefficient, FittedLaw, Provenance
+from joulelaw.model.laws.base import Coefficient, FittedLaw, Law, Provenance
 
 SCHEMA_VERSION = 1
 FORMATS = ("json", "csv", "parquet")
@@ -73,6 +74,8 @@ def load_law(path: Path, catalogue: Catalogue | None = None) -> FittedLaw:
     """
     path = Path(path)
     content = _read(path)
+    law = law_named(content["law"])
+    _check_parameters(path, law, content["parameters"])
     known = catalogue or Catalogue.load()
     devices = {device["name"]: _device_from_dict(device) for device in content["devices"]}
     others = {name: spec for name, spec in known.devices.items() if name not in devices}
@@ -83,7 +86,7 @@ def load_law(path: Path, catalogue: Catalogue | None = None) -> FittedLaw:
         "boundaries": tuple(origin["boundaries"]),
     }
     return FittedLaw(
-        law=law_named(content["law"]),
+        law=law,
         parameters=content["parameters"],
         coefficients=tuple(Coefficient(**_with_nan(Coefficient, c)) for c in content["coefficients"]),
         provenance=Provenance(**provenance),
@@ -153,6 +156,24 @@ def _read(path: Path) -> dict[str, Any]:
             remedy="fit it again; coefficients are not changed by hand",
         )
     return content
+
+
+def _check_parameters(path: Path, law: Law, parameters: dict[str, float]) -> None:
+    """The names of a law's parameters change with what it counts; those of another version mean something else."""
+    always, perhaps = law.parameter_names
+    missing = sorted(set(always) - set(parameters))
+    unknown = sorted(name for name in set(parameters) - set(always) if not _is_among(name, perhaps))
+    if missing or unknown:
+        parts = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
+        raise LawFileError(
+            f"its parameters are not those of this program's law '{law.name}' ({'; '.join(parts)})",
+            where=str(path),
+            remedy="fit it again on its measurements with joulelaw fit",
+        )
+
+
+def _is_among(name: str, names: Sequence[str]) -> bool:
+    return any(name.startswith(each) if each.endswith("[") else name == each for each in names)
 
 
 def _refuse_constant(name: str) -> float:

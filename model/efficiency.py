@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from joulelaw.model.tables import CASE_COLUMNS, CONFIGURATION_COLUMNS, key
+from joulelaw.model.tables import CASE_COLUMNS, CONFIGURATION_COLUMNS, DETAIL_COLUMNS, key
 
 Array = npt.NDArray[np.float64]
 
@@ -19,8 +19,9 @@ def efficiency(table: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     """Throughput, speed-up and parallel efficiency of each trial, index-aligned with the (checked) table.
 
     Parallel efficiency h = throughput_n / (n x throughput_1) in tokens/s, within a case; for equal work this is
-    P1's T1 / (n Tn). The reference is the median throughput of the case's single-device trials. Where a case has
-    none (it did not fit in one device's memory), its smallest group stands in and `reference` says so:
+    P1's T1 / (n Tn). The reference is the median throughput of the case's single-device trials with the same details
+    (attention, dropout, checkpointing, ... as far as the table has them). Where a case has none (it did not fit in
+    one device's memory), its smallest group stands in and `reference` says so:
     h = (throughput_n / n) / (throughput_m / m), and speed-up = h n.
 
     Columns: tokens_per_s, reference_gpu_count, reference ("single" or "smallest group (m devices)"), speed_up,
@@ -28,7 +29,9 @@ def efficiency(table: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     """
     count = table["gpu_count"].to_numpy(dtype=float)
     throughput = total_tokens(table, counts) / table["duration_s"].to_numpy(dtype=float)
-    frame = pd.DataFrame({"case": key(table, CASE_COLUMNS), "count": count, "each": throughput / count})
+    frame = pd.DataFrame(
+        {"case": key(table, [*CASE_COLUMNS, *details(table)]), "count": count, "each": throughput / count}
+    )
     smallest = frame.groupby("case")["count"].transform("min")
     reference = frame[frame["count"] == smallest].groupby("case")["each"].median()
     h = frame["each"] / frame["case"].map(reference)
@@ -46,15 +49,20 @@ def efficiency(table: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def efficiency_by_configuration(table: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """One row a configuration: its columns, the number of repeats, and the medians over the repeats."""
+    """One row a configuration: its columns and details, the number of repeats, and the medians over the repeats."""
     rows = efficiency(table, counts)
     numbers = ["tokens_per_s", "speed_up", "parallel_efficiency"]
-    columns = list(CONFIGURATION_COLUMNS)
-    grouped = pd.concat([table[columns], rows], axis=1).groupby(columns, sort=True)
+    columns = [*CONFIGURATION_COLUMNS, *details(table)]
+    grouped = pd.concat([table[columns], rows], axis=1).groupby(columns, sort=True, dropna=False)
     summary = grouped[numbers].median()
     summary["reference"] = grouped["reference"].first()
     summary["repeats"] = grouped.size()
     return summary.reset_index()
+
+
+def details(table: pd.DataFrame) -> list[str]:
+    """The columns of a table that tell trials of one case apart."""
+    return [name for name in DETAIL_COLUMNS if name in table.columns]
 
 
 def measured_efficiency(table: pd.DataFrame, counts: pd.DataFrame) -> Array:

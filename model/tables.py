@@ -23,6 +23,8 @@ CASE_COLUMNS = (
     "precision",
 )
 WORKLOAD_COLUMNS = CASE_COLUMNS[1:]
+# Details that are no part of the case, and change what a device does: who compares two trials asks for equal ones.
+DETAIL_COLUMNS = ("dropout", "attention", "head", "activation_checkpointing", "torch_compile", "data")
 CONFIGURATION_COLUMNS = (*CASE_COLUMNS, "strategy", "gpu_count", "node_count")
 
 TEXT_COLUMNS = ("gpu_model", "strategy", "model_family", "precision")

@@ -1,6 +1,6 @@
 """What every law is: the rows it sees, its fit, its forecast, and the fitted law that users hold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol, Self
@@ -109,6 +109,10 @@ class Law(Protocol):
     def post_run(self) -> bool: ...  # True: its forecasts use what is known only after the run
     @property
     def logarithmic(self) -> bool: ...  # True: parameters are positive, and vary in their logarithm
+
+    @property
+    def parameter_names(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Parameters that every fit has, and those that it may have; of names that end with "[" any continuation."""
 
     def fit(self, rows: Rows, *, seed: int = 0, start: Parameters | None = None, resampled: bool = False) -> Estimate:
         """Fit on measured rows. `start` are known near parameters; `resampled` marks a bootstrap draw."""

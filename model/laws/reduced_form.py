@@ -31,6 +31,8 @@ MEANINGS = {
     "log_h": "exponent of the parallel efficiency h",
     "log_gpu_count": "exponent of the number of devices",
 }
+FORM = ("intercept", "log_C", "log_M", "log_h")
+EFFICIENCY = ("intercept", "log_C", "log_M", "log_gpu_count")
 COLUMNS = {"duration": "duration_s", "energy": "energy_j"}
 
 
@@ -44,6 +46,13 @@ class ReducedForm:
     @property
     def name(self) -> str:
         return "reduced_form_post_run" if self.post_run else "reduced_form"
+
+    @property
+    def parameter_names(self) -> tuple[Sequence[str], Sequence[str]]:
+        always = [f"{target}.{name}" for target in TARGETS for name in FORM]
+        terms = [f"{target}.{column}[" for target in TARGETS for column in ("strategy", "model_family")]
+        efficiency = [f"efficiency.{name}" for name in (*EFFICIENCY, "strategy[", "gpu_model[")]
+        return always, terms if self.post_run else terms + efficiency
 
     def fit(self, rows: Rows, *, seed: int = 0, start: Parameters | None = None, resampled: bool = False) -> Estimate:
         """Least squares: nothing is random and no start is needed; `start` keeps a draw's terms those of the fit."""
@@ -103,14 +112,17 @@ def energy_terms(rows: Rows) -> list[str]:
     """Names of the form's terms for these rows; the first strategy (single, if there) and family have none."""
     strategies = sorted(set(rows.table["strategy"]), key=lambda name: (name != "single", name))
     families = sorted(set(rows.table["model_family"]))
-    terms = ["intercept", "log_C", "log_M", "log_h"]
-    return terms + [f"strategy[{name}]" for name in strategies[1:]] + [f"model_family[{name}]" for name in families[1:]]
+    return (
+        list(FORM)
+        + [f"strategy[{name}]" for name in strategies[1:]]
+        + [f"model_family[{name}]" for name in families[1:]]
+    )
 
 
 def efficiency_terms(rows: Rows) -> list[str]:
     """Names of the terms of the efficiency's forecast, for the rows on more than one device."""
     grouped = rows.table[rows.table["gpu_count"] > 1]
-    terms = ["intercept", "log_C", "log_M", "log_gpu_count"]
+    terms = list(EFFICIENCY)
     for column in ("strategy", "gpu_model"):
         terms += [f"{column}[{name}]" for name in sorted(set(grouped[column]))[1:]]
     return terms

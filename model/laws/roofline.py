@@ -54,6 +54,13 @@ class Roofline:
     post_run: bool = False
     logarithmic: bool = True
 
+    @property
+    def parameter_names(self) -> tuple[Sequence[str], Sequence[str]]:
+        return [f"{c.target}.{c.name}" for c in (*DURATION, *ENERGY)], [
+            *(f"energy.{c.name}" for c in HOST.values()),
+            SCALE[:-3],
+        ]
+
     def fit(self, rows: Rows, *, seed: int = 0, start: Parameters | None = None, resampled: bool = False) -> Estimate:
         """Duration first; then energy on the measured durations, so that its coefficients are those of energy alone."""
         rng = np.random.default_rng(seed) if resampled else None

@@ -126,7 +126,7 @@ def time_features(rows: Rows) -> dict[str, Array]:
     def layers_of(strategies: Sequence[str]) -> Array:
         return np.asarray(layers * strategy.isin(strategies).to_numpy())
 
-    flop_s = c("flop_per_micro_step") / c("peak_flop_per_s")
+    flop_s = executed_flop(rows) / c("peak_flop_per_s")
     is_fp32 = (rows.table["precision"] == "fp32").to_numpy()
     return {
         "fp32_s": np.where(is_fp32, flop_s, 0.0),
@@ -159,7 +159,7 @@ def energy_features(rows: Rows, limit_w: Array, micro_step_s: Array, elementwise
     moved = moved + c("optimizer_bytes_per_step") / c("grad_accumulation")
     features = {
         "limit_j": group_w * micro_step_s,
-        "flop_j": group_w * c("flop_per_micro_step") / c("peak_flop_per_s"),
+        "flop_j": group_w * executed_flop(rows) / c("peak_flop_per_s"),
         "memory_j": group_w * moved / c("bandwidth_bytes_per_s"),
         "sent_j": group_w * sent_bytes(rows) / c("link_bytes_per_s"),
         "kernel_w": group_w * (c("kernels_per_micro_step") + c("kernels_per_step") / c("grad_accumulation")),
@@ -168,6 +168,11 @@ def energy_features(rows: Rows, limit_w: Array, micro_step_s: Array, elementwise
     for name in HOST_BOUNDARIES:
         features[f"host_s[{name}]"] = np.where(boundary == name, c("node_count") * micro_step_s, 0.0)
     return features
+
+
+def executed_flop(rows: Rows) -> Array:
+    """The model's FLOPs and those that checkpointing repeats. What fused attention repeats is its efficiency's part."""
+    return np.asarray(rows.column("flop_per_micro_step") + rows.column("recomputed_flop_per_micro_step"))
 
 
 def sent_bytes(rows: Rows) -> Array:

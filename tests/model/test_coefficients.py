@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,30 @@ def test_a_file_edited_by_hand_cut_short_or_of_another_version_is_refused(
         load_law(path)
     assert "law.json" in str(refusal.value)
     assert pickle.loads(pickle.dumps(refusal.value)).where == str(path)
+
+
+@pytest.mark.parametrize("name", ["roofline", "reduced_form"])
+def test_a_law_whose_parameters_have_other_names_is_refused_with_both_lists(tmp_path: Path, name: str) -> None:
+    """As an older program saved it: whole, with its checksum, and no longer to be understood."""
+    law = fit_law(name, measured(CATALOGUE, noise=0.05), CATALOGUE, bootstrap=0)
+    first = next(iter(law.parameters))
+    renamed = {("duration.of_old" if known == first else known): value for known, value in law.parameters.items()}
+    save_law(replace(law, parameters=renamed), tmp_path / "law.json")
+    with pytest.raises(LawFileError) as refusal:
+        load_law(tmp_path / "law.json")
+    told = str(refusal.value)
+    if name == "roofline":
+        assert f"missing: {first}" in told
+    assert "unknown: duration.of_old" in told
+    assert "law.json" in told
+    assert "fit it again" in told
+
+
+def test_a_law_file_without_some_parameter_is_refused(tmp_path: Path, fitted: FittedLaw) -> None:
+    few = {name: value for name, value in fitted.parameters.items() if name != "energy.kappa_static"}
+    save_law(replace(fitted, parameters=few), tmp_path / "law.json")
+    with pytest.raises(LawFileError, match=r"missing: energy\.kappa_static"):
+        load_law(tmp_path / "law.json")
 
 
 def test_white_space_alone_is_not_an_edit(tmp_path: Path, fitted: FittedLaw) -> None:

@@ -1,5 +1,7 @@
 """Speed-up and parallel efficiency, checked by hand on a case whose throughputs are known."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,6 +50,32 @@ def test_a_case_that_does_not_fit_on_one_device_takes_its_smallest_group_and_say
     assert rows["parallel_efficiency"].tolist() == pytest.approx([1.0, 0.8])
     assert set(rows["reference"]) == {"smallest group (2 devices)"}
     assert set(rows["reference_gpu_count"]) == {2}
+
+
+@pytest.mark.parametrize(
+    ("detail", "values"),
+    [
+        ("attention", ("sdpa", "eager")),
+        ("dropout", (0.0, 0.1)),
+        ("activation_checkpointing", (False, True)),
+        ("head", ("classification", "language_model")),
+        ("torch_compile", (True, False)),
+        ("data", ("", "a.csv")),
+    ],
+)
+def test_the_reference_has_the_same_details(detail: str, values: tuple[Any, Any]) -> None:
+    """Two single devices, one twice as fast: each group of two is measured against its own."""
+    table, counts = case_of([("single", 1, 100, 10.0), ("single", 1, 100, 5.0), *[("fsdp", 2, 100, 10.0)] * 2])
+    table[detail] = [*values, *values]
+    assert efficiency(table, counts)["parallel_efficiency"].tolist() == pytest.approx([1.0, 1.0, 1.0, 0.5])
+    assert len(efficiency_by_configuration(table, counts)) == 4
+
+
+def test_details_without_a_single_device_take_their_own_smallest_group() -> None:
+    table, counts = case_of([("single", 1, 100, 10.0), ("fsdp", 2, 100, 10.0), ("fsdp", 4, 100, 10.0)])
+    table["attention"] = ["eager", "sdpa", "sdpa"]
+    references = ["single", "smallest group (2 devices)", "smallest group (2 devices)"]
+    assert efficiency(table, counts)["reference"].tolist() == references
 
 
 def test_cases_do_not_lend_each_other_their_reference() -> None:
