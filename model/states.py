@@ -59,16 +59,16 @@ class States:
 def replicated(held: Holding, bucketed: bool = False) -> States:
     """16 bytes a parameter: fp32 weight 4, gradient 4, Adam 8; autocast's 16-bit copies until the backward pass.
 
-    Gradients of one micro-step are complete when the activations are gone. Those of earlier micro-steps, and those
-    that are views of DDP's buckets (`bucketed`), which stay, meet the activations too; to them the new gradient of the
-    word embeddings is added from a tensor of its own.
+    Gradients of one micro-step are complete when the activations are gone. Those of earlier micro-steps meet the
+    activations too; to them the new gradient of the word embeddings is added from a tensor of its own. DDP's buckets
+    (`bucketed`), of which the last micro-step's gradients become views one by one, stay beside all of that.
     """
     psi = held.group.psi
-    if bucketed:
-        return States(always=16 * psi, start=held.cast, end=held.words)
     earlier = np.where(held.several, FP32_BYTES * psi, 0)
-    end = FP32_BYTES * psi + np.where(held.several, held.words, 0)
-    return States(always=12 * psi, start=held.cast + earlier, end=end)
+    again = np.where(held.several, held.words, 0)
+    if bucketed:
+        return States(always=16 * psi, start=held.cast + earlier, end=np.maximum(earlier, held.words + again))
+    return States(always=12 * psi, start=held.cast + earlier, end=FP32_BYTES * psi + again)
 
 
 def fsdp(held: Holding) -> States:
@@ -76,32 +76,30 @@ def fsdp(held: Holding) -> States:
 
     start  root and layer gathered, the next layer twice: as gathered, and copied out of that buffer; one layer's
            gradients. Or, before any activation, the root twice.
-    end    the layers' gradients, sharded, and the root's: whole in p beside its weights, then copied to fp32 to be
-           reduced. On a CPU, gloo reduces in a copy of that (its reduce-scatter is an all-reduce), and the shard comes
-           on top.
+    end    the layers' gradients, sharded, and those of the last group to be reduced, the root or the first layer: whole
+           in p, then copied to fp32. On a CPU, gloo reduces in a copy of that (its reduce-scatter is an all-reduce),
+           and the shard comes on top.
     """
     group, p, N = held.group, held.group.element_bytes, held.group.data_parallel
     root, layer, sharded = group.root, group.layer, FP32_BYTES * group.psi / N
     earlier = np.where(held.several, sharded, 0)
-    reducing = np.where(held.on_cpu, FP32_BYTES * (2 + 1 / N), p + FP32_BYTES) * root
-    gathered = p * (root + 4 * layer)
     kept = sharded - np.where(held.several, 0, FP32_BYTES * root / N)
-    end = np.maximum(kept + np.maximum(2 * p * root, reducing), earlier + 2 * p * root)
-    return States(
-        always=12 * group.psi / N,
-        start=earlier + np.where(group.several > 0, gathered, 0),
-        end=np.where(group.several > 0, end, sharded),
-    )
+    reducing = np.where(held.on_cpu, FP32_BYTES * (2 + 1 / N), p + FP32_BYTES)
+    last = np.maximum(np.maximum(2 * p, reducing) * root, p * root + (p + reducing) * layer)
+    start, end = earlier + p * (root + 4 * layer), np.maximum(kept + last, earlier + 2 * p * root)
+    alone = group.several == 0
+    return States(always=12 * group.psi / N, start=np.where(alone, earlier, start), end=np.where(alone, sharded, end))
 
 
 def zero(stage: int, held: Holding) -> States:
     """ZeRO (Rajbhandari 2020, section 3): master weights and Adam 12/N; gradients p, then p/N; weights p, then p/N.
 
     In fp32 DeepSpeed keeps its master copy too. Stages 1 and 2 copy gradients into a bucket, and flatten that once more
-    to reduce it; between micro-steps stage 1 keeps them whole, stage 2 its share. In the step each share is there, and
-    the norm of its largest tensor takes that in fp64. Stage 3 keeps its share of gradients and its bucket for good; it
-    gathers weights in stretches, each copied out of its buffer, and keeps them up to a limit. On a CPU, gloo reduces in
-    a copy of stage 3's bucket.
+    to reduce it; between micro-steps stage 1 keeps them all, stage 2 the tensors that its share is of: word embeddings
+    that span several shares are kept whole. They are there in the step, and the norm of the largest takes a copy in
+    fp64. Stage 3 keeps its share of gradients and its bucket for good. It gathers weights in stretches, each copied out
+    of a buffer that lasts until all of it was used, and keeps them up to a limit; it flattens its bucket, and on a CPU
+    gloo reduces in a copy of that.
     """
     group, p, N = held.group, held.group.element_bytes, held.group.data_parallel
     psi, share = group.psi, group.element_bytes * group.psi / group.data_parallel
@@ -112,12 +110,12 @@ def zero(stage: int, held: Holding) -> States:
         gathering = live + p * np.minimum(psi, ZERO3_PREFETCH)
         reducing = held.words + np.where(held.on_cpu, 2, 1) * filled
         always = 12 * psi / N + 2 * share + bucket
-        return States(always=always, start=live, end=np.maximum(gathering, reducing))
-    earlier = np.where(held.several, p * psi if stage == 1 else share, 0)
+        return States(always=always, start=gathering, end=reducing)
+    largest = np.minimum(group.shape.vocab_size * group.shape.hidden_size, psi / N)
+    kept = share * (1 + np.floor(group.shape.vocab_size * group.shape.hidden_size * N / psi))
+    earlier = np.where(held.several, p * psi if stage == 1 else kept, 0)
     before = earlier if stage == 2 else 0  # stage 1's are moved into the bucket one by one
     reduced = share * np.maximum(0, 1 - ZERO_BUCKET / psi)
-    largest = np.minimum(group.shape.vocab_size * group.shape.hidden_size, psi / N)
-    step = share + FP64_BYTES * largest
     start = earlier + np.where(held.on_cpu, 0, bucket)
-    end = np.maximum(before + reduced + bucket + filled, step)
+    end = np.maximum(before + reduced + bucket + filled, kept + FP64_BYTES * largest)
     return States(always=p * psi + 12 * psi / N, start=start, end=end)
