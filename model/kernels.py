@@ -15,7 +15,8 @@ import numpy.typing as npt
 from joulelaw.model.architecture import Numbers, Shape
 
 OUTSIDE_LAYERS = 31
-UNFUSED_ATTENTION = 16  # a layer, beyond the fused kernel and its backward
+# A layer, beyond the fused kernel and its backward; and in a forward pass alone, which checkpointing repeats.
+UNFUSED_ATTENTION, UNFUSED_ATTENTION_FORWARD = 16, 7
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,11 @@ class Launches:
     """Of one model family."""
 
     layer: int
+    repeated: int
+    """Of these, a forward pass that activation checkpointing runs again."""
     casts: int
     """Casts of autocast, a layer."""
+    casts_repeated: int
     casts_outside: int
     tensors: int
     """Parameter tensors of a layer: one addition each where gradients accumulate."""
@@ -32,8 +36,12 @@ class Launches:
 
 
 FAMILY_LAUNCHES = {
-    "bert": Launches(layer=38, casts=34, casts_outside=12, tensors=16, tensors_outside=9),
-    "gpt2": Launches(layer=46, casts=22, casts_outside=6, tensors=12, tensors_outside=5),
+    "bert": Launches(
+        layer=38, repeated=12, casts=34, casts_repeated=16, casts_outside=12, tensors=16, tensors_outside=9
+    ),
+    "gpt2": Launches(
+        layer=46, repeated=15, casts=22, casts_repeated=10, casts_outside=6, tensors=12, tensors_outside=5
+    ),
 }
 
 
@@ -66,13 +74,16 @@ def per_micro_step(
     strategy: str,
     autocast: npt.NDArray[np.bool_],
     fused_attention: npt.NDArray[np.bool_],
+    checkpointing: npt.NDArray[np.bool_],
     grad_accumulation: Numbers,
     gpu_count: Numbers,
 ) -> Numbers:
     """Launches of one micro-step on one device; of accumulating gradients, its share: all micro-steps but the first."""
     launches, added = FAMILY_LAUNCHES[shape.family], STRATEGY_LAUNCHES[strategy]
     layer = launches.layer + np.where(autocast, launches.casts, 0) + np.where(fused_attention, 0, UNFUSED_ATTENTION)
-    layer = layer + np.where(gpu_count > 1, added.per_micro_step, 0)
+    again = launches.repeated + np.where(autocast, launches.casts_repeated, 0)
+    again = again + np.where(fused_attention, 0, UNFUSED_ATTENTION_FORWARD)
+    layer = layer + np.where(checkpointing, again, 0) + np.where(gpu_count > 1, added.per_micro_step, 0)
     outside = OUTSIDE_LAYERS + np.where(autocast, launches.casts_outside, 0)
     tensors = launches.tensors * shape.num_layers + launches.tensors_outside
     return np.asarray(shape.num_layers * layer + outside + tensors * (1 - 1 / grad_accumulation))

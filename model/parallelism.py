@@ -87,11 +87,12 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     Columns: num_parameters (of the whole model), data_parallel, tensor_parallel, tokens_per_micro_step (per
     data-parallel rank); flop_ (the model's), recomputed_flop_ (what checkpointing adds), hardware_flop_ (all that
     run), gemm_bytes_ (products, embedding tables and autocast's weights), elementwise_bytes_ (the stored activations
-    once: multiply by a fitted factor), comm_bytes_ (sent), collectives_ and kernels_per_micro_step; optimizer_bytes_
-    (AdamW, and accumulating gradients), comm_bytes_, collectives_ and kernels_per_step; memory_bytes_per_device
-    (predicted peak); peak_flop_per_s, bandwidth_bytes_per_s, link_bytes_per_s (one direction) and power_limit_w. The
-    table's `power_limit_w`, `link_bytes_per_s`, `network_bytes_per_s` (on several nodes) and `tensor_parallel` are
-    used where present, as are `num_labels`, `dropout`, `attention`, `head` and `activation_checkpointing`.
+    once, a third more with checkpointing: multiply by a fitted factor), comm_bytes_ (sent), collectives_ and
+    kernels_per_micro_step; optimizer_bytes_ (AdamW, and accumulating gradients), comm_bytes_, collectives_ and
+    kernels_per_step; memory_bytes_per_device (predicted peak); peak_flop_per_s, bandwidth_bytes_per_s,
+    link_bytes_per_s (one direction) and power_limit_w. The table's `power_limit_w`, `link_bytes_per_s`,
+    `network_bytes_per_s` (on several nodes) and `tensor_parallel` are used where present, as are `num_labels`,
+    `dropout`, `attention`, `head` and `activation_checkpointing`.
 
     Raises:
         InputError: no rows, a missing column, an unknown device, strategy, family or precision, a precision that the
@@ -130,6 +131,7 @@ def _group_counts(
     autocast = np.asarray((e == 2) & spread.autocasts)
     fused, dropout, checkpointing = np.full(e.shape, attention != "eager"), given["dropout"] > 0, given["checkpointing"]
     numerics = Numerics(e, autocast, fused, dropout, checkpointing, given["on_cpu"])
+    fused = fused & ~numerics.falls_back
     execution = Execution(fused, checkpointing, dropout)
     group = Group(shape, N, t, e, autocast, given["scales_loss"], checkpointing, dropout)
     held = Holding(group, k > 1, given["on_cpu"])
@@ -137,6 +139,7 @@ def _group_counts(
     cast = np.where(autocast, shape.num_layers * group.layer + architecture.head_parameters(shape), 0)
     owned = group.psi / (N if spread.shards_optimizer else 1)
     accumulated = group.psi / (N if spread.shards_gradients else 1)
+    passes = np.where(checkpointing, 4 / 3, 1)  # forward, and backward as much as two of these
     weights = work.embedding_bytes(shape, e) + CAST_BYTES * cast
     return {
         "num_parameters": architecture.parameters(shape),
@@ -147,13 +150,13 @@ def _group_counts(
         "recomputed_flop_per_micro_step": work.flop_recomputed(shape, execution, t),
         "hardware_flop_per_micro_step": work.flop_hardware(shape, execution, t),
         "gemm_bytes_per_micro_step": work.matmul_bytes(shape, e, execution, t) + weights,
-        "elementwise_bytes_per_micro_step": memory.stored_activation_bytes(shape, numerics, t),
+        "elementwise_bytes_per_micro_step": passes * memory.stored_activation_bytes(shape, numerics, t),
         "optimizer_bytes_per_step": ADAMW_BYTES * owned + ACCUMULATION_BYTES * (k - 1) * accumulated,
         "comm_bytes_per_micro_step": sent.bytes_per_micro_step,
         "comm_bytes_per_step": sent.bytes_per_step,
         "collectives_per_micro_step": sent.collectives_per_micro_step,
         "collectives_per_step": sent.collectives_per_step,
-        "kernels_per_micro_step": kernels.per_micro_step(shape, strategy, autocast, numerics.fused_attention, k, gpus),
+        "kernels_per_micro_step": kernels.per_micro_step(shape, strategy, autocast, fused, checkpointing, k, gpus),
         "kernels_per_step": kernels.per_step(shape, strategy, owned, gpus),
         "memory_bytes_per_device": memory.peak_bytes(shape, numerics, spread.states(held), held.words, t),
     }

@@ -259,10 +259,15 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize(("attention", "autocast"), [("sdpa", False), ("eager", False), ("sdpa", True)])
-def test_launches_of_a_step_are_the_operations_dispatched(family: str, attention: str, autocast: bool) -> None:
+def test_launches_of_a_step_are_the_operations_dispatched(
+    family: str, attention: str, autocast: bool, checkpointing: bool
+) -> None:
     sizes, micro_steps = (3, 32, 2, 64, 50, 16, 2, 2), 2
     model = model_of(family, "classification", sizes, attention)
+    if checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
     with Operations() as operations:
         for _ in range(micro_steps):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
@@ -273,6 +278,7 @@ def test_launches_of_a_step_are_the_operations_dispatched(family: str, attention
         "single",
         autocast=np.array(autocast),
         fused_attention=np.array(attention == "sdpa"),
+        checkpointing=np.array(checkpointing),
         grad_accumulation=np.array(float(micro_steps)),
         gpu_count=np.array(1.0),
     )

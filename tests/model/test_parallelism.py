@@ -52,7 +52,8 @@ def test_checkpointing_repeats_the_forward_all_reduces(family: str, dropout: flo
     off, on = (count(**asked, activation_checkpointing=checkpointing) for checkpointing in (False, True))
     assert on["collectives_per_micro_step"] - off["collectives_per_micro_step"] == 3 * repeated
     assert on["flop_per_micro_step"] == off["flop_per_micro_step"]
-    assert on["gemm_bytes_per_micro_step"] > off["gemm_bytes_per_micro_step"]
+    for work in ("gemm_bytes", "elementwise_bytes", "kernels", "hardware_flop"):
+        assert 1.1 < on[f"{work}_per_micro_step"] / off[f"{work}_per_micro_step"] < 1.5
 
 
 def test_fsdp_with_tensor_parallelism_is_both() -> None:
