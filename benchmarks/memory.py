@@ -21,9 +21,9 @@ from measuring import ROOT, machine, table
 
 sys.path.insert(0, str(ROOT))
 
-from joulelaw.bench.configuration import Configuration, TrialSpec  # noqa: E402
-from joulelaw.bench.precision import TRAINABLE  # noqa: E402
-from tests.bench.test_peak_memory import (  # noqa: E402
+from joulelaw.bench.configuration import Configuration, TrialSpec
+from joulelaw.bench.precision import TRAINABLE
+from tests.bench.test_peak_memory import (
     ACTIVATIONS,
     LAYERS,
     PARAMETERS,
@@ -32,7 +32,7 @@ from tests.bench.test_peak_memory import (  # noqa: E402
     WINDOW,
     predicted_bytes,
 )
-from tests.bench.trial_ranks import TINY, run_trial  # noqa: E402
+from tests.bench.trial_ranks import TINY, run_trial
 
 RANKS = {"single": 1, "ddp": 2, "fsdp": 2, "tp": 2, "fsdp_tp": 4, "zero1": 2, "zero2": 2, "zero3": 2}
 SHAPES = {"embeddings": PARAMETERS, "layers": LAYERS, "activations": ACTIVATIONS}

@@ -44,7 +44,7 @@ def test_zero_keeps_at_16_bits_what_the_paper_says(stage: int, per_parameter: An
 def test_a_replica_and_fsdp_hold_16_bytes_a_parameter() -> None:
     alone, sharded = holding(1, 4.0, layers_only(400)), holding(4, 4.0, layers_only(400))
     for held, of, expected in ((alone, states.replicated(alone), 16), (sharded, states.fsdp(sharded), 4)):
-        assert (of.always + of.end) / held.group.psi == pytest.approx(expected, rel=1e-3)
+        assert (of.always + of.end) / held.group.psi == pytest.approx(expected, rel=0.01)
 
 
 def test_what_only_a_cpu_holds_is_not_asked_of_a_gpu() -> None:
