@@ -9,6 +9,7 @@ import torch
 
 from joulelaw.bench.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.plan_price import counted
+from joulelaw.bench.precision import TRAINABLE
 from joulelaw.bench.rank_state import claim_device, memory_bytes, reset_peak_memory
 from joulelaw.cluster.ranks import RankContext
 from joulelaw.model.hardware import Catalogue
@@ -47,7 +48,8 @@ OPTIONS = {"activation_checkpointing", "attention", "dropout", "grad_accumulatio
 
 
 def predicted_bytes(configuration: Configuration) -> int:
-    catalogue = Catalogue({CPU.name: CPU})
+    device = replace(CPU, peak_flop_per_s=dict.fromkeys(TRAINABLE["cpu"], 1e11))
+    catalogue = Catalogue({device.name: device})
     return round(counted([replace(configuration, gpu_model=CPU.name)], catalogue)[0]["memory_bytes_per_device"])
 
 
