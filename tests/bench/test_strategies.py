@@ -9,18 +9,17 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration, TrialSpec
+from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.strategies import load_strategy
-from joulelaw.bench.workloads import WORKLOADS, load_workload
+from joulelaw.bench.workloads import WORKLOADS
 from tests.bench.training import SHARDED, alone, spread, trained
-from tests.bench.trial_ranks import TINY, run_ranks
+from tests.bench.trial_ranks import TINY
 from tests.evidence import record
 
 pytestmark = pytest.mark.xdist_group("ranks")
 
 FAMILIES = sorted(WORKLOADS)
 RANKS = 2
-WIDE = {"hidden_size": 384, "intermediate_size": 384}
 # In five steps Adam moves a weight by up to five learning rates; rounding steers it where the gradient is all but zero.
 PARAMETER_ABS = 0.2 * TINY.learning_rate
 LOSS_REL = 1e-4
@@ -97,36 +96,6 @@ def test_gradients_are_averaged_over_ranks_and_micro_steps(
     assert losses[-1] != pytest.approx(losses[0], rel=1e-3), "the steps moved nothing"
     for name, parameter in kept[1]["parameters"].items():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-4, atol=1e-6, msg=name)
-
-
-@pytest.mark.parametrize(
-    ("strategy", "precision"),
-    [*((name, "fp32") for name in ("ddp", "fsdp", "zero1", "zero2", "zero3")), ("fsdp", "bf16"), ("zero2", "bf16")],
-)
-def test_a_rank_sends_the_bytes_that_its_strategy_states(strategy: str, precision: str, tmp_path: Path) -> None:
-    """Wide enough for ZeRO-3 to shard the matrices. The formulas leave out norms and counts, a few bytes each."""
-    k, q = 2, (RANKS - 1) / RANKS
-    shape = spread(strategy, grad_accumulation=k, precision=precision, micro_batch_size=1, **WIDE)
-    psi, small, root = parameter_counts(shape)
-    low = 2 if precision == "bf16" else 4
-    stated = {
-        "ddp": 2 * q * 4 * psi,
-        "fsdp": q * k * ((2 * low + 4) * psi - low * root),
-        "zero1": q * (2 * low + low) * psi,
-        "zero2": q * (2 * k * low + low) * psi,
-        "zero3": q * (k * 2 * low * psi - (k - 1) * low * small),
-    }
-    payload = {"trial": TrialSpec(shape).to_dict()}
-    outcomes = run_ranks(tmp_path, "tests.bench.trial_ranks:count_bytes", payload, RANKS)
-    assert outcomes[0].one("sent")["bytes"] == pytest.approx(stated[strategy], rel=1e-3)
-
-
-def parameter_counts(configuration: Configuration) -> tuple[int, int, int]:
-    """All parameters, those of tensors under 1e5 elements, and those outside the blocks."""
-    training = load_workload("bert").build(configuration, torch.device("cpu"), Path())
-    sizes = [parameter.numel() for parameter in training.module.parameters()]
-    in_blocks = sum(parameter.numel() for block in training.blocks for parameter in block.parameters())
-    return sum(sizes), sum(size for size in sizes if size < 1e5), sum(sizes) - in_blocks
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,11 @@ import functools
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from joulelaw.bench.configuration import Configuration, TrialSpec
 from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
@@ -121,39 +118,4 @@ def train_and_keep(payload: dict[str, Any], context: RankContext) -> None:
     StepLoop(stepper, make_epoch(spec, group, device, Path()), group, device, context.emit).run(spec.window)
     kept = {"parameters": stepper.full_parameters(), "draw": draw, "draw_after": torch.rand(4)}
     torch.save(kept, Path(payload["folder"]) / f"rank{context.rank}.pt")
-    group.close()
-
-
-class SentBytes(TorchDispatchMode):
-    """Adds up what the collectives inside send: ring algorithms, from the sizes of their tensors."""
-
-    FACTORS: ClassVar = {"allreduce_": 2, "_allgather_base_": 1, "_reduce_scatter_base_": 1}
-
-    def __init__(self, world_size: int) -> None:
-        super().__init__()
-        self.total = 0.0
-        self._share = (world_size - 1) / world_size
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "c10d":
-            sizes = [leaf.nbytes for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)]
-            # Of input and output the larger is the whole; an unknown collective raises.
-            self.total += self.FACTORS[func._schema.name.split("::")[1]] * self._share * max(sizes)
-        return func(*args, **(kwargs or {}))
-
-
-def count_bytes(payload: dict[str, Any], context: RankContext) -> None:
-    """An entry: emits the bytes that a rank sends in a trial's third step."""
-    spec = TrialSpec.from_dict(payload["trial"])
-    device = claim_device(context)
-    group = form_group(spec, context, device)
-    stepper, _ = prepare(spec, group, device, Path())
-    epoch = make_epoch(spec, group, device, Path())
-    sent = SentBytes(group.size)
-    for step in range(3):
-        with sent if step == 2 else nullcontext():
-            for index, batch in enumerate(epoch.step(step)):
-                stepper.micro_step(batch, last=index == spec.configuration.grad_accumulation - 1)
-            stepper.optimizer_step()
-    context.emit({"kind": "sent", "bytes": sent.total})
     group.close()
