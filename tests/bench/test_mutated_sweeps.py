@@ -6,6 +6,7 @@ does in one process. Grids are cut to a few values first: what is wrong is looke
 
 import copy
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -95,6 +96,12 @@ def places(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
         yield from places(value, (*path, key))
 
 
+def at(content: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        content = content[key]
+    return content
+
+
 KNOWN = ["single", "fsdp", "tp", "fsdp_tp", "each", "bert", "gpt2", "case", "set_aside"]
 WORDS = [*Axes.model_fields, *SweepSection.model_fields, *KNOWN]
 PATHS = ["..", "/etc/passwd", "../x", "/dev/zero", "texts.csv", "tokenizer", "a/../../b", "~", ".", "x" * 300]
@@ -132,19 +139,14 @@ def changed(content: dict[str, Any], change: tuple[str, int, int, Any, Any, str,
     if not paths:
         return
     path = paths[first % len(paths)]
-    parent = content
-    for key in path[:-1]:
-        parent = parent[key]
+    parent = at(content, path[:-1])
     old = parent[path[-1]]
     if kind == "delete":
         del parent[path[-1]]
     elif kind == "add" and isinstance(old, dict):
         old[word] = value
     elif kind == "copy":
-        source: Any = content
-        for key in paths[second % len(paths)]:
-            source = source[key]
-        parent[path[-1]] = copy.deepcopy(source)
+        parent[path[-1]] = copy.deepcopy(at(content, paths[second % len(paths)]))
     else:
         # Of the same type, where there is one: a wrong type seldom gets past the schema.
         alike = likely if isinstance(old, type(likely)) and type(old) is not bool else old
@@ -158,6 +160,7 @@ def nested(value: Any, depth: int) -> Any:
     return value
 
 
+@pytest.mark.timeout(600)
 @given(
     sweep=st.sampled_from(SWEEPS),
     section=st.sampled_from([{}, {}, *SECTIONS]),
@@ -243,6 +246,7 @@ def edited(text: str, edit: tuple[float, int, str, str]) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.timeout(600)
 @given(text=st.sampled_from(DUMPED + FLOWED), edits=st.lists(EDIT, min_size=1, max_size=4))
 @MANY
 def test_a_sweep_of_another_text_is_planned_or_refused(folder: Path, text: str, edits: list[Any]) -> None:
@@ -266,7 +270,38 @@ def test_a_sweep_of_other_bytes_is_planned_or_refused(
     planned(folder, bytes(raw))
 
 
-@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda sweep: str(sweep["name"]))
+EXTREMES = [*(0, -1, 1, 10**6, 2**31, 2**62, 2**63, 10**29, 1e308, 1e-308, 0.5), math.inf, math.nan]
+
+
+def numbers(content: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """The paths of all numbers."""
+    return [path for path in places(content) if type(at(content, path)) in (int, float)]
+
+
+# One trial, with every option that is a number.
+ONE: dict[str, Any] = {
+    **{"schema": 1, "name": "one", "seed": 3, "repeats": 1, "devices": {"cores_per_device": 1}},
+    **{"window": {"warmup_steps": 1, "min_steps": 2, "min_s": 1.0, "max_s": 2.0}, "hold_out": {"fraction": 0.0}},
+    **{"metering": {"rate_hz": 20, "cpu_w_per_core": 3.5}, "limits": {"trial_timeout_s": 60}},
+    "defaults": {"num_labels": 2, "dropout": 0.1, "learning_rate": 0.1, "grad_accumulation": 2, "vocab_size": 99},
+    "grids": [
+        {"num_layers": 1, "hidden_size": 64, "num_heads": 2, "intermediate_size": 64, "sequence_length": 8}
+        | {"micro_batch_size": 1, "strategy": "fsdp_tp", "gpu_count": 2, "tensor_parallel": 2}
+    ],
+}
+
+
+@pytest.mark.parametrize("path", numbers(ONE), ids=lambda path: ".".join(map(str, path)))
+def test_every_number_may_be_extreme(folder: Path, path: tuple[Any, ...]) -> None:
+    for extreme in EXTREMES:
+        content = copy.deepcopy(ONE)
+        at(content, path[:-1])[path[-1]] = extreme
+        if path == ("window", "max_s"):
+            content["window"]["min_s"] = 0.0
+        planned(folder, yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize("sweep", [*SWEEPS, ONE], ids=lambda sweep: str(sweep["name"]))
 def test_the_sweeps_that_are_mutated_can_be_planned_as_they_are(folder: Path, sweep: dict[str, Any]) -> None:
     assert planned(folder, yaml.safe_dump(sweep, sort_keys=False)) == ""
 
