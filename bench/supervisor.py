@@ -37,15 +37,19 @@ def supervised(work: Callable[[], int], report: Report) -> int:
     """
     told_read, told_write = os.pipe()
     supervisor = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)  # until there is someone who passes them on
     child = os.fork()
     if child == 0:
         os.close(told_read)
         _become_child(supervisor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         code = work()
         os.write(told_write, bytes([code]))
         return code
     os.close(told_write)
-    return _Supervisor(child, told_read).run(report)
+    supervision = _Supervisor(child, told_read)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return supervision.run(report)
 
 
 def _become_child(supervisor: int) -> None:
@@ -67,11 +71,11 @@ class _Supervisor:
         self._lost_ray = ""
         self._code: int | None = None
         self._ending_since_s: float | None = None
-
-    def run(self, report: Report) -> int:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         for number in _PASSED_ON:
             signal.signal(number, self._pass_on)
+
+    def run(self, report: Report) -> int:
         status = self._wait()
         self._hear()
         _end_adopted()

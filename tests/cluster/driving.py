@@ -1,5 +1,6 @@
 """What the tests of rank processes share: run a gang to its end, and see whether a process is gone."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import psutil
 from joulelaw.cluster.gang import GangState, RankGang
 
 Event = dict[str, Any]
+ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 60.0  # of a loaded machine; what holds, holds much sooner
 
 
@@ -59,3 +61,8 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def environment() -> dict[str, str]:
+    """For a process that imports us."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}

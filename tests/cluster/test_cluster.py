@@ -1,7 +1,6 @@
 """The cluster over a real Ray with logical GPUs: exclusive groups, the same events as without Ray, no orphans."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +21,8 @@ from joulelaw.cluster.local import LocalGang
 from joulelaw.cluster.power.meter import MeterOptions
 from joulelaw.cluster.remote import RemoteRank
 from joulelaw.cluster.server import ForkServer
-from tests.cluster.driving import Event, finish, gone, of_kind, run, wait_for, wait_for_kind
+from tests.cluster.driving import Event, environment, finish, gone, of_kind, run, wait_for, wait_for_kind
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 # One Ray for the whole session: --dist loadgroup sends these to one worker.
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -199,6 +197,43 @@ def test_power_readings_of_every_device_come_once_and_follow_the_ranks(
     assert counters[-1] - counters[0] > 0.2 * 0.3 * 5.0, "most of 0.3 s at 5 W, less what was burnt before the watch"
 
 
+def test_a_killed_sampler_is_noticed_and_the_new_one_knows_the_ranks(
+    cluster: Cluster, model: str, tmp_path: Path
+) -> None:
+    (node,) = cluster.nodes
+    assert cluster.meters[node.node_id].name == "cpu_time_estimate"
+    gang = cluster.acquire(model, 1)
+    try:
+        gang.start("tests.cluster.entries:burn", {"cpu_s": 600}, tmp_path)
+        wait_for_kind(gang, "ready")
+        uuid, pid = gang.devices[0].uuid, gang.pids[0][1]
+        assert cluster.watch(node.node_id, uuid, [pid])
+        cluster.drain_power()
+        before = cluster.meter_losses[node.node_id]
+        os.kill(sampler_pid(), signal.SIGKILL)
+        joules: list[float] = []
+
+        def burnt() -> bool:
+            mine = [each for each in cluster.drain_power().get(node.node_id, ()) if each.device_uuid == uuid]
+            new = cluster._meters._losses[node.node_id] > before
+            joules.extend(each.energy_counter_j for each in mine if new and each.energy_counter_j is not None)
+            return len(joules) > 5
+
+        wait_for(burnt)
+        assert joules == sorted(joules)
+        assert joules[-1] > joules[0]
+        wait_for(lambda: cluster.meter_losses[node.node_id] == before + 1)
+    finally:
+        cluster.release(gang)
+
+
+def sampler_pid() -> int:
+    """Of this process's Ray: the session's cluster."""
+    children = psutil.Process().children(recursive=True)
+    (found,) = [process.pid for process in children if process.name().startswith("ray::SamplerHos")]
+    return found
+
+
 def test_a_meter_that_is_not_there_is_the_users_mistake(cluster: Cluster) -> None:
     """On the same Ray: a second connection starts actors of its own, and ends only those."""
     with (
@@ -213,52 +248,3 @@ def test_an_address_where_nobody_listens_is_told_at_once() -> None:
     script = "from joulelaw.cluster.cluster import Cluster; Cluster.connect('127.0.0.1:1')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(), timeout=60)
     assert "cannot connect to Ray at 127.0.0.1:1: [Errno 111] Connection refused" in done.stderr
-
-
-STUDY = """
-import sys, time
-from pathlib import Path
-from joulelaw.cluster.cluster import Cluster
-
-cluster = Cluster.connect("local")
-model = cluster.nodes[0].devices[0].model
-gang = cluster.acquire(model, 1)
-gang.start("tests.cluster.entries:sleep", {}, Path(sys.argv[1]))
-while not any(event["kind"] == "ready" for event in gang.poll()):
-    time.sleep(0.01)
-print(cluster._session.folder, flush=True)
-sys.stdin.readline()
-cluster.close()
-"""
-
-
-# Ray's own agents of a killed Ray try to report its death for a minute before they leave.
-LINGERING = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-@pytest.mark.parametrize("end", ["close", "kill"])
-def test_no_process_outlives_the_driver(tmp_path: Path, end: str) -> None:
-    """Neither Ray, nor the fork server, nor the rank: after close(), and after SIGKILL in the middle of a trial."""
-    command = [sys.executable, "-c", STUDY, str(tmp_path)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
-    ) as driver:
-        assert driver.stdin is not None
-        assert driver.stdout is not None
-        folder = Path(driver.stdout.readline().strip())
-        processes = {p.pid: " ".join(p.cmdline()) for p in psutil.Process(driver.pid).children(recursive=True)}
-        for expected in ("raylet/raylet", "ray::Launcher", "ray::RankHost", "joulelaw.cluster.forkserver"):
-            assert any(expected in name for name in processes.values())
-        if end == "close":
-            driver.stdin.write("\n")
-            driver.stdin.flush()
-        else:
-            driver.kill()
-    ours = [pid for pid, name in processes.items() if end == "close" or not name.startswith(LINGERING)]
-    wait_for(lambda: all(gone(pid) for pid in ours))
-    assert folder.exists() == (end == "kill")
-    shutil.rmtree(folder, ignore_errors=True)
