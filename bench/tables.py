@@ -80,7 +80,12 @@ TRIALS = _schema(
         _field("trial_s", pa.float64(), "s", "from launch to last event, set-up included"),
         _field("loss_first", pa.float64(), "1", "rank 0, first step of the trial"),
         _field("loss_last", pa.float64(), "1", "rank 0, last step of the trial"),
-        _field("peak_memory_bytes", pa.int64(), "B", "largest over the ranks: allocator on CUDA, resident but for files on CPU"),
+        _field(
+            "peak_memory_bytes",
+            pa.int64(),
+            "B",
+            "of the largest rank: allocated on CUDA, resident without files on CPU",
+        ),
         _field("base_memory_bytes", pa.int64(), "B", "of the same rank before its model: the libraries, on CPU"),
         _field("nodes", pa.list_(pa.string())),
         _field("device_uuids", pa.list_(pa.string())),
