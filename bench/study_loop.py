@@ -63,6 +63,7 @@ class StudyLoop:
         try:
             while self._waiting or self._running:
                 self._start_what_fits()
+                self._check_some_run()
                 self._listen()
                 self._end_what_is_over()
                 self._progress.show([_view(trial) for trial in self._running.values()])
@@ -88,6 +89,12 @@ class StudyLoop:
             self._running[planned.trial_id] = trial
             trial.start(self._dataset.log_folder(planned.trial_id), self._root)
             self._note_neighbours(trial)
+
+    def _check_some_run(self) -> None:
+        """On devices that are all free the first trial fits, unless there are fewer than at the start."""
+        if not self._running:
+            what = f"{len(self._waiting)} trials wait for devices that are no longer there: their node is lost"
+            raise ClusterError(f"{what}; run the same command again to go on with what is there")
 
     def _prepared(self, planned: PlannedTrial, gang: RankGang) -> RunningTrial:
         attempt = self._dataset.next_attempt(planned.trial_id)

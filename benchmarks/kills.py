@@ -68,7 +68,7 @@ class Outcome:
     planned: int
     done: int = 0
     failed: int = 0
-    invalid: int = 0
+    invalid: list[str] = field(default_factory=list)
     doubled: int = 0
     changed: int = 0
     wall_s: float = 0.0
@@ -86,27 +86,23 @@ class Study:
         self.home, self.folder = home, home / "out"
         (home / "kills.yaml").write_text(sweep)
         self.watch = StudyWatch(self.folder)
-        self._running: Running | None = None
+        self._runs: list[Running] = []
 
     def running(self) -> Running:
-        """The command, started where it does not run."""
-        if self._running is None or self._running.process.poll() is not None:
-            self.end()
-            self._running = Running("run", "kills.yaml", "--into", "out", cwd=self.home)
-        return self._running
+        """The command, started where it does not run: at once, whatever is still dying of the last one."""
+        if not self._runs or self._runs[-1].process.poll() is not None:
+            self._runs.append(Running("run", "kills.yaml", "--into", "out", cwd=self.home))
+        return self._runs[-1]
 
     def over(self) -> bool:
-        return self._running is not None and self._running.process.poll() in (0, 3)
+        return bool(self._runs) and self._runs[-1].process.poll() in (0, 3)
 
-    def end(self) -> None:
-        """Waits until the command and all that came of it are gone."""
-        if self._running is None:
-            return
-        self._running.process.communicate(timeout=120)
+    def check_nothing_is_left(self) -> None:
+        """All that came of all commands is gone, or goes within the minute that Ray's agents take."""
         deadline_s = time.monotonic() + 90
-        while left := self._running.marked():
+        while left := {pid: name for each in self._runs for pid, name in each.marked().items()}:
             if time.monotonic() > deadline_s:
-                raise SystemExit(f"left running 90 s after the end of the command: {left}")
+                raise SystemExit(f"left running 90 s after the end of the study: {left}")
             time.sleep(0.1)
 
     def finish(self, most_runs: int = 6) -> None:
@@ -114,10 +110,8 @@ class Study:
         for _ in range(most_runs):
             self.running().process.wait()
             if self.over():
-                self.end()
                 return
-        assert self._running is not None
-        raise SystemExit(f"not finished after {most_runs} more runs: {self._running.end().errors}")
+        raise SystemExit(f"not finished after {most_runs} more runs: {self._runs[-1].end().errors}")
 
 
 def kill_one(study: Study, target: str, quiet_s: float, dice: random.Random) -> Kill:
@@ -149,6 +143,7 @@ def run_kills(home: Path, kills: int, seed: int, quiet_s: float, repeats: int) -
         print(f"{number}/{kills} {target}: next step after {done[-1].no_step_s:.1f} s", file=sys.stderr, flush=True)
     study.finish()
     wall_s = time.monotonic() - began_s
+    study.check_nothing_is_left()
     study.watch.check()
     for kill, again_s in zip(done, study.watch.again_s([each.time_ns for each in done]), strict=True):
         kill.again_s = again_s
@@ -187,12 +182,13 @@ def markdown(outcome: Outcome, seed: int, where: str, expected_s: float | None) 
     total = f"{outcome.wall_s:.0f} s in all, of which {lost_s:.0f} s went to the kills."
     if expected_s is not None:
         total += f" Undisturbed it would take {expected_s:.0f} s, from one repeat of the same trials without kills."
+    end = f"{outcome.failed} failed and {len(outcome.invalid)} invalid at the end"
     return "\n\n".join(
         (
             "# A study under kills",
             f"`python benchmarks/kills.py --kills {len(outcome.kills)} --seed {seed}` on {where}.",
-            f"{outcome.planned} trials planned, **{outcome.lost} lost, {outcome.doubled} doubled**; {outcome.failed} "
-            f"failed and {outcome.invalid} invalid at the end; {outcome.changed} rows of done trials changed. {total}",
+            f"{outcome.planned} trials planned, **{outcome.lost} lost, {outcome.doubled} doubled**; {end}; "
+            f"{outcome.changed} rows of done trials changed. {total}",
             table(header, rows),
         )
     )

@@ -89,13 +89,14 @@ class StudyWatch:
             self._attempts[path.name.partition(".")[0], min(begin_ns)] = max(end_ns)
 
     def again_s(self, kills_ns: Sequence[int]) -> list[float]:
-        """For each kill, seconds of recorded steps that had to be run again: of attempts that ended with it."""
+        """For each kill, seconds of recorded steps that had to be run again: of attempts that it spoilt."""
         began = read_trials(self.folder).set_index("trial_id")["window_begin_ns"].to_dict()
         again = [0.0] * len(kills_ns)
         for (trial_id, begin_ns), end_ns in self._attempts.items():
-            cut_by = [number for number, kill_ns in enumerate(kills_ns) if kill_ns >= end_ns]
-            if began[trial_id] > end_ns and cut_by:
-                again[cut_by[0]] += (end_ns - begin_ns) / 1e9
+            # Of a lost sampler the steps go on for a while; an attempt is shorter than the time between two kills.
+            ended_by = [number for number, kill_ns in enumerate(kills_ns) if kill_ns >= begin_ns]
+            if began[trial_id] > end_ns and ended_by:
+                again[ended_by[0]] += (end_ns - begin_ns) / 1e9
         return again
 
     def counts(self, planned: set[str]) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class StudyWatch:
         return {
             "done": len(planned & set(done["trial_id"])),
             "failed": int((trials["status"] != "done").sum()),
-            "invalid": int((done["verdict"] != "valid").sum()),
+            "invalid": sorted(", ".join(reasons) for reasons in done["reasons"][done["verdict"] != "valid"]),
             "doubled": len(self._doubled),
             "changed": len(self._changed),
         }

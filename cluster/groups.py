@@ -10,7 +10,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from joulelaw.cluster.failures import ClusterError, GroupTimeoutError
+from joulelaw.cluster.failures import ClusterError, GroupTimeoutError, NodeLostError
 from joulelaw.cluster.gang import Gang, GangLimits, GangState, RankGang, Seat
 from joulelaw.cluster.nodes import NodeHandle, device_of
 from joulelaw.cluster.raycalls import fetch
@@ -46,15 +46,17 @@ class GroupPool:
         self._limits = limits
         self._grant_s = grant_s
         self._groups: list[_Group] = []
+        self._lost: set[str] = set()
 
     def free_by_model(self) -> dict[str, dict[str, int]]:
-        """Devices that no trial holds: model -> node id -> number."""
+        """Devices that no trial holds: model -> node id -> number. A lost node has none."""
         busy = {device.uuid for group in self._groups if group.leased for device in group.gang.devices}
         free: dict[str, dict[str, int]] = {}
         for node_id, node in self._nodes.items():
             for device in node.devices:
                 on_nodes = free.setdefault(device.model, {})
-                on_nodes[node_id] = on_nodes.get(node_id, 0) + (device.uuid not in busy)
+                free_here = device.uuid not in busy and node_id not in self._lost
+                on_nodes[node_id] = on_nodes.get(node_id, 0) + free_here
         return free
 
     def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
@@ -73,6 +75,9 @@ class GroupPool:
         if not chosen:
             free = sum(self.free_by_model()[model].values())
             raise ClusterError(f"{count} x {model} on {node_count} node(s) are not free now: {free} are")
+        self._note_lost_nodes()
+        if lost := set(chosen) & self._lost:
+            raise NodeLostError(f"node {', '.join(sorted(each[:6] for each in lost))} is lost")
         per_rank = tuple(node_id for node_id in chosen for _ in range(count // node_count))
         self._make_room(Counter(per_rank))
         group = self._open(model, per_rank)
@@ -87,6 +92,11 @@ class GroupPool:
         group.leased = False
         if not group.gang.healthy or any(failure.kind == "lost" for failure in gang.failures):
             self._close(group)
+
+    def _note_lost_nodes(self) -> None:
+        """Ray would wait for ever for a group on a node that is gone. One that comes back has another id."""
+        alive = {entry["NodeID"] for entry in ray.nodes() if entry["Alive"]}
+        self._lost = self._nodes.keys() - alive
 
     def close(self) -> None:
         """Stops what runs and gives every group back to Ray."""

@@ -49,12 +49,16 @@ class NodeMeters:
         return {node_id: count + (node_id in silent) for node_id, count in self._losses.items()}
 
     def drain(self) -> dict[str, list[Reading]]:
-        """New readings by node id. A node that does not answer within a second is asked no second time, but later."""
+        """New readings by node id. Waits at most a second; a node that does not answer is not asked a second time, and
+        not waited for again."""
         for node_id, sampler in self._samplers.items():
             if node_id not in self._drains:
                 self._drains[node_id] = (time.monotonic(), sampler.drain.remote())
-        waiting = [reference for _, reference in self._drains.values()]
-        ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_DRAIN_S)
+        asked = [reference for _, reference in self._drains.values()]
+        fresh = sum(time.monotonic() - asked_s <= _SILENT_S for asked_s, _ in self._drains.values())
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=0)
+        if len(ready) < fresh:
+            ready, _ = ray.wait(asked, num_returns=fresh, timeout=_DRAIN_S)
         readings = {}
         for node_id, (_, reference) in list(self._drains.items()):
             if reference in ready:

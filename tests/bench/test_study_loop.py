@@ -12,9 +12,10 @@ from joulelaw.bench.progress import StudyProgress, time_left_s
 from joulelaw.bench.running_trial import Event
 from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.study_loop import MAX_TRIES, StudyLoop, fell_to_the_machine
-from joulelaw.cluster.failures import FailureKind, GroupTimeoutError, RankFailure
+from joulelaw.cluster.failures import ClusterError, FailureKind, GroupTimeoutError, RankFailure
 from joulelaw.cluster.gang import GangState
 from joulelaw.cluster.power.meter import Reading
+from tests.bench.factories import GPU_MODEL
 from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
 
 
@@ -115,3 +116,17 @@ def test_a_group_that_is_not_granted_while_nothing_runs_ends_the_study(tmp_path:
     fleet.refusals[0] = GroupTimeoutError("other Ray jobs hold the devices")
     with pytest.raises(GroupTimeoutError):
         loop_of(fleet, tmp_path / "out").run()
+
+
+class FleetThatLosesANode(FakeFleet):
+    """Its devices are gone after the first trial."""
+
+    def free_by_model(self) -> dict[str, dict[str, int]]:
+        return {GPU_MODEL: {NODE: 0}} if self.lent else super().free_by_model()
+
+
+def test_trials_whose_devices_are_gone_for_good_end_the_study_and_are_not_waited_for(tmp_path: Path) -> None:
+    fleet = FleetThatLosesANode([FakeGang(2)])
+    with pytest.raises(ClusterError, match="1 trials wait for devices that are no longer there: their node is lost"):
+        loop_of(fleet, tmp_path / "out").run()
+    assert len(read_trials(tmp_path / "out")) == 1
