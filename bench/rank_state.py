@@ -3,7 +3,8 @@
 import ctypes
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,7 +24,6 @@ def claim_device(context: RankContext) -> torch.device:
     """
     if context.device_kind == "cpu":
         torch.set_num_threads(context.threads)
-        return_freed_memory()
         return torch.device("cpu")
     seen = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
     matches = [index for index, uuid in enumerate(seen) if context.device_uuid.endswith(uuid)]
@@ -62,14 +62,31 @@ def memory_bytes(device: torch.device, peak: bool = False) -> int:
     return 1024 * (int(found["VmHWM" if peak else "VmRSS"]) - int(found["RssFile"]))
 
 
+def peak_memory_bytes(device: torch.device, one_more_step: Callable[[], None]) -> int:
+    """The most memory that training holds: on CUDA of all steps so far, on CPU of one more step, after the window.
+
+    What gives the resident set its meaning would slow the steps that are measured: see `return_freed_memory`. The step
+    has a thread, and so a heap, of its own, without the holes that earlier steps left and that it would fill.
+    """
+    if device.type == "cpu":
+        return_freed_memory()
+        reset_peak_memory(device)
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(one_more_step).result()
+    return memory_bytes(device, peak=True)
+
+
 def return_freed_memory() -> None:
-    """Has every freed tensor's memory go back to the kernel, so that the resident set is what is in use.
+    """Has every freed tensor's memory go back to the kernel, from now on, so that the resident set is what is in use.
 
     glibc takes large blocks straight from the kernel, but raises what it calls large, up to 32 MiB, as such blocks are
-    freed. The rest it cuts from a heap full of holes: that of a small BERT grew by a third within four steps.
+    freed. The rest it cuts from a heap full of holes: that of a small BERT grew by a third within four steps. But a
+    block that comes from the kernel is zeroed page by page: that BERT's steps take half as long again.
     """
+    library = ctypes.CDLL(None)
     with suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
+        library.malloc_trim(0)
 
 
 @contextmanager

@@ -5,7 +5,8 @@
     warm-up   steps that are timed but not measured                                     -> steps
     edge      device synchronized, all ranks here
     window    steps and nothing else: no collective but the strategy's own              -> steps
-    edge      device synchronized, all ranks here                                       -> window, done
+    edge      device synchronized, all ranks here                                       -> window
+    after     on CPU one step more, for its peak of memory                              -> done
 
 Knows torch, not Ray: whoever forks the process passes a context to talk through.
 """
@@ -23,7 +24,7 @@ from joulelaw.bench.data import Epoch, mixed_seed
 from joulelaw.bench.data_source import make_source
 from joulelaw.bench.precision import check_precision, set_matmul_precision
 from joulelaw.bench.process_group import Group, join, set_network_environment
-from joulelaw.bench.rank_state import claim_device, collector_off, memory_bytes, reset_peak_memory
+from joulelaw.bench.rank_state import claim_device, collector_off, memory_bytes, peak_memory_bytes, reset_peak_memory
 from joulelaw.bench.stepping import Measured, StepLoop
 from joulelaw.bench.strategies import STRATEGIES, Setup, Stepper, load_strategy
 from joulelaw.bench.workloads import load_workload
@@ -55,9 +56,11 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     context.receive(GO_TIMEOUT_S)
     with collector_off():
         reset_peak_memory(device)
-        measured = StepLoop(stepper, epoch, group, device, context.emit).run(spec.window)
-        memory = {"peak_memory_bytes": memory_bytes(device, peak=True), "base_memory_bytes": base_bytes}
-    context.emit(window_event(spec, measured))
+        loop = StepLoop(stepper, epoch, group, device, context.emit)
+        measured = loop.run(spec.window)
+        context.emit(window_event(spec, measured))
+        peak_bytes = peak_memory_bytes(device, loop.one_more_step)
+    memory = {"peak_memory_bytes": peak_bytes, "base_memory_bytes": base_bytes}
     backend = {"threads": torch.get_num_threads(), "backend": group.backend}
     context.emit({**done_event(spec, measured, epoch), **memory, "num_parameters": num_parameters, **backend})
     group.close()

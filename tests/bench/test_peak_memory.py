@@ -10,7 +10,7 @@ import torch
 from joulelaw.bench.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.plan_price import counted
 from joulelaw.bench.precision import TRAINABLE
-from joulelaw.bench.rank_state import claim_device, memory_bytes, reset_peak_memory
+from joulelaw.bench.rank_state import claim_device, memory_bytes, reset_peak_memory, return_freed_memory
 from joulelaw.cluster.ranks import RankContext
 from joulelaw.model.hardware import Catalogue
 from tests.bench.trial_ranks import TINY, run_ranks, run_trial
@@ -102,6 +102,7 @@ def _held(done: dict[str, Any]) -> int:
 def fill_and_free(payload: dict[str, Any], context: RankContext) -> None:
     """An entry: what the rank holds before, with and after tensors of 1 to 8 MB, and the peak."""
     device = claim_device(context)
+    return_freed_memory()
     before = memory_bytes(device)
     held: list[torch.Tensor] = []
     for _ in range(3):  # glibc by itself would keep what is freed, from the second time on
