@@ -76,11 +76,12 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     told = Told(folder, stopped, stopped, commits(folder), first.marked(), refused, hurt="")
 
     second = Running(*command, cwd=home)
+    ranks = second.wait_for(second.ranks)  # what the first run's cut trials left is removed by then
     over = threading.Event()
     reader = threading.Thread(target=read_on, args=(folder, told, over))
     reader.start()
     try:
-        os.kill(second.wait_for(second.ranks)[0], signal.SIGKILL)
+        os.kill(ranks[0], signal.SIGKILL)
         told.resumed = second.end()
     finally:
         over.set()
