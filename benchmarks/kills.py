@@ -48,6 +48,11 @@ window: {{warmup_steps: 1, min_steps: 5, min_s: 2.0, max_s: 30}}
 hold_out: {{by: case, fraction: 0.2}}
 metering: {{meter: auto, cpu_w_per_core: 10.0}}
 """
+EXPLAINED = """\
+SIGKILL goes to a part of a running study, drawn by the seed, 10 s after the study last completed a step (after a kill:
+completed one again). A killed rank, sampler or fork server costs its trials another attempt within the run; a killed
+raylet (of the study's local Ray) or driver ends the command, which is started again at once. After each kill, and at
+the end, the dataset is opened: no committed trial may be gone or there twice, and no row of a done trial may change."""
 
 
 @dataclass
@@ -186,6 +191,7 @@ def markdown(outcome: Outcome, seed: int, where: str, expected_s: float | None) 
     return "\n\n".join(
         (
             "# A study under kills",
+            EXPLAINED,
             f"`python benchmarks/kills.py --kills {len(outcome.kills)} --seed {seed}` on {where}.",
             f"{outcome.planned} trials planned, **{outcome.lost} lost, {outcome.doubled} doubled**; {end}; "
             f"{outcome.changed} rows of done trials changed. {total}",

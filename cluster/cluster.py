@@ -80,8 +80,9 @@ class Cluster:
         return self._pool.acquire(model, count, node_count, nodes)
 
     def release(self, gang: Gang) -> None:
-        """Takes a gang back: its devices are free again."""
-        self._pool.release(gang)
+        """Takes a gang back: its devices are free again. Without Ray nobody is left who could stop it, or needs to."""
+        if not self._session.lost:
+            self._pool.release(gang)
 
     def free_by_model(self) -> dict[str, dict[str, int]]:
         """Free devices: model -> node id -> number; what the scheduler asks for."""
