@@ -107,7 +107,7 @@ def test_no_meter_at_all_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     diagnosis = examine(tmp_path)
     assert found(diagnosis, "meter nvml").remedy == "install the NVIDIA driver"
     assert found(diagnosis, "meter").found == "nothing here can be metered"
-    assert found(diagnosis, "devices").found == "1 x NVIDIA A40, fp32, tf32, bf16"
+    assert found(diagnosis, "devices").found == "1 x NVIDIA A40, fp32, tf32, fp16, bf16"
 
 
 def test_a_driver_that_does_not_answer_is_missing_not_a_traceback(

@@ -13,7 +13,7 @@ OWNER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from joulelaw.cluster.scratch import ScratchFolder
-scratch = ScratchFolder.create("jl-test-", 80)
+scratch = ScratchFolder.create("jl-test-", 500)
 (scratch.path / "session").mkdir()
 (scratch.path / "session" / "file").touch()
 print(scratch.path, flush=True)
