@@ -108,9 +108,10 @@ def test_the_preloaded_server_can_fork_and_leaves_little_to_import(tmp_path: Pat
     status = fork_server().wait_ready()
     assert status.threads == 1
     assert not status.cuda_initialized
-    for strategy, ranks in (("single", 1), ("ddp", 2), ("fsdp", 2), ("zero3", 2)):
-        spec = spec_of(strategy=strategy, gpu_count=ranks)
-        for outcome in run_ranks(tmp_path, "tests.bench.test_trial:imports_of", {"trial": spec.to_dict(), "root": "."}, ranks):
+    for strategy, ranks in (("single", 1), ("ddp", 2), ("fsdp", 2), ("tp", 2), ("fsdp_tp", 4), ("zero3", 2)):
+        spec = spec_of(strategy=strategy, gpu_count=ranks, tensor_parallel=2 if "tp" in strategy else 1)
+        payload = {"trial": spec.to_dict(), "root": "."}
+        for outcome in run_ranks(tmp_path, "tests.bench.test_trial:imports_of", payload, ranks):
             assert len(outcome.one("imported")["modules"]) <= 5, outcome.one("imported")
 
 
