@@ -21,7 +21,6 @@ PRELOAD = (
 )
 
 # The libraries' own settings, on top of the fork server's.
-# Huge pages: the memory of tensors goes back to the kernel as soon as it is free (`rank_state`), and costs a quarter of
-# the page faults to have again.
+# Huge pages: a tensor's memory that comes fresh from the kernel costs a quarter of the page faults.
 # Inductor's processes to compile with would outlive a rank.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1", "THP_MEM_ALLOC_ENABLE": "1"}

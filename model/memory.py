@@ -1,8 +1,8 @@
 """Bytes held on one device: stored activations, and the peak that they make with the model's states (`states`).
 
 Letters as in `architecture`; t tensor-parallel ranks, e bytes of an activation. Leaves out the process itself
-(libraries, CUDA context: about 0.5e9 bytes), what an allocator cannot reuse, and 5e6 to 25e6 bytes of small objects and
-kernels' scratch. Equal to what autograd saves, and within 20 % of the resident set that a CPU rank's training adds.
+(libraries, CUDA context: about 0.5e9 bytes), 5e6 to 25e6 bytes of small objects and kernels' scratch, and the holes in
+an allocator's heap: glibc's made a CPU rank's resident set in ordinary steps 1.2 to 2 times as large (four trials).
 """
 
 from dataclasses import dataclass
