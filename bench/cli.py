@@ -67,9 +67,11 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. No InputError and no usage error shows a traceback."""
-    if arguments is None and "run" in sys.argv[1:]:
-        return supervised(lambda: _main(sys.argv[1:]), partial(_failed, {"command": "run"}, ExitCode.FAILED))
-    return _main(list(sys.argv[1:] if arguments is None else arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = next((word for word in given if not word.startswith("-")), "")  # no option before it takes a value
+    if arguments is None and command == "run":
+        return supervised(lambda: _main(given), partial(_failed, {"command": "run"}, ExitCode.FAILED))
+    return _main(given)
 
 
 def _main(given: list[str]) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from joulelaw import __version__
+from joulelaw.bench.preload import ENVIRONMENT
 from joulelaw.cluster.inventory import Node
 
 PACKAGES = (
@@ -53,6 +54,7 @@ def describe_environment(nodes: Sequence[Node]) -> dict[str, Any]:
         "distribution": _distribution(),
         "packages": {name: package_version(name) for name in PACKAGES},
         "variables": {name: os.environ[name] for name in NUMERIC_VARIABLES if os.environ.get(name, "").isdecimal()},
+        "rank_variables": ENVIRONMENT,
         "nodes": [_node(node) for node in nodes],
     }
 

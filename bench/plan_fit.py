@@ -11,6 +11,8 @@ from joulelaw.model.hardware import Catalogue
 
 # What drivers, allocators and the framework's own buffers leave of a device's memory.
 USABLE_MEMORY = 0.92
+# What ordinary steps hold, beside what the closed form counts: see `model.memory` on glibc's heap and its holes.
+CPU_HEAP_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,17 @@ def _untrainable(asked: Configuration, nodes: Sequence[Node], catalogue: Catalog
 
 
 def _too_large(asked: Configuration, needed_bytes: float, nodes: Sequence[Node]) -> Misfit | None:
-    usable_bytes = USABLE_MEMORY * _smallest(nodes, asked.gpu_model).memory_bytes
+    device = _smallest(nodes, asked.gpu_model)
+    usable_bytes = USABLE_MEMORY * device.memory_bytes
+    holes = ""
+    if device.kind == "cpu":
+        needed_bytes, holes = CPU_HEAP_FACTOR * needed_bytes, " with the holes in its heap"
     if needed_bytes <= usable_bytes:
         return None
     way = f"with {asked.strategy} on {asked.gpu_count}" if asked.gpu_count > 1 else "on one device"
     reason = (
         f"{asked.num_layers} layers of width {asked.hidden_size}, {asked.micro_batch_size} x {asked.sequence_length} "
-        f"tokens {way} need {_gib(needed_bytes)} a device, {asked.gpu_model} has {_gib(usable_bytes)} to use"
+        f"tokens {way} need {_gib(needed_bytes)} a device{holes}, {asked.gpu_model} has {_gib(usable_bytes)} to use"
     )
     remedy = "make the model or the micro-batch smaller, or shard it over more devices"
     kind = f"more memory than the {_gib(usable_bytes)} that {asked.gpu_model} has to use"

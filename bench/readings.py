@@ -1,7 +1,6 @@
 """A meter's readings as arrays, one set a metered domain: from the live stream or from a `power` table."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,51 +57,32 @@ def from_table(power: pa.Table) -> dict[str, DeviceReadings]:
 
 def from_tables(parts: Sequence[pa.Table]) -> dict[str, DeviceReadings]:
     """The same of a table in parts."""
-    return {each.domain: each for each in by_domain(lambda columns: (part.select(columns) for part in parts))}
+    return {each.domain: each for each in by_domain(parts)}
 
 
-def by_domain(read: Callable[[list[str]], Iterable[pa.Table]]) -> Iterator[DeviceReadings]:
-    """One domain after the other, so that who keeps none needs little memory.
+def by_domain(parts: Iterable[pa.Table]) -> Iterator[DeviceReadings]:
+    """One domain after the other, of the parts of a table; texts are dictionaries or not.
 
-    `read` gives these columns of the parts of a table, texts as dictionaries or not. It is called twice: rows are
-    counted first, for arrays that grow leave holes in memory as large as themselves.
+    Who keeps none needs memory for the readings once, and for one domain again.
     """
-    counts: Counter[str] = Counter()
-    for part in read(["device_uuid"]):
-        codes, domains = _texts(part["device_uuid"])
-        counts.update(dict(zip(domains, np.bincount(codes, minlength=len(domains)).tolist(), strict=True)))
-    filling = {domain: _Filling(domain, count) for domain, count in counts.items() if count}
-    for part in read(COLUMNS):
+    pieces: dict[str, list[DeviceReadings]] = {}
+    for part in parts:
         for readings in _split(part):
-            if readings.domain in filling:
-                filling[readings.domain].add(readings)
-    for domain in list(filling):
-        yield filling.pop(domain).readings()
+            pieces.setdefault(readings.domain, []).append(readings)
+    for domain in list(pieces):
+        yield _joined(domain, pieces.pop(domain))
 
 
-class _Filling:
-    """One domain's arrays, filled part by part."""
-
-    def __init__(self, domain: str, count: int) -> None:
-        self._domain, self._filled = domain, 0
-        self._tick_s: float | None = None
-        self._time_ns = np.empty(count, dtype=np.int64)
-        self._power_w, self._counter_j = np.empty(count), np.empty(count)
-        self._failed, self._lost = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
-
-    def add(self, part: DeviceReadings) -> None:
-        new = min(part.time_ns.size, self._time_ns.size - self._filled)  # of a running trial more may have come since
-        here = slice(self._filled, self._filled + new)
-        self._time_ns[here], self._power_w[here] = part.time_ns[:new], part.power_w[:new]
-        self._counter_j[here] = part.counter_j[:new]
-        if part.failed.any():
-            self._failed[here], self._lost[here] = part.failed[:new], part.lost[:new]
-        self._tick_s = self._tick_s if self._filled else part.tick_s
-        self._filled = here.stop
-
-    def readings(self) -> DeviceReadings:
-        flags = self._failed, self._lost
-        return DeviceReadings(self._domain, self._time_ns, self._power_w, self._counter_j, *flags, self._tick_s)
+def _joined(domain: str, pieces: Sequence[DeviceReadings]) -> DeviceReadings:
+    return DeviceReadings(
+        domain,
+        np.concatenate([piece.time_ns for piece in pieces]),
+        np.concatenate([piece.power_w for piece in pieces]),
+        np.concatenate([piece.counter_j for piece in pieces]),
+        np.concatenate([piece.failed for piece in pieces]),
+        np.concatenate([piece.lost for piece in pieces]),
+        pieces[0].tick_s,
+    )
 
 
 def _split(part: pa.Table) -> Iterator[DeviceReadings]:

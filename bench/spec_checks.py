@@ -116,6 +116,8 @@ def _mismatches(asked: Configuration, counted: bool) -> Iterator[Mismatch]:
     if asked.vocab_size < 2 * asked.num_labels + 1:
         what = f"a vocabulary of {asked.vocab_size} cannot tell {asked.num_labels} labels apart"
         yield "vocab_size", what, f"at least {2 * asked.num_labels + 1}"
+    if (asked.model_family, asked.head, asked.sequence_length) == ("gpt2", "language_model", 1):
+        yield "sequence_length", "1 token: a causal language model predicts the next, and there is none", "at least 2"
 
 
 def _tensor_parallel_mismatches(asked: Configuration) -> Iterator[Mismatch]:

@@ -12,29 +12,11 @@ from joulelaw.bench.spec_data import SweepData, read_data
 from joulelaw.bench.spec_errors import close_match, seen
 from joulelaw.bench.spec_paths import file_inside, folder_inside
 from joulelaw.bench.spec_schema import SweepSection
+from joulelaw.bench.workloads.config_keys import CONFIG_KEYS
 from joulelaw.bench.yaml_lines import YamlFile, YamlPath
 
 MAX_CONFIG_BYTES = 1_000_000
 MOST = 1_000_000_000
-
-# Each family's config.json: axis of the sweep -> its key.
-_KEYS = {
-    "bert": {
-        "num_layers": "num_hidden_layers",
-        "hidden_size": "hidden_size",
-        "num_heads": "num_attention_heads",
-        "intermediate_size": "intermediate_size",
-        "vocab_size": "vocab_size",
-    },
-    "gpt2": {
-        "num_layers": "n_layer",
-        "hidden_size": "n_embd",
-        "num_heads": "n_head",
-        "intermediate_size": "n_inner",
-        "vocab_size": "vocab_size",
-    },
-}
-_POSITIONS = {"bert": "max_position_embeddings", "gpt2": "n_positions"}
 
 
 @dataclass(frozen=True)
@@ -108,18 +90,15 @@ def _checkpoint(relative: str, root: Path, where: str) -> Checkpoint:
     except (OSError, ValueError, RecursionError):
         raise InputError(f"{seen(name)} is not JSON", where=where, remedy="save the model anew") from None
     family = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(family, str) or family not in _KEYS:
+    if not isinstance(family, str) or family not in CONFIG_KEYS:
         what = f"{seen(name)} is of model_type {seen(family)}"
-        raise InputError(what, where=where, remedy=close_match(family, _KEYS))
-    axes: dict[str, Any] = {"model_family": family}
-    for axis, key in _KEYS[family].items():
-        value = config.get(key)
-        if key == "n_inner" and value is None:
-            value = 4 * axes["hidden_size"]  # GPT-2's own rule
-        axes[axis] = _count(value, key, name, where)
+        raise InputError(what, where=where, remedy=close_match(family, CONFIG_KEYS))
+    keys = CONFIG_KEYS[family]
+    sizes = {axis: _count(size, keys.axes[axis], name, where) for axis, size in keys.sizes(config).items()}
     if not any(folder.glob("*.safetensors")):  # all that is loaded: pickles can run code
         raise InputError(f"no .safetensors file in {seen(relative)}", where=where, remedy="save the model anew")
-    positions = _count(config.get(_POSITIONS[family]), _POSITIONS[family], name, where)
+    positions = _count(config.get(keys.positions), keys.positions, name, where)
+    axes = {"model_family": family, **sizes}
     return Checkpoint(folder.relative_to(root.resolve()).as_posix(), axes, positions)
 
 

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from joulelaw import InputError
 from joulelaw.bench.energy import DeviceEnergy, window_energy
-from joulelaw.bench.readings import DeviceReadings, by_domain
+from joulelaw.bench.readings import COLUMNS, DeviceReadings, by_domain
 from joulelaw.bench.table_files import read_file
 from joulelaw.bench.tables import POWER, TRIALS
 
@@ -36,11 +36,7 @@ def readings_of(folder: Path, trial_id: str, node: str | None = None) -> Iterato
         raise InputError(what, where=str(folder), remedy=remedy)
     chosen = [name for name in nodes if node in (None, name)]
     attempt = _committed_attempt(folder, trial_id)
-
-    def read(columns: list[str]) -> Iterator[pa.Table]:
-        return (part for name in chosen for part in _parts(folder, trial_id, name, attempt, columns))
-
-    return by_domain(read)
+    return by_domain(part for name in chosen for part in _parts(folder, trial_id, name, attempt))
 
 
 def nodes_of(folder: Path, trial_id: str) -> list[str]:
@@ -48,11 +44,11 @@ def nodes_of(folder: Path, trial_id: str) -> list[str]:
     return sorted({path.name.split(".")[1] for path in (folder / "power").glob(f"{trial_id}.*.parquet")})
 
 
-def _parts(folder: Path, trial_id: str, node: str, attempt: int | None, columns: list[str]) -> Iterator[pa.Table]:
+def _parts(folder: Path, trial_id: str, node: str, attempt: int | None) -> Iterator[pa.Table]:
     """File by file, in the order in which they were written."""
     paths = (folder / "power").glob(f"{trial_id}.{node}.*.parquet")
     for path in sorted(paths, key=lambda path: int(path.name.split(".")[2])):
-        rows = read_file(path, POWER, ["attempt", *columns])
+        rows = read_file(path, POWER, ["attempt", *COLUMNS])
         yield rows if attempt is None else rows.filter(pc.equal(rows["attempt"], attempt))
 
 

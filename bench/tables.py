@@ -84,7 +84,7 @@ TRIALS = _schema(
             "peak_memory_bytes",
             pa.int64(),
             "B",
-            "of the largest rank: allocated on CUDA, resident without files on CPU",
+            "of the largest rank: allocated on CUDA; on CPU resident without files, in one more step after the window",
         ),
         _field("base_memory_bytes", pa.int64(), "B", "of the same rank before its model: the libraries, on CPU"),
         _field("nodes", pa.list_(pa.string())),

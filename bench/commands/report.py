@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from joulelaw.bench.console import ExitCode, last_line
+from joulelaw.bench.console import ExitCode, last_line, say
 
 
 def report(
@@ -20,9 +20,12 @@ def report(
 
     Measured against predicted, residuals, the roofline, one trial's power and step times.
     """
+    from joulelaw.bench.leftovers import broken_files
     from joulelaw.bench.report import write_report
 
     target = out or folder / "report.html"
     write_report(folder, law, validation, target)
+    for problem in broken_files(folder):
+        say(problem)
     last_line("report", ExitCode.DONE, out=target)
     return ExitCode.DONE

@@ -3,17 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-
-from joulelaw.bench.measurements import read_power, read_steps
+from joulelaw.bench.measurements import read_steps
+from joulelaw.bench.readings import power_series
 from joulelaw.bench.report.axes import new_figure, share
 from joulelaw.bench.report.drawing import Drawing
 from joulelaw.bench.report.forecast_figures import meter_lines
 from joulelaw.bench.report.palette import LIGHT
 from joulelaw.bench.report.quantity import tick
 from joulelaw.bench.report.study import Study
+from joulelaw.bench.stored_power import readings_of
 
 _NS = 1e-9
 _SHADES = [LIGHT[f"series-{number}"] for number in range(8)]
@@ -34,15 +32,14 @@ def one_trial(study: Study) -> Drawing | None:
     if row is None:
         return None
     begin_ns, end_ns = int(row["window_begin_ns"]), int(row["window_end_ns"])
-    power = read_power(study.folder, row["trial_id"])
-    power = power[power["node"] == row["nodes"][0]]  # other nodes' clocks have another zero
+    power = list(readings_of(study.folder, row["trial_id"], row["nodes"][0]))  # other nodes' clocks have another zero
     steps = read_steps(study.folder, row["trial_id"])
     with new_figure(6.6, 5.0, rows=2, ratios=(1.0, 1.0)) as (figure, (above, below)):
         for axes in (above, below):
             axes.axvspan(0, (end_ns - begin_ns) * _NS, color=LIGHT["faint"], alpha=0.6, linewidth=0, zorder=0)
-        domains = sorted(power["device_uuid"].unique())
-        for number, domain in enumerate(domains):
-            time_ns, watts = power_trace(power[power["device_uuid"] == domain])
+        domains = sorted(power, key=lambda readings: readings.domain)
+        for number, readings in enumerate(domains):
+            time_ns, watts = power_series(readings)
             shade = LIGHT["estimate"] if study.estimated else _SHADES[number % len(_SHADES)]
             at_s = (time_ns - begin_ns) * _NS
             label = f"device {number}"
@@ -79,22 +76,6 @@ def one_trial(study: Study) -> Drawing | None:
         alt=f"Power and step times of trial {row['trial_id']} over time",
         estimated=study.estimated,
     )
-
-
-def power_trace(readings: pd.DataFrame) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Times (ns) and watts of one device's readings; of a meter with a counter alone, the mean since the last reading.
-
-    Failed readings are left out: they are gaps, never zeros.
-    """
-    good = readings.sort_values("time_ns")
-    if good["power_w"].notna().any():
-        good = good[good["power_w"].notna()]
-        return good["time_ns"].to_numpy(), good["power_w"].to_numpy()
-    good = good[good["energy_counter_j"].notna()]
-    time_ns, joules = good["time_ns"].to_numpy(), good["energy_counter_j"].to_numpy()
-    seconds = np.diff(time_ns) * _NS
-    moved = seconds > 0
-    return time_ns[1:][moved], np.diff(joules)[moved] / seconds[moved]
 
 
 def describe(row: Mapping[Any, Any]) -> str:

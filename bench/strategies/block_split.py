@@ -39,9 +39,7 @@ def split_blocks(training: TrainingModel, mesh: DeviceMesh) -> None:
             _distribute(layer, mesh, _Placements(Shard(outputs), Shard(0), Replicate(), Shard(-1)))
         for name in split.by_rows:
             layer = block.get_submodule(name)
-            _distribute(
-                block.get_submodule(name), mesh, _Placements(Shard(inputs), Replicate(), Shard(-1), Replicate())
-            )
+            _distribute(layer, mesh, _Placements(Shard(inputs), Replicate(), Shard(-1), Replicate()))
         for name in split.widths:
             owner, _, attribute = name.rpartition(".")
             module = block.get_submodule(owner)

@@ -3,8 +3,9 @@
 Attention's q, k, v and the feed-forward layer's first matrix are split by columns, the matrices behind them by rows;
 embeddings, norms and the head are whole on every rank. Per layer and micro-step the ranks all-reduce the activations
 (tokens x width) twice forward, and backward once for each column-wise layer: BERT 2 + 4, as q, k and v are separate,
-GPT-2 2 + 2. A rank sends 2 q times their bytes, with q = (t-1)/t; gradients of parameters need no communication.
-With bf16 or fp16 by autocast the forward sums are of 16 bits and the backward ones fp32.
+GPT-2 2 + 2; activation checkpointing repeats the forward ones. A rank sends 2 q times their bytes, with q = (t-1)/t;
+gradients of parameters need no communication. With bf16 or fp16 by autocast the forward sums are of 16 bits and the
+backward ones fp32.
 
 Tensor-parallel ranks draw the same random numbers, or what they hold in common would drift apart; so the dropout
 masks inside attention repeat from one rank's heads to the next one's.

@@ -5,7 +5,7 @@ fetched. Its shape must be the configuration's; dropout, attention and head foll
 head needs and the folder lacks, such as a new classifier's, are drawn from the seed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.data import PADDING
 from joulelaw.bench.workloads import BlockSplit, TrainingModel
+from joulelaw.bench.workloads.config_keys import ConfigKeys
 
 # What `save_pretrained` writes; without this remedy a user would look for the library's own.
 REMEDY = "a folder with config.json and model.safetensors, as save_pretrained writes them"
@@ -29,8 +30,8 @@ class Family:
 
     heads: Mapping[str, Any]
     """The library's class by the configuration's `head`."""
-    sizes: Callable[[Any], dict[str, int]]
-    """The shape that a Hugging Face configuration has, under the names of ours."""
+    config: type[PreTrainedConfig]
+    keys: ConfigKeys
     dropouts: tuple[str, ...]
     """All settings of a dropout probability."""
     blocks: str
@@ -39,10 +40,8 @@ class Family:
     split: BlockSplit
 
 
-def build_model(
-    family: Family, published: PreTrainedConfig, configuration: Configuration, device: torch.device, root: Path
-) -> TrainingModel:
-    """The model in training mode, fp32, on the device: of a checkpoint, or else of the shape of `published`.
+def build_model(family: Family, configuration: Configuration, device: torch.device, root: Path) -> TrainingModel:
+    """The model in training mode, fp32, on the device: of a checkpoint, or of the configuration's shape.
 
     Raises:
         InputError: a checkpoint that is missing, broken or of another shape.
@@ -50,10 +49,11 @@ def build_model(
     model_class = family.heads[configuration.head]
     if configuration.checkpoint:
         folder = root / configuration.checkpoint
-        saved = _saved_config(family, type(published), folder, configuration)
+        saved = _saved_config(family, folder, configuration)
         model = _load(model_class, _for_training(saved, family, configuration), folder, family.pretrained)
     else:
-        model = model_class(_for_training(published, family, configuration))
+        config = family.config.from_dict(family.keys.config(vars(configuration), configuration.sequence_length))
+        model = model_class(_for_training(config, family, configuration))
     if configuration.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     model.to(device).train()
@@ -73,24 +73,22 @@ def _for_training(config: Any, family: Family, configuration: Configuration) -> 
     return config
 
 
-def _saved_config(
-    family: Family, config_class: type[PreTrainedConfig], folder: Path, configuration: Configuration
-) -> Any:
+def _saved_config(family: Family, folder: Path, configuration: Configuration) -> Any:
     """The configuration that a checkpoint was saved with, once it has been found to be of the trial's shape."""
     if not folder.is_dir():
         raise InputError(f"no folder {folder}", where="checkpoint", remedy=REMEDY)
     try:
-        values, _ = config_class.get_config_dict(folder, local_files_only=True)
-        config: Any = config_class.from_dict(values)
+        values, _ = family.config.get_config_dict(folder, local_files_only=True)
+        config: Any = family.config.from_dict(values)
     except Exception as error:  # whatever the library meets in a file that is not what it should be
         raise _broken(folder, error) from error
     kind = values.get("model_type")
     if kind is None:
         raise InputError(f"{folder} has no config.json with a model_type", where="checkpoint", remedy=REMEDY)
-    if kind != config_class.model_type:
-        remedy = f"a folder with a {config_class.model_type} model"
+    if kind != family.config.model_type:
+        remedy = f"a folder with a {family.config.model_type} model"
         raise InputError(f"{folder} holds a {kind} model", where="checkpoint", remedy=remedy)
-    for axis, saved in family.sizes(config).items():
+    for axis, saved in family.keys.sizes(config.to_dict()).items():
         asked = getattr(configuration, axis)
         if saved != asked:
             what = f"the checkpoint {folder} has {saved}, the configuration {asked}"

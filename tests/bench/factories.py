@@ -156,12 +156,15 @@ def new_dataset(folder: Path, **options: Any) -> Dataset:
     return Dataset.create(folder, sweep=sweep, plan=plan, environment=environment, devices=DEVICES, **options)
 
 
-def synthetic_dataset(folder: Path, *, meter_kind: str = "measured", invalid: int = 1, failed: int = 1) -> Path:
-    """A finished study: 24 trials, of which the last ones are invalid and failed as asked."""
+def synthetic_dataset(
+    folder: Path, *, meter_kind: str = "measured", invalid: int = 1, failed: int = 1, short_texts: int = 0
+) -> Path:
+    """A finished study: 24 trials, of which the last are invalid and failed, the first had short texts, as asked."""
     everything = list(configurations())
     with new_dataset(folder) as dataset:
         for number, configuration in enumerate(everything):
             row = trial_row(configuration, number=number, meter_kind=meter_kind)
+            row["padded_tokens"] -= number < short_texts
             tables = dataset.start_trial(f"{configuration.configuration_id}-r0")
             tables.add_steps(step_rows(row))
             tables.add_power("local", power_rows(row))

@@ -150,6 +150,20 @@ def test_a_data_set_without_a_valid_trial_is_named(
     assert refusal(capsys, *command).startswith("empty: no valid trials; ")
 
 
+def test_trials_on_shorter_texts_than_the_laws_count_are_left_out(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = synthetic_dataset(tmp_path / "some", short_texts=3)
+    assert main(["fit", str(some), "--out", str(tmp_path / "law.json")]) == 0
+    said = capsys.readouterr()
+    assert "3 of 22 trials left out: their texts were shorter than sequence_length" in said.err
+    rows = read_measurements([some])
+    full = rows["padded_tokens"] % 64 == 0
+    assert json.loads(said.out.splitlines()[-1])["n_trials"] == (full & (rows["split"] == "fit")).sum()
+    none = str(synthetic_dataset(tmp_path / "none", short_texts=24))
+    assert "22 of 22 trials left out" in refusal(capsys, "validate", none)
+
+
 def test_a_law_file_that_cannot_be_written_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted = load_law(Path("roofline.json"))
     before = sorted(home.rglob("*"))

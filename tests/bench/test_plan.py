@@ -139,6 +139,12 @@ def test_what_does_not_fit_one_device_is_set_aside_where_it_fits_sharded(tmp_pat
     assert "on one device need 5.0 GiB a device, Tesla V100-SXM2-16GB has 4.6 GiB" in plan.set_aside[0].reason
 
 
+def test_a_cpu_needs_room_for_the_holes_in_its_heap_too(tmp_path: Path) -> None:
+    assert plan_of(tmp_path, f"  - {{{LARGE}}}", gpus(V100, 1, 8)).trials, "5 GiB fit 8"
+    message = refused(tmp_path, f"  - {{{LARGE}}}", cores(1))
+    assert "need 10.0 GiB a device with the holes in its heap, AMD EPYC (1 core) has 7.4 GiB" in message
+
+
 def test_a_shape_that_fits_in_no_way_asked_for_is_refused_even_beside_others(tmp_path: Path) -> None:
     huge = "num_layers: 96, hidden_size: 12288, sequence_length: 512, micro_batch_size: 1"
     grids = f"  - {{num_layers: 2, {SMALL}}}\n  - {{strategy: fsdp, gpu_count: 2, {huge}}}"

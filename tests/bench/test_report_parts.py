@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from joulelaw.bench.measurements import read_power, read_trials
 from joulelaw.bench.report.axes import log_ticks
 from joulelaw.bench.report.palette import ROLES
 from joulelaw.bench.report.quantity import interval, number, percent, quantity, tick
 from joulelaw.bench.report.roofline_figure import roofline_points
 from joulelaw.bench.report.study import Study
-from joulelaw.bench.report.trial_figure import power_trace
 from tests.bench.factories import synthetic_dataset
 
 
@@ -47,19 +45,6 @@ def test_roofline_points_follow_from_the_counts(folder: Path) -> None:
         assert points.loc[place, "flop_per_s"] == pytest.approx(row["flop_per_micro_step"] / micro_step_s)
         under_roof = min(60e9, 10e9 * points.loc[place, "intensity"])
         assert points.loc[place, "ceiling"] == pytest.approx(under_roof)
-
-
-def test_power_of_a_counter_alone_is_its_slope(folder: Path) -> None:
-    trial = read_trials(folder)["trial_id"][0]
-    readings = read_power(folder, trial)
-    one = readings[readings["device_uuid"] == readings["device_uuid"].iloc[0]]
-    _, watts = power_trace(one)
-    assert list(watts) == list(one["power_w"])
-    counter_only = one.assign(power_w=float("nan"))
-    counter_only.loc[counter_only.index[4], "energy_counter_j"] = float("nan")  # a failed reading is a gap, no zero
-    _, watts = power_trace(counter_only)
-    assert len(watts) == len(one) - 2
-    assert watts == pytest.approx(one["power_w"].mean(), rel=1e-3)
 
 
 def test_numbers_read_as_people_write_them() -> None:

@@ -137,6 +137,8 @@ vocab_size: 1000 => model_family: brt
     sweep.yaml:5 defaults.model_family: unknown value 'brt'; did you mean 'bert'?
 vocab_size: 1000 => vocab_size: 4
     sweep.yaml:5 defaults.vocab_size: a vocabulary of 4 cannot tell 2 labels apart
+[64, 128] => 1\n    model_family: gpt2\n    head: language_model
+    sweep.yaml:10 grids[0].sequence_length: 1 token: a causal language model predicts the next
 schema: 1 => schema: 2
     sweep.yaml:1 schema: unknown value 2; one of 1
 schema: 1\n =>

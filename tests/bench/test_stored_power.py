@@ -19,7 +19,7 @@ from joulelaw.bench.columns import RowError
 from joulelaw.bench.counter_energy import _swing_w, _Ticks
 from joulelaw.bench.dataset import TrialTables
 from joulelaw.bench.energy import DeviceEnergy, window_energy
-from joulelaw.bench.readings import by_domain, from_readings, from_table, from_tables
+from joulelaw.bench.readings import from_readings, from_table, from_tables
 from joulelaw.bench.stored_power import energy_of, nodes_of, readings_of
 from joulelaw.bench.table_files import UnreadableTableError
 from joulelaw.bench.tables import POWER
@@ -169,18 +169,6 @@ def test_energy_from_disk_is_that_of_the_rows_in_the_order_of_their_files(tmp_pa
     assert energies["GPU-0"].energy_j is not None
     assert energies["GPU-2"].trace_j is None
     assert all(same(readings, expected[readings.domain]) for readings in readings_of(tmp_path, TRIAL))
-
-
-def test_rows_that_come_while_a_running_trial_is_read_wait_for_the_next_time() -> None:
-    """Between the counting of the rows and their reading, a part grew and another came."""
-    rows = random_rows(3, 400)
-    times = iter([[rows[:200]], [rows[:250], rows[250:]]])
-
-    def read(columns: list[str]) -> list[pa.Table]:
-        return [table(part).select(columns) for part in next(times)]
-
-    expected = plain.from_rows(table(rows[:200]))
-    assert all(same(readings, expected[readings.domain]) for readings in by_domain(read))
 
 
 def test_only_the_committed_attempt_counts(tmp_path: Path) -> None:
