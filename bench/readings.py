@@ -69,6 +69,7 @@ def by_domain(parts: Iterable[pa.Table]) -> Iterator[DeviceReadings]:
     for part in parts:
         for readings in _split(part):
             pieces.setdefault(readings.domain, []).append(readings)
+    pa.default_memory_pool().release_unused()  # what reading took: as much as two domains
     for domain in list(pieces):
         yield _joined(domain, pieces.pop(domain))
 
@@ -96,7 +97,7 @@ def _split(part: pa.Table) -> Iterator[DeviceReadings]:
     )
     error_codes, errors = _texts(part["error"])
     failed, lost = (
-        np.array(flags, dtype=np.bool_)[error_codes][order] if any(flags) else np.zeros(order.size, dtype=np.bool_)
+        np.array(flags, dtype=np.bool_)[error_codes][order] if any(flags) else np.broadcast_to(np.False_, order.size)
         for flags in ([bool(error) for error in errors], [error.startswith(GPU_LOST) for error in errors])
     )
     end = 0
