@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,8 +93,8 @@ def _split(part: pa.Table) -> Iterator[DeviceReadings]:
     codes, domains = _texts(part["device_uuid"])
     small = codes.astype(np.uint16) if len(domains) < 2**16 else codes  # NumPy sorts 16 bits in linear time
     order = np.argsort(small, kind="stable")
-    time_ns, power_w, counter_j = (  # null becomes NaN
-        part[name].to_numpy()[order] for name in ("time_ns", "power_w", "energy_counter_j")
+    time_ns, power_w, counter_j = (
+        _numbers(part[name].combine_chunks(), np.nan)[order] for name in ("time_ns", "power_w", "energy_counter_j")
     )
     error_codes, errors = _texts(part["error"])
     failed, lost = (
@@ -116,8 +117,12 @@ def _texts(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
     array = column.combine_chunks()
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     texts = encoded.dictionary.to_pylist()
-    codes: npt.NDArray[np.int32] = encoded.indices.fill_null(len(texts)).to_numpy()
-    return codes, [*texts, ""]
+    return _numbers(encoded.indices, len(texts)), [*texts, ""]
+
+
+def _numbers(array: pa.Array, missing: float) -> npt.NDArray[Any]:
+    """With a number for null. Not by `to_numpy`, which loads pandas: a fifth of the time of ten million readings."""
+    return np.from_dlpack(array.fill_null(missing) if array.null_count else array)
 
 
 def power_series(readings: DeviceReadings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
