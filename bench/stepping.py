@@ -18,7 +18,7 @@ from joulelaw.bench.strategies import Stepper
 from joulelaw.bench.window import next_chunk
 
 # Steps are sent in batches no more often than this: sending costs as much as a small layer.
-SEND_EVERY_S = 0.5
+SEND_EVERY_S = 1.0
 
 
 @dataclass(frozen=True)

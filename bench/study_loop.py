@@ -17,9 +17,9 @@ from joulelaw.cluster import scheduler
 from joulelaw.cluster.failures import ClusterError, RankFailure
 from joulelaw.cluster.gang import Gang, RankGang
 
-# Often enough that a group is seldom idle, seldom enough that the driver's core time does not show in a step.
-LOOK_EVERY_S = 0.1
-POWER_EVERY_S = 0.5
+# Seldom enough that the driver's time does not show in the steps of ranks on its cores.
+LOOK_EVERY_S = 0.5
+POWER_EVERY_S = 1.0
 # Worth another try: the machine's doing. An exception in a rank would only come again.
 RETRIED = {"killed", "lost", "hang", "start_timeout"}
 MAX_TRIES = 2  # in one run; the next run tries again
@@ -31,6 +31,9 @@ class Fleet(PowerFeed, Protocol):
     def free_by_model(self) -> dict[str, dict[str, int]]: ...
     def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang: ...
     def release(self, gang: Gang) -> None: ...
+    def wait(self, timeout_s: float) -> None:
+        """Until any rank has news."""
+        ...
 
 
 class StudyLoop:
@@ -67,7 +70,7 @@ class StudyLoop:
                 self._listen()
                 self._end_what_is_over()
                 self._progress.show([_view(trial) for trial in self._running.values()])
-                time.sleep(LOOK_EVERY_S)
+                self._fleet.wait(LOOK_EVERY_S)
         finally:
             for trial in self._running.values():
                 self._fleet.release(trial.gang)

@@ -1,5 +1,6 @@
 """One machine without Ray: the same face as Cluster, so that a trial, or a study, runs alone by the same code."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Self
 
@@ -12,6 +13,8 @@ from joulelaw.cluster.power.meter import MeterOptions, Reading, open_meter
 from joulelaw.cluster.power.sampler import Sampler
 from joulelaw.cluster.scheduler import check_feasible
 from joulelaw.cluster.server import ForkServer, ServerStatus
+
+_LOOK_EVERY_S = 0.05
 
 
 class LocalCluster:
@@ -70,6 +73,10 @@ class LocalCluster:
         if gang.state is GangState.RUNNING:
             gang.stop()
         self._gangs = [other for other in self._gangs if other is not gang]
+
+    def wait(self, timeout_s: float) -> None:
+        """As Cluster's, but without Ray looking often costs nothing."""
+        time.sleep(min(timeout_s, _LOOK_EVERY_S))
 
     def free_by_model(self) -> dict[str, dict[str, int]]:
         """Free devices: model -> node id -> number."""

@@ -84,6 +84,10 @@ class Cluster:
         if not self._session.lost:
             self._pool.release(gang)
 
+    def wait(self, timeout_s: float) -> None:
+        """Until any rank has news, at most `timeout_s`."""
+        self._pool.wait(timeout_s)
+
     def free_by_model(self) -> dict[str, dict[str, int]]:
         """Free devices: model -> node id -> number; what the scheduler asks for."""
         return self._pool.free_by_model()

@@ -30,6 +30,7 @@ class _Group:
     nodes: tuple[str, ...]  # one entry per rank
     placement: PlacementGroup
     actors: tuple[Any, ...]
+    ranks: tuple[RemoteRank, ...]
     gang: RankGang
     leased: bool = True
 
@@ -93,6 +94,14 @@ class GroupPool:
         if not group.gang.healthy or any(failure.kind == "lost" for failure in gang.failures):
             self._close(group)
 
+    def wait(self, timeout_s: float) -> None:
+        """Until any rank has news, at most `timeout_s`: without looking meanwhile, which would cost its cores time."""
+        awaited = [call for group in self._groups if group.leased for rank in group.ranks for call in rank.awaited]
+        if awaited:
+            ray.wait(awaited, timeout=timeout_s)
+        else:
+            time.sleep(timeout_s)
+
     def _note_lost_nodes(self) -> None:
         """Ray would wait for ever for a group on a node that is gone. One that comes back has another id."""
         alive = {entry["NodeID"] for entry in ray.nodes() if entry["Alive"]}
@@ -133,25 +142,27 @@ class GroupPool:
             places = fetch(
                 [actor.place.remote() for actor in actors], self._grant_s, f"opening {len(actors)} x {model}"
             )
-            gang = self._seat(model, places, actors)
+            ranks = tuple(
+                RemoteRank(actor, self._handles[place.node_id].launcher)
+                for place, actor in zip(places, actors, strict=True)
+            )
+            gang = self._seat(model, places, ranks)
         except BaseException:
             _give_back(placement, actors)
             raise
-        return _Group(model, len(per_rank), per_rank, placement, actors, gang)
+        return _Group(model, len(per_rank), per_rank, placement, actors, ranks, gang)
 
-    def _seat(self, model: str, places: Sequence[Place], actors: Sequence[Any]) -> RankGang:
+    def _seat(self, model: str, places: Sequence[Place], ranks: Sequence[RemoteRank]) -> RankGang:
         """The gang with its ranks in the order of nodes and devices."""
         seats = []
-        for place, actor in zip(places, actors, strict=True):
+        for place, rank in zip(places, ranks, strict=True):
             device = device_of(self._nodes[place.node_id].devices, place.gpu_id)
             if device.model != model:
                 raise ClusterError(
                     f"asked for {model}, Ray granted a {device.model}: node {place.node_id[:6]} mixes models, which "
                     "Ray's GPU resource cannot tell apart; start one Ray node per model there"
                 )
-            seats.append(
-                Seat(device, place.node_id, place.host, RemoteRank(actor, self._handles[place.node_id].launcher))
-            )
+            seats.append(Seat(device, place.node_id, place.host, rank))
         order = list(self._nodes)
         seats.sort(key=lambda seat: (order.index(seat.node_id), seat.device.index))
         return RankGang(seats, self._limits)

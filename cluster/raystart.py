@@ -19,6 +19,9 @@ _ROOT = str(Path(joulelaw.__file__).parent)
 _OBJECT_STORE_BYTES = 100 << 20  # we pass small messages; Ray's default is 30 % of the memory
 _KNOCK_S = 10.0
 _ESSENTIAL = ("gcs_server", "raylet")
+# Ray's 15 would let anything else go before ranks and samplers; and nobody looks at its task events and metrics, which
+# take the cores that ranks are measured on.
+_QUIET = {"worker_niceness": 0, "task_events_report_interval_ms": 0, "enable_metrics_collection": False}
 _TEMP_PATH_CHARACTERS = 40  # Ray adds up to 64 for its sockets, whose paths have at most 107
 
 
@@ -104,9 +107,10 @@ def _start(devices: int) -> RaySession:
             logging_level="ERROR",
             object_store_memory=_OBJECT_STORE_BYTES,
             _temp_dir=str(scratch.path),
-            _system_config={"worker_niceness": 0},  # Ray's 15 would let anything else go before ranks and samplers
+            _system_config=_QUIET,
         )
         _mute()
+        _end_helpers()
     except BaseException:
         ray.shutdown()
         scratch.remove()
@@ -117,6 +121,13 @@ def _start(devices: int) -> RaySession:
 def _mute() -> None:
     """Ray prints long reports of dead workers to standard output, where programs read ours. We tell what matters."""
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+def _end_helpers() -> None:
+    """Ends what a local Ray does not need: its looks at every log ten times a second, and its autoscaler."""
+    node = ray._private.worker._global_node
+    node.kill_log_monitor(check_alive=False)
+    node.kill_monitor(check_alive=False)
 
 
 @contextmanager

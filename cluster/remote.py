@@ -70,6 +70,11 @@ class RemoteRank:
         self._outbox = []
         self._pending = self._actor.launch.remote(self._launcher.address.remote(), spec)
 
+    @property
+    def awaited(self) -> list[Any]:
+        """The call under way, for `ray.wait`; none where no rank is left."""
+        return [] if self._gone else [self._pending]
+
     def poll(self) -> list[Message]:
         if self._gone or not ray.wait([self._pending], timeout=0)[0]:
             return []

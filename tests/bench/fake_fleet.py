@@ -74,5 +74,8 @@ class FakeFleet:
         self.lent += 1
         return cast(RankGang, self._gangs.pop(0))
 
+    def wait(self, timeout_s: float) -> None:
+        """Its gangs always have news."""
+
     def release(self, gang: object) -> None:
         """Nothing is held."""
