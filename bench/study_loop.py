@@ -68,7 +68,8 @@ class StudyLoop:
                 self._start_what_fits()
                 self._check_some_run()
                 self._listen()
-                self._end_what_is_over()
+                if self._end_what_is_over():
+                    continue  # devices are free: at once to the next trial
                 self._progress.show([_view(trial) for trial in self._running.values()])
                 self._fleet.wait(LOOK_EVERY_S)
         finally:
@@ -135,8 +136,10 @@ class StudyLoop:
             hand_out(self._fleet, self._running.values())
             self._power_due_s = time.monotonic() + POWER_EVERY_S
 
-    def _end_what_is_over(self) -> None:
-        for trial in [each for each in self._running.values() if each.over]:
+    def _end_what_is_over(self) -> bool:
+        """Commits the trials that are over; whether there were any."""
+        ended = [each for each in self._running.values() if each.over]
+        for trial in ended:
             if trial.succeeded:
                 settle(self._fleet, trial, self._running.values())
             del self._running[trial.trial_id]
@@ -152,6 +155,7 @@ class StudyLoop:
             trial.tables.finish(row)
             self.rows.append({"trial_id": trial.trial_id, "attempt": trial.attempt, **row})
             self._progress.finished(row, label(trial.planned.spec.configuration), _expected_s(trial.planned))
+        return bool(ended)
 
     def _is_repeated(self, trial: RunningTrial) -> bool:
         if trial.given_up not in ("", METER_LOST):

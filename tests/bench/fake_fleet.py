@@ -56,6 +56,7 @@ class FakeFleet:
         self.meter_losses = {NODE: 0}
         self.refusals: dict[int, ClusterError] = {}  # by how many gangs were lent before
         self.lent = 0
+        self.waits = 0
 
     def drain_power(self) -> dict[str, list[Reading]]:
         now_ns = time.monotonic_ns()
@@ -76,6 +77,7 @@ class FakeFleet:
 
     def wait(self, timeout_s: float) -> None:
         """Its gangs always have news."""
+        self.waits += 1
 
     def release(self, gang: object) -> None:
         """Nothing is held."""

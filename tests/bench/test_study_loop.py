@@ -77,6 +77,13 @@ def a_window(seconds: float = 1.2) -> list[Event]:
     return [steps, {"kind": "window", **place, **window}, {"kind": "done", **place, **done, **memory}]
 
 
+def test_devices_that_become_free_go_to_the_next_trial_at_once(tmp_path: Path) -> None:
+    fleet = FakeFleet([FakeGang(2, failures=failed("error")) for _ in range(3)])
+    loop = loop_of(fleet, tmp_path / "out", [2, 2, 2])
+    loop.run()
+    assert (fleet.lent, fleet.waits) == (len(loop.rows), 0)
+
+
 class FleetThatLosesSamplers(FakeFleet):
     """Its meter tells nothing; its sampler is lost while each of the first `lost` trials runs."""
 
