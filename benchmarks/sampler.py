@@ -19,7 +19,7 @@ from typing import Any, Literal
 from measuring import Cost, answer, in_fresh_process, machine, peak_mb, table
 
 RATE_HZ, DEVICES = 20.0, 8
-DRAIN_EVERY_S = 0.5  # as a study's driver does
+DRAIN_EVERY_S = 1.0  # as a study's driver does
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def open_meter(recording: Path) -> Any:
 
 
 def ours(recording: Path, seconds: float, take: Callable[[list[Any]], None] = lambda readings: None) -> None:
-    """The sampler's thread, drained twice a second, as a node's sampler is."""
+    """The sampler's thread, drained once a second, as a node's sampler is."""
     from joulelaw.cluster.power.sampler import Sampler
 
     meter = open_meter(recording)
@@ -97,7 +97,7 @@ def theirs(recording: Path, seconds: float) -> None:
 
 CASES = {"ours": ours, "ours_written": ours_written, "theirs": theirs}
 WORDS = {
-    "ours": "joulelaw's sampler, drained every 0.5 s",
+    "ours": "joulelaw's sampler, drained every second",
     "ours_written": "the same, written as Parquet every 2 s (in a study the driver does that)",
     "theirs": "a loop of poll, `csv.writerow`, flush, `sleep(0.05)`",
 }
