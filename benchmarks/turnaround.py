@@ -1,6 +1,6 @@
 """Twelve trials through `joulelaw run`, beside the loop a user would write: one `torchrun` a trial. Then step times.
 
-    python benchmarks/turnaround.py [--pairs 12] [--quick]
+    python benchmarks/turnaround.py [--pairs 24] [--quick]
 
 First the whole: 2 shapes x {single, fsdp x2, tp x2} x 2 repeats, 3 warm-up and 20 measured steps each. Ours starts
 Ray, forks ranks, samples power during the steps and writes a dataset; theirs does none of it, and that is the point.
@@ -209,7 +209,7 @@ def show(said: str, total: dict[str, Any], found: list[dict[str, Any]]) -> dict[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--pairs", type=int, default=24)
     parser.add_argument("--quick", action="store_true", help="one shape, one repeat, three pairs")
     options = parser.parse_args()
     sys.path.insert(0, str(ROOT))
