@@ -37,6 +37,8 @@ class Sweep:
     """A checked sweep. `asked` holds no configuration twice."""
 
     path: Path
+    root: Path
+    """The folder that the sweep's paths are relative to: absolute, that of the file where the sweep is a link."""
     text: str = field(repr=False)
     """The file as it was read, to be saved with the results."""
     name: str
@@ -83,11 +85,13 @@ def load_sweep(name: str | Path) -> Sweep:
         section = SweepSection.model_validate(file.data)
     except ValidationError as error:
         raise schema_error(error, file, SweepSection) from None
-    files, errors = read_files(section, path.parent, file)
+    root = path.resolve().parent
+    files, errors = read_files(section, root, file)
     if errors := errors or grid_errors(section, file, files):
         raise one_error(errors)
     return Sweep(
         path=path,
+        root=root,
         text=text,
         name=section.name,
         description=section.description,

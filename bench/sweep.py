@@ -93,7 +93,7 @@ def _run(plan: Plan, dataset: Dataset, cluster: Cluster, sweep: Sweep) -> StudyR
     if again := dataset.failed_trial_ids() & {trial.trial_id for trial in waiting}:
         say(f"{len(again)} failed trial{'s' if len(again) > 1 else ''} of an earlier run: tried again")
     with StudyProgress(len(plan.trials), expected_device_s(waiting), already) as progress:
-        loop = StudyLoop(waiting, dataset, cluster, sweep.limits, progress, sweep.path.resolve().parent)
+        loop = StudyLoop(waiting, dataset, cluster, sweep.limits, progress, sweep.root)
         interrupted = False
         try:
             loop.run()

@@ -75,6 +75,19 @@ def test_another_size_beside_a_checkpoint_is_a_mistake(tmp_path: Path, axis: str
     assert message.count("\n") == 0
 
 
+def test_the_files_of_a_sweep_that_is_a_link_lie_beside_what_it_leads_to(tmp_path: Path) -> None:
+    """Where the ranks look for them: `Sweep.root` is handed to every trial."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    save(there / "saved", **BERT)
+    save(here / "saved", **BERT | {"num_hidden_layers": 9})
+    (here / "link.yaml").symlink_to(write(there, FROM_CHECKPOINT))
+    sweep = load_sweep(here / "link.yaml")
+    assert sweep.asked[0].configuration.num_layers == 3
+    assert (sweep.root / "saved" / "config.json").samefile(there / "saved" / "config.json")
+
+
 def test_a_sequence_has_no_more_tokens_than_the_checkpoint_has_positions(tmp_path: Path) -> None:
     save(tmp_path / "saved", **BERT)
     message = refused(write(tmp_path, FROM_CHECKPOINT.replace("32", "[64, 65]")))
