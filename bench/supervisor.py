@@ -11,12 +11,12 @@ import ctypes
 import os
 import select
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from joulelaw.cluster.failures import signal_cause
+from joulelaw.cluster.scratch import remove_all_abandoned
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -25,7 +25,6 @@ _LOOK_EVERY_S = 1.0
 # How long the study's process may take to end by itself: after it has told its exit code, or without its Ray.
 _END_S = 20.0
 _RAY = ("gcs_server", "raylet")
-_SCRATCH = ("jl-ray-", "joulelaw-")
 
 Report = Callable[[str], int]
 
@@ -79,7 +78,7 @@ class _Supervisor:
         status = self._wait()
         self._hear()
         _end_adopted()
-        _remove_scratch()
+        remove_all_abandoned()
         return report(self._cause(status)) if self._code is None else self._code
 
     def _pass_on(self, number: int, _: object) -> None:
@@ -149,14 +148,6 @@ def _reap_adopted(child: int = 0) -> None:
         if pid != child:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-
-
-def _remove_scratch() -> None:
-    from joulelaw.cluster.scratch import remove_abandoned
-
-    for parent in {Path(tempfile.gettempdir()), Path("/tmp")}:
-        for prefix in _SCRATCH:
-            remove_abandoned(parent, prefix)
 
 
 def children(pid: int) -> list[int]:

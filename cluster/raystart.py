@@ -13,7 +13,7 @@ import joulelaw
 from joulelaw import InputError
 from joulelaw.cluster.failures import RayLostError
 from joulelaw.cluster.inventory import inspect_node, usable_cores
-from joulelaw.cluster.scratch import ScratchFolder
+from joulelaw.cluster.scratch import RAY_PREFIX, ScratchFolder
 
 _ROOT = str(Path(joulelaw.__file__).parent)
 _OBJECT_STORE_BYTES = 100 << 20  # we pass small messages; Ray's default is 30 % of the memory
@@ -22,7 +22,7 @@ _ESSENTIAL = ("gcs_server", "raylet")
 # Ray's 15 would let anything else go before ranks and samplers; and nobody looks at its task events and metrics, which
 # take the cores that ranks are measured on.
 _QUIET = {"worker_niceness": 0, "task_events_report_interval_ms": 0, "enable_metrics_collection": False}
-_TEMP_PATH_CHARACTERS = 40  # Ray adds up to 64 for its sockets, whose paths have at most 107
+_TEMP_PATH_BYTES = 40  # Ray adds up to 64 for its sockets, whose paths have at most 107
 
 
 @dataclass
@@ -96,7 +96,7 @@ def _knock(address: str) -> None:
 
 
 def _start(devices: int) -> RaySession:
-    scratch = ScratchFolder.create("jl-ray-", _TEMP_PATH_CHARACTERS)  # parallel studies, or tests, share nothing
+    scratch = ScratchFolder.create(RAY_PREFIX, _TEMP_PATH_BYTES)  # parallel studies, or tests, share nothing
     try:
         ray.init(
             address="local",

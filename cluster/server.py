@@ -13,7 +13,7 @@ from typing import Self
 
 import joulelaw
 from joulelaw.cluster.failures import ForkServerError
-from joulelaw.cluster.scratch import ScratchFolder
+from joulelaw.cluster.scratch import FORK_PREFIX, ScratchFolder
 from joulelaw.cluster.wire import Message
 
 # While libraries load: no thread pool may start (a fork would lose its threads), and CUDA is asked for through NVML.
@@ -25,7 +25,7 @@ _SINGLE_THREAD = {
     "TOKENIZERS_PARALLELISM": "false",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
-_FOLDER_CHARACTERS = 90  # with "/fork.sock": the kernel's limit is 108
+_FOLDER_BYTES = 90  # with "/fork.sock": the kernel's limit is 108
 _END_S = 5.0
 _LAST_LINES = 5
 
@@ -61,7 +61,7 @@ class ForkServer:
     def start(self) -> None:
         """Starts the process and returns; the libraries load meanwhile (seconds for torch and transformers)."""
         self.close()
-        self._folder = ScratchFolder.create("joulelaw-", _FOLDER_CHARACTERS)
+        self._folder = ScratchFolder.create(FORK_PREFIX, _FOLDER_BYTES)
         read_end, write_end = os.pipe()
         command = [sys.executable, "-P", "-m", "joulelaw.cluster.forkserver", "--socket", str(self._socket)]
         command += ["--ready-fd", str(write_end), "--preload", ",".join(self._preload)]
