@@ -13,6 +13,7 @@ from joulelaw.bench.spec_errors import close_match, seen
 from joulelaw.bench.spec_paths import file_inside, folder_inside
 from joulelaw.bench.spec_schema import SweepSection
 from joulelaw.bench.workloads.config_keys import CONFIG_KEYS
+from joulelaw.bench.workloads.weight_files import content_hash, weight_files
 from joulelaw.bench.yaml_lines import YamlFile, YamlPath
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -28,6 +29,8 @@ class Checkpoint:
     axes: Mapping[str, Any]
     """The axes that it decides, model_family among them."""
     positions: int
+    sha256: str
+    """Of its config.json and its weights."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,14 @@ def _checkpoint(relative: str, root: Path, where: str) -> Checkpoint:
         raise InputError(what, where=where, remedy=close_match(family, CONFIG_KEYS))
     keys = CONFIG_KEYS[family]
     sizes = {axis: _count(size, keys.axes[axis], name, where) for axis, size in keys.sizes(config).items()}
-    if not any(folder.glob("*.safetensors")):  # all that is loaded: pickles can run code
-        raise InputError(f"no .safetensors file in {seen(relative)}", where=where, remedy="save the model anew")
     positions = _count(config.get(keys.positions), keys.positions, name, where)
+    try:
+        keys.check(config)
+        sha256 = content_hash([path, *weight_files(folder)])
+    except InputError as error:
+        raise InputError(f"{seen(relative)}: {error.what}", where=where, remedy=error.remedy) from None
     axes = {"model_family": family, **sizes}
-    return Checkpoint(folder.relative_to(root.resolve()).as_posix(), axes, positions)
+    return Checkpoint(folder.relative_to(root.resolve()).as_posix(), axes, positions, sha256)
 
 
 def _count(value: object, key: str, name: str, where: str) -> int:

@@ -4,15 +4,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from joulelaw import InputError
+from joulelaw.model.architecture import FAMILIES
+
 
 @dataclass(frozen=True)
 class ConfigKeys:
-    """One family's names, and how many positions it was published with."""
+    """One family's names, and what a checkpoint of it may decide."""
 
     axes: Mapping[str, str]
     """Axis of the configuration -> its key."""
     positions: str
+    norm_epsilon: str
     published_positions: int
+    counted: Mapping[str, Any]
+    """Settings of what is computed, as they are counted: the library's own values. No checkpoint may differ."""
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Raises InputError where a config.json asks for another computation than the one that is counted."""
+        for key, value in self.counted.items():
+            if config.get(key, value) != value:
+                raise InputError(f"{key} is {config[key]!r:.50}", remedy=f"a model with {key} {value!r}")
 
     def sizes(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """The shape that a config.json has, under the names of our axes; unchecked, None where it says nothing."""
@@ -42,7 +54,16 @@ CONFIG_KEYS = {
             "vocab_size": "vocab_size",
         },
         positions="max_position_embeddings",
-        published_positions=512,
+        norm_epsilon="layer_norm_eps",
+        published_positions=FAMILIES["bert"].min_positions,
+        counted={
+            "hidden_act": "gelu",
+            "type_vocab_size": FAMILIES["bert"].token_types,
+            "position_embedding_type": "absolute",
+            "is_decoder": False,
+            "add_cross_attention": False,
+            "tie_word_embeddings": True,
+        },
     ),
     "gpt2": ConfigKeys(
         axes={
@@ -53,6 +74,15 @@ CONFIG_KEYS = {
             "vocab_size": "vocab_size",
         },
         positions="n_positions",
-        published_positions=1024,
+        norm_epsilon="layer_norm_epsilon",
+        published_positions=FAMILIES["gpt2"].min_positions,
+        counted={
+            "activation_function": "gelu_new",
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+            "reorder_and_upcast_attn": False,
+            "add_cross_attention": False,
+            "tie_word_embeddings": True,
+        },
     ),
 }

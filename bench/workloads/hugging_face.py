@@ -1,8 +1,9 @@
 """Builds Hugging Face's models: from a configuration with random weights, or from a checkpoint in a local folder.
 
-A checkpoint is a folder as `save_pretrained` writes it. Only safetensors are read, never pickles, and nothing is
-fetched. Its shape must be the configuration's; dropout, attention and head follow the configuration. Weights that the
-head needs and the folder lacks, such as a new classifier's, are drawn from the seed.
+A checkpoint is a folder as `save_pretrained` writes it. Only safetensors of that folder are read, never pickles, and
+nothing is fetched. Its shape must be the configuration's; of its config.json the number of positions and the norms'
+epsilon are taken over, and what would change the computation is refused. Weights that the head needs and the folder
+lacks, such as a new classifier's, are drawn from the seed.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.data import PADDING
 from joulelaw.bench.workloads import BlockSplit, TrainingModel
 from joulelaw.bench.workloads.config_keys import ConfigKeys
+from joulelaw.bench.workloads.weight_files import weight_files
 
 # What `save_pretrained` writes; without this remedy a user would look for the library's own.
 REMEDY = "a folder with config.json and model.safetensors, as save_pretrained writes them"
@@ -47,13 +49,13 @@ def build_model(family: Family, configuration: Configuration, device: torch.devi
         InputError: a checkpoint that is missing, broken or of another shape.
     """
     model_class = family.heads[configuration.head]
+    settings: dict[str, Any] = dict(family.keys.config(vars(configuration), configuration.sequence_length))
     if configuration.checkpoint:
         folder = root / configuration.checkpoint
-        saved = _saved_config(family, folder, configuration)
-        model = _load(model_class, _for_training(saved, family, configuration), folder, family.pretrained)
+        settings |= _saved_settings(family, folder, configuration)
+        model = _load(model_class, _config(settings, family, configuration), folder, family.pretrained)
     else:
-        config = family.config.from_dict(family.keys.config(vars(configuration), configuration.sequence_length))
-        model = model_class(_for_training(config, family, configuration))
+        model = model_class(_config(settings, family, configuration))
     if configuration.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     model.to(device).train()
@@ -61,8 +63,9 @@ def build_model(family: Family, configuration: Configuration, device: torch.devi
     return TrainingModel(module=model, blocks=blocks, split=family.split)
 
 
-def _for_training(config: Any, family: Family, configuration: Configuration) -> Any:
-    """With what a trial chooses, whatever a checkpoint was saved with."""
+def _config(settings: dict[str, Any], family: Family, configuration: Configuration) -> Any:
+    """The library's configuration of this shape, with what a trial chooses."""
+    config: Any = family.config.from_dict(settings)
     for name in family.dropouts:
         setattr(config, name, configuration.dropout)
     config.num_labels = configuration.num_labels
@@ -73,8 +76,8 @@ def _for_training(config: Any, family: Family, configuration: Configuration) -> 
     return config
 
 
-def _saved_config(family: Family, folder: Path, configuration: Configuration) -> Any:
-    """The configuration that a checkpoint was saved with, once it has been found to be of the trial's shape."""
+def _saved_settings(family: Family, folder: Path, configuration: Configuration) -> dict[str, Any]:
+    """What a checkpoint decides, once it has been found to be of the trial's shape and to compute what is counted."""
     if not folder.is_dir():
         raise InputError(f"no folder {folder}", where="checkpoint", remedy=REMEDY)
     try:
@@ -88,6 +91,12 @@ def _saved_config(family: Family, folder: Path, configuration: Configuration) ->
     if kind != family.config.model_type:
         remedy = f"a folder with a {family.config.model_type} model"
         raise InputError(f"{folder} holds a {kind} model", where="checkpoint", remedy=remedy)
+    try:
+        family.keys.check(values)
+        weight_files(folder)
+    except InputError as error:
+        what = f"{folder} cannot be loaded: {error.what}"
+        raise InputError(what, where="checkpoint", remedy=error.remedy) from None
     for axis, saved in family.keys.sizes(config.to_dict()).items():
         asked = getattr(configuration, axis)
         if saved != asked:
@@ -96,7 +105,7 @@ def _saved_config(family: Family, folder: Path, configuration: Configuration) ->
     if config.max_position_embeddings < configuration.sequence_length:
         what = f"{configuration.sequence_length} tokens, and {folder} has {config.max_position_embeddings} positions"
         raise InputError(what, where="sequence_length", remedy=f"at most {config.max_position_embeddings}")
-    return config
+    return {key: getattr(config, key) for key in (family.keys.positions, family.keys.norm_epsilon)}
 
 
 def _load(model_class: Any, config: Any, folder: Path, pretrained: tuple[str, ...]) -> Any:

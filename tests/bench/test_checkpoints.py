@@ -74,6 +74,24 @@ def test_ranks_begin_with_the_loss_of_the_saved_model(family: str, strategy: str
     assert sum(losses) / len(losses) == pytest.approx(saved(**batch).loss.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_a_saved_configuration_only_positions_and_epsilon_are_taken_over(family: str, tmp_path: Path) -> None:
+    """`return_dict: false` gave tuples, which have no loss; feed-forward chunks change what a step launches."""
+    shape = save(tmp_path, family)
+    epsilon = {"bert": "layer_norm_eps", "gpt2": "layer_norm_epsilon"}[family]
+    batch = make_source(shape, 0, CPU, tmp_path).global_batch(0, 0)
+    expected = build(shape, tmp_path, seed=2)(**batch).loss.item()
+    strange = {"return_dict": False, "chunk_size_feed_forward": 4, "output_hidden_states": True}
+    configure(tmp_path / SAVED, **strange)
+    loaded = build(shape, tmp_path, seed=2)
+    result = loaded(**batch)
+    assert result.loss.item() == expected
+    assert result.get("hidden_states") is None
+    assert loaded.config.chunk_size_feed_forward == 0
+    configure(tmp_path / SAVED, **{epsilon: 0.25})
+    assert {part.eps for part in build(shape, tmp_path, 2).modules() if isinstance(part, torch.nn.LayerNorm)} == {0.25}
+
+
 def test_dropout_is_the_trials_not_the_saved_one(tmp_path: Path) -> None:
     shape = save(tmp_path, "bert")
     rates = {part.p for part in build(replace(shape, dropout=0.3), tmp_path, 1).modules() if hasattr(part, "p")}
@@ -89,9 +107,24 @@ def lose_a_weight(folder: Path) -> None:
     save_file({key: weights[key] for key in weights if key != name}, folder / "model.safetensors", {"format": "pt"})
 
 
-def resize_a_weight(folder: Path) -> None:
+def configure(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "type_vocab_size": 3}))
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def resize_a_weight(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if "token_type" in name)
+    resized = {**weights, name: weights[name].repeat(2, 1)}
+    save_file(resized, folder / "model.safetensors", {"format": "pt"})
+
+
+def pickle_a_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "shard.bin")
+    (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {"a": "shard.bin"}}')
 
 
 def pickle_the_weights(folder: Path) -> None:
@@ -112,6 +145,8 @@ def pickle_the_weights(folder: Path) -> None:
         (lambda folder: (folder / "model.safetensors").write_bytes(b"0" * 99), "models/tiny cannot be loaded"),
         (lambda folder: (folder / "model.safetensors").open("r+b").truncate(4096), "models/tiny cannot be loaded"),
         (pickle_the_weights, "models/tiny cannot be loaded: .*safetensors"),
+        (pickle_a_shard, "models/tiny cannot be loaded: .*names 'shard.bin', which is no .safetensors file"),
+        (lambda folder: configure(folder, is_decoder=True), "models/tiny cannot be loaded: is_decoder is True"),
         (lose_a_weight, "models/tiny lacks 1 of the model's weights"),
         (resize_a_weight, "models/tiny lacks 1 of the model's weights, bert.embeddings.token_type"),
     ],

@@ -117,12 +117,66 @@ def test_a_checkpoint_of_another_kind_is_refused_by_name(tmp_path: Path, config:
     assert expected in message
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (BERT | {"is_decoder": True}, "'saved': is_decoder is True; a model with is_decoder False"),
+        (BERT | {"hidden_act": "relu"}, "'saved': hidden_act is 'relu'"),
+        (BERT | {"tie_word_embeddings": False}, "'saved': tie_word_embeddings is False"),
+        (GPT2 | {"add_cross_attention": True}, "'saved': add_cross_attention is True"),
+        (GPT2 | {"scale_attn_weights": False}, "'saved': scale_attn_weights is False"),
+    ],
+)
+def test_a_checkpoint_that_computes_what_is_not_counted_is_refused(
+    tmp_path: Path, config: dict[str, Any], expected: str
+) -> None:
+    save(tmp_path / "saved", **config)
+    assert f"sweep.yaml:4 grids[0].checkpoint: {expected}" in refused(write(tmp_path, FROM_CHECKPOINT))
+
+
+SHARD = "model-00001-of-00001.safetensors"
+
+
+def shard(folder: Path, index: object) -> None:
+    (folder / "model.safetensors").rename(folder / SHARD)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("weights.bin", "names 'weights.bin', which is no .safetensors file of the same folder"),
+        ("../outside.safetensors", "names '../outside.safetensors', which is no"),
+        ("/tmp/outside.safetensors", "names '/tmp/outside.safetensors', which is no"),
+        ("other.safetensors", "names 'other.safetensors', which is not there"),
+        (7, "is not an index of weights"),
+    ],
+)
+def test_an_index_names_safetensors_of_its_own_folder_only(tmp_path: Path, name: object, expected: str) -> None:
+    """The library joins such names unchecked, and gives what does not end in .safetensors to torch.load."""
+    folder = save(tmp_path / "saved", **BERT)
+    for outside in (tmp_path / "outside.safetensors", folder / "weights.bin"):
+        outside.write_bytes(b"")
+    path = write(tmp_path, FROM_CHECKPOINT)
+    shard(folder, {"metadata": {}, "weight_map": {"a": SHARD}})
+    load_sweep(path)
+    (folder / SHARD).rename(folder / "model.safetensors")
+    shard(folder, {"metadata": {}, "weight_map": {"a": SHARD, "b": name}})
+    assert f"'saved': model.safetensors.index.json {expected}" in refused(path)
+
+
+def test_an_adapter_is_no_checkpoint(tmp_path: Path) -> None:
+    """The library would load the model that it names, wherever that is."""
+    (save(tmp_path / "saved", **BERT) / "adapter_config.json").write_text("{}")
+    assert "'saved': it has an adapter_config.json" in refused(write(tmp_path, FROM_CHECKPOINT))
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, FROM_CHECKPOINT)
     assert "sweep.yaml:4 grids[0].checkpoint: no such file 'saved'" in refused(path)
     folder = save(tmp_path / "saved", **BERT)
     (folder / "model.safetensors").unlink()
-    assert "no .safetensors file in 'saved'" in refused(path)
+    assert "'saved': neither model.safetensors nor model.safetensors.index.json in it" in refused(path)
     for content in (b"{", b"[1]", b"[" * 100_000, b"\xff"):
         (folder / "config.json").write_bytes(content)
         assert "'saved/config.json' is" in refused(path)
