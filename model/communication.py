@@ -1,9 +1,11 @@
 """Bytes that one rank sends, and collectives it takes part in, per micro-step and per optimizer step.
 
 Ring algorithms over N ranks, q = (N-1)/N: an all-gather or reduce-scatter of M bytes sends q M per rank, an all-reduce
-2 q M (Patarasuk and Yuan 2009). k micro-steps a step; g and p bytes per gradient and parameter; Psi parameters. The
-forms are of what torch 2.13 and DeepSpeed 0.19.8 do with their defaults. Tests hold that calls and bytes, padding and
-single numbers included, equal those that real ranks make. Left out: barriers, and that torch.compile may order
+2 q M (Patarasuk and Yuan 2009). k micro-steps a step; g and p bytes per gradient and parameter; Psi parameters.
+Gradients are reduced in fp32 where weights are fp32 (autocast) and where FSDP is told so.
+
+The forms are of what torch 2.13 and DeepSpeed 0.19.8 do with their defaults. Tests hold that calls and bytes, padding
+and single numbers included, equal those that real ranks make. Left out: barriers, and that torch.compile may order
 gradients otherwise. With one rank the libraries still call, but nothing is sent: it counts as none.
 """
 
@@ -13,12 +15,10 @@ import numpy as np
 
 from joulelaw.model.architecture import FAMILIES, Numbers
 from joulelaw.model.buckets import closed_when_full
-from joulelaw.model.group import Communication, Group, elements, ring_share
+from joulelaw.model.group import FP32_BYTES, Communication, Group, elements, ring_share
 from joulelaw.model.tensors import Tensor, total
 from joulelaw.model.work import recomputes_last_product
 
-# Gradients are reduced in fp32 where weights are fp32 (autocast) and where FSDP is told so.
-FP32_BYTES = 4
 DDP_FIRST_BUCKET_BYTES, DDP_BUCKET_BYTES = 2**20, 25 * 2**20
 
 

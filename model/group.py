@@ -6,9 +6,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from joulelaw.model.architecture import Numbers, Shape, layer_parameters, root_parameters
+from joulelaw.model.architecture import Numbers, Shape, head_parameters, layer_parameters, root_parameters
 from joulelaw.model.columns import distinct
 from joulelaw.model.tensors import Tensor, Tensors, tensors_of
+
+FP32_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,17 @@ class Group:
     def psi(self) -> Numbers:
         """Parameters of one tensor-parallel rank."""
         return self.shape.num_layers * self.layer + self.root
+
+    def cast(self, layers: Numbers) -> Numbers:
+        """Parameters of products in so many layers and in the head, which autocast casts to 16 bits; 0 without it.
+
+        All but the norms (4h a layer; 2h in BERT's masked LM head), and a language model's decoder: its weight is that
+        of the word embeddings, whose look-up is not cast.
+        """
+        h, head = self.shape.hidden_size, head_parameters(self.shape)
+        if self.shape.head == "language_model":
+            head = head + self.shape.vocab_size * h - (2 * h if self.shape.family == "bert" else 0)
+        return np.where(self.autocast, layers * (self.layer - 4 * h) + head, 0)
 
     @property
     def tensors(self) -> Tensors:

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from joulelaw.model.architecture import FAMILIES, Numbers, Shape
+from joulelaw.model.group import FP32_BYTES
 from joulelaw.model.states import States
 
 # Tensors of FFN width that the backward pass keeps: GELU's input and output; five where GPT-2's tanh form, written
 # out in Python, keeps its factors too. And those that its own backward holds beside them.
 STORED_FFN_TENSORS = {"bert": 2, "gpt2": 5}
 TEMPORARY_FFN_TENSORS = {"bert": 1, "gpt2": 2}
-FP32_BYTES = 4
 
 
 @dataclass(frozen=True)

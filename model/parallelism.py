@@ -136,11 +136,10 @@ def _group_counts(
     group = Group(shape, N, t, e, autocast, given["scales_loss"], checkpointing, dropout)
     held = Holding(group, k > 1, given["on_cpu"])
     sent = spread.communicate(group)
-    cast = np.where(autocast, shape.num_layers * group.layer + architecture.head_parameters(shape), 0)
     owned = group.psi / (N if spread.shards_optimizer else 1)
     accumulated = group.psi / (N if spread.shards_gradients else 1)
     passes = np.where(checkpointing, 4 / 3, 1)  # forward, and backward as much as two of these
-    weights = work.embedding_bytes(shape, e) + CAST_BYTES * cast
+    weights = work.embedding_bytes(shape, e) + CAST_BYTES * group.cast(shape.num_layers)
     return {
         "num_parameters": architecture.parameters(shape),
         "data_parallel": N,

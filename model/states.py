@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from joulelaw.model import architecture
 from joulelaw.model.architecture import Numbers
-from joulelaw.model.group import Group
+from joulelaw.model.group import FP32_BYTES, Group
 from joulelaw.model.zero import ZERO3_PREFETCH, ZERO_BUCKET
 
-FP32_BYTES = 4
 # DeepSpeed's default stage3_max_live_parameters, in elements, and the fp64 copies that its norms of gradients take.
 ZERO3_LIVE_PARAMETERS, FP64_BYTES = 1e9, 8
 
@@ -33,9 +31,7 @@ class Holding:
     @property
     def cast(self) -> Numbers:
         """Autocast's 16-bit copies of the weights of products; with checkpointing a layer's live while it is run."""
-        group = self.group
-        layers = np.where(group.checkpointing, 1, group.shape.num_layers)
-        return np.where(group.autocast, 2 * (layers * group.layer + architecture.head_parameters(group.shape)), 0)
+        return 2 * self.group.cast(np.where(self.group.checkpointing, 1, self.group.shape.num_layers))
 
     @property
     def words(self) -> Numbers:

@@ -37,13 +37,11 @@ def flop_forward(shape: Shape, tensor_parallel: npt.ArrayLike = 1) -> Numbers:
     return 2 * (shape.num_layers * _layer_multiply_adds(shape, tensor_parallel) + _multiply_adds(_head(shape)))
 
 
-def flop_backward(shape: Shape, tensor_parallel: npt.ArrayLike = 1) -> Numbers:
-    """Model FLOPs of one micro-batch's backward pass: each product C = AB has two, dA = dC B^T and dB = A^T dC."""
-    return 2 * flop_forward(shape, tensor_parallel)
-
-
 def flop_training(shape: Shape, tensor_parallel: npt.ArrayLike = 1) -> Numbers:
-    """Model FLOPs of one micro-batch forward and backward: three times the forward pass."""
+    """Model FLOPs of one micro-batch forward and backward: three times the forward pass.
+
+    Each product C = AB has two backward, dA = dC B^T and dB = A^T dC.
+    """
     return 3 * flop_forward(shape, tensor_parallel)
 
 

@@ -61,6 +61,7 @@ def predicted_bytes(configuration: Configuration) -> int:
         ("single", 1, ACTIVATIONS, {"activation_checkpointing": True, "model_family": "gpt2"}),
         ("single", 1, SCORES, {"attention": "eager", "model_family": "gpt2", "precision": "bf16"}),
         ("single", 1, PARAMETERS, {"head": "language_model", "micro_batch_size": 16}),
+        ("single", 1, PARAMETERS, {"head": "language_model", "micro_batch_size": 16, "precision": "bf16"}),
         ("ddp", 2, PARAMETERS, {"grad_accumulation": 2}),
         ("ddp", 2, ACTIVATIONS, {}),
         ("fsdp", 2, PARAMETERS, {"grad_accumulation": 2, "precision": "bf16"}),

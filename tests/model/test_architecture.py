@@ -1,85 +1,18 @@
 """Parameters, FLOPs, stored activations and launches equal what Hugging Face models and torch count themselves."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    BertForSequenceClassification,
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    GPT2LMHeadModel,
-)
 
 from joulelaw import InputError
 from joulelaw.model import kernels, memory
 from joulelaw.model.architecture import Shape, parameters
 from joulelaw.model.memory import Numerics
-from joulelaw.model.work import flop_backward, flop_forward, flop_training
-
-MODELS = {
-    ("bert", "classification"): BertForSequenceClassification,
-    ("bert", "language_model"): BertForMaskedLM,
-    ("gpt2", "classification"): GPT2ForSequenceClassification,
-    ("gpt2", "language_model"): GPT2LMHeadModel,
-}
-# Layers, width, heads, FFN, vocabulary, sequence length, micro-batch, labels: nothing square, nothing equal.
-SIZES = [(1, 32, 2, 96, 71, 16, 3, 2), (3, 48, 4, 80, 130, 24, 2, 5), (2, 64, 8, 256, 99, 40, 1, 3)]
-
-
-def shape_of(family: str, head: str, sizes: tuple[int, ...]) -> Shape:
-    layers, width, heads, ffn, vocabulary, length, batch, labels = sizes
-    return Shape.of(
-        family,
-        head=head,
-        num_layers=layers,
-        hidden_size=width,
-        num_heads=heads,
-        intermediate_size=ffn,
-        vocab_size=vocabulary,
-        sequence_length=length,
-        micro_batch_size=batch,
-        num_labels=labels,
-    )
-
-
-def model_of(family: str, head: str, sizes: tuple[int, ...], attention: str = "eager") -> torch.nn.Module:
-    layers, width, heads, ffn, vocabulary, length, _, labels = sizes
-    common: dict[str, Any] = {"vocab_size": vocabulary, "num_labels": labels, "attn_implementation": attention}
-    if family == "bert":
-        config: Any = BertConfig(
-            num_hidden_layers=layers,
-            hidden_size=width,
-            num_attention_heads=heads,
-            intermediate_size=ffn,
-            max_position_embeddings=max(512, length),
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            problem_type="single_label_classification",
-            **common,
-        )
-    else:
-        ids = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "use_cache": False}
-        drops = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-        config = GPT2Config(
-            n_layer=layers,
-            n_embd=width,
-            n_head=heads,
-            n_inner=ffn,
-            n_positions=max(1024, length),
-            **common,
-            **ids,
-            **drops,
-        )
-    return MODELS[family, head](config).train()
+from joulelaw.model.work import flop_forward, flop_training
+from tests.model.hugging_face import MODELS, SIZES, model_of, shape_of
 
 
 def loss_of(model: torch.nn.Module, head: str, sizes: tuple[int, ...]) -> torch.Tensor:
@@ -109,31 +42,6 @@ def test_positions_grow_with_long_sequences_only() -> None:
     short, long = (Shape.of("bert", **_any_sizes(), sequence_length=length) for length in (128, 600))
     assert parameters(long) - parameters(short) == (600 - 512) * 64
     assert parameters(Shape.of("bert", **_any_sizes(), sequence_length=128, positions=100)) < parameters(short)
-
-
-@contextmanager
-def math_attention(attention: str) -> Iterator[None]:
-    """SDPA by plain products: its fused CPU kernel is counted as nothing."""
-    if attention == "eager":
-        yield
-    else:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-
-
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize(("family", "head"), MODELS)
-def test_flops_equal_the_flop_counter(family: str, head: str, sizes: tuple[int, ...], attention: str) -> None:
-    model = model_of(family, head, sizes, attention)
-    with FlopCounterMode(display=False) as forward, math_attention(attention):
-        loss = loss_of(model, head, sizes)
-    with FlopCounterMode(display=False) as backward, math_attention(attention):
-        loss.backward()  # type: ignore[no-untyped-call]
-    shape = shape_of(family, head, sizes)
-    assert flop_forward(shape) == forward.get_total_flops()
-    assert flop_backward(shape) == backward.get_total_flops()
-    assert flop_training(shape) == forward.get_total_flops() + backward.get_total_flops()
 
 
 def test_flops_follow_the_closed_form() -> None:

@@ -9,11 +9,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import BertConfig, BertForSequenceClassification
+from transformers.pytorch_utils import Conv1D
 
 from joulelaw.model import states
 from joulelaw.model.architecture import Shape
 from joulelaw.model.group import Group
 from joulelaw.model.states import Holding
+from tests.model.hugging_face import MODELS, SIZES, model_of, shape_of
 from tests.model.rows import BERT_BASE, count
 
 
@@ -64,6 +66,17 @@ def test_what_only_a_cpu_holds_is_not_asked_of_a_gpu() -> None:
 def test_deepspeeds_bucket_is_whole_on_a_gpu_however_small_the_model() -> None:
     for stage in ("zero1", "zero2", "zero3"):
         assert count(strategy=stage, gpu_model="NVIDIA A100-SXM4-40GB")["memory_bytes_per_device"] > 4 * 5e8
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("family", "head"), MODELS)
+def test_autocast_casts_the_weights_of_products(family: str, head: str, sizes: tuple[int, ...]) -> None:
+    """A language model's decoder too, though its weight is that of the embeddings, which are not cast."""
+    model = model_of(family, head, sizes)
+    products = (module for module in model.modules() if isinstance(module, torch.nn.Linear | Conv1D))
+    no, one = np.array(False), np.array(1.0)
+    group = Group(shape_of(family, head, sizes), one, one, 2 * one, ~no, no, no, no)
+    assert group.cast(group.shape.num_layers) == sum(p.numel() for module in products for p in module.parameters())
 
 
 class LiveTensors(TorchDispatchMode):

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from joulelaw import InputError
-from joulelaw.model import architecture
 from joulelaw.model.hardware import UnknownDevice
 from joulelaw.model.parallelism import STRATEGIES, counts
 from tests.model.rows import BERT_BASE, CATALOGUE, ROW, count
@@ -149,14 +148,15 @@ def test_devices_come_from_the_catalogue_and_the_table_overrides_them() -> None:
     assert count(gpu_model="Tesla T4", power_limit_w=None)["power_limit_w"] == 70
 
 
-def test_the_parameters_are_those_of_architecture() -> None:
-    row = count(num_labels=7, head="language_model")
-    shape = architecture.Shape.of(
-        "bert",
-        head="language_model",
-        **{name: ROW[name] for name in list(ROW)[5:12]},
+def test_the_parameters_are_the_published_of_bert_base() -> None:
+    """109,482,240 of bert-base-uncased's encoder and pooler, whatever shares them; a masked LM's head has no pooler."""
+    classifier, pooler = 768 * 7 + 7, 768**2 + 768
+    assert count(num_labels=7, **BERT_BASE)["num_parameters"] == 109_482_240 + classifier
+    assert (
+        count(strategy="fsdp_tp", gpu_count=8, num_labels=7, **BERT_BASE)["num_parameters"] == 109_482_240 + classifier
     )
-    assert row["num_parameters"] == architecture.parameters(shape)
+    masked = count(head="language_model", **BERT_BASE)["num_parameters"]
+    assert masked == 109_482_240 - pooler + (768**2 + 768 + 2 * 768 + 30522)
 
 
 @pytest.mark.parametrize(
