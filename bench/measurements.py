@@ -38,6 +38,17 @@ def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False)
     return table
 
 
+def with_full_texts(measured: pd.DataFrame) -> pd.DataFrame:
+    """The measurement rows that laws can be fitted on and compared with: those whose texts all reached sequence_length.
+
+    The laws' counts are of full sequences. Schema 1 did not record padded tokens, and had full sequences only.
+    """
+    data_parallel = measured["gpu_count"] // measured["tensor_parallel"]
+    sequences = measured["micro_steps"] * measured["micro_batch_size"] * data_parallel
+    computed = measured["padded_tokens"]
+    return measured[computed.isna() | (computed == sequences * measured["sequence_length"])]
+
+
 def read_trials(folder: Path) -> pd.DataFrame:
     """Every committed trial of one dataset, failed and invalid ones included, ordered by trial_id."""
     return _frame(_trials(folder))

@@ -190,19 +190,15 @@ def _read(folders: Sequence[Path]) -> "tuple[pd.DataFrame, Catalogue]":
 
 
 def _as_counted(measured: "pd.DataFrame", folders: Sequence[Path]) -> "pd.DataFrame":
-    """Without trials on texts shorter than sequence_length: the laws' counts are of full sequences.
+    """Without trials on texts shorter than sequence_length, which is said."""
+    from joulelaw.bench.measurements import with_full_texts
 
-    Schema 1 did not record padded tokens, and had full sequences only.
-    """
-    data_parallel = measured["gpu_count"] // measured["tensor_parallel"]
-    sequences = measured["micro_steps"] * measured["micro_batch_size"] * data_parallel
-    computed = measured["padded_tokens"]
-    shorter = computed.notna() & (computed != sequences * measured["sequence_length"])
-    if not shorter.any():
+    counted = with_full_texts(measured)
+    if not (left_out := len(measured) - len(counted)):
         return measured
-    what = f"{shorter.sum()} of {len(measured)} trials left out: their texts were shorter than sequence_length"
-    if shorter.all():
+    what = f"{left_out} of {len(measured)} trials left out: their texts were shorter than sequence_length"
+    if counted.empty:
         remedy = "the laws count full sequences: measure a sequence_length that every text reaches, or synthetic data"
         raise InputError(what, where=", ".join(map(str, folders)), remedy=remedy)
     say(what)
-    return measured[~shorter]
+    return counted

@@ -23,7 +23,7 @@ def write_report(dataset_dir: Path, law_path: Path | None, validation_path: Path
     """
     study = Study.load(dataset_dir, law_path, validation_path)
     sections = [_section(study, target) for target in study.targets]
-    others = [] if study.valid.empty else [drawing for drawing in (roofline(study), one_trial(study)) if drawing]
+    others = [drawing for drawing in (roofline(study), one_trial(study)) if drawing]
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         for drawing in (*(each for section in sections for each in section.figures), *others):

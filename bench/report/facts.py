@@ -18,7 +18,7 @@ def headline(study: Study) -> str:
         return f"{len(study.valid)} valid trials, not yet compared with a law."
     count, duration = held_out_error(study, "duration")
     if not count:
-        return f"A {study.law.law.name} law fitted on {len(study.valid)} trials, none of which was held out."
+        return f"A {study.law.law.name} law fitted on {len(study.counted)} trials, none of which was held out."
     told = [f"duration to {percent(duration)}"]
     if not study.estimated:
         told.insert(0, f"energy to {percent(held_out_error(study, 'energy')[1])}")

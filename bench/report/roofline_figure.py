@@ -14,11 +14,11 @@ _CEILING = ["gpu_model", "precision", "peak_flop_per_s", "bandwidth_bytes_per_s"
 
 
 def roofline_points(study: Study) -> pd.DataFrame:
-    """Per valid trial and device: `intensity` (FLOP/B), `flop_per_s` reached, and the `ceiling` there (FLOP/s).
+    """Per counted trial and device: `intensity` (FLOP/B), `flop_per_s` reached, and the `ceiling` there (FLOP/s).
 
     Bytes are the counted traffic of products, elementwise work (each stored activation once) and the optimizer.
     """
-    rows = study.valid
+    rows = study.counted
     moved = rows["gemm_bytes_per_micro_step"] + rows["elementwise_bytes_per_micro_step"]
     moved = moved + rows["optimizer_bytes_per_step"] / rows["grad_accumulation"]
     intensity = rows["flop_per_micro_step"] / moved
@@ -29,8 +29,10 @@ def roofline_points(study: Study) -> pd.DataFrame:
     )
 
 
-def roofline(study: Study) -> Drawing:
-    """FLOP/s of one device against FLOP per byte; a ceiling for each device model and precision."""
+def roofline(study: Study) -> Drawing | None:
+    """FLOP/s of one device against FLOP per byte; a ceiling for each device model and precision. None without trials."""
+    if study.counted.empty:
+        return None
     points = roofline_points(study)
     ceilings = points[_CEILING].drop_duplicates(_CEILING[:2]).sort_values(_CEILING[:2])
     ridge = ceilings["peak_flop_per_s"] / ceilings["bandwidth_bytes_per_s"]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.bench.measurements import devices_files, read_measurements
+from joulelaw.bench.measurements import devices_files, read_measurements, with_full_texts
 from joulelaw.bench.report.quantity import percent
 from joulelaw.model.coefficients import load_law
 from joulelaw.model.hardware import Catalogue
@@ -29,8 +29,9 @@ _REMEDY = "make one with joulelaw validate --out"
 class Study:
     """A dataset with the law and the scores that came of it, where there are any.
 
-    `trials` has every committed trial, a row each (index 0, 1, ...): the columns of TRIALS; for valid trials also
-    the counted work (`flop_per_micro_step`, ...) and, given a law, its forecasts (`predicted_duration_s`, ...).
+    `trials` has every committed trial, a row each (index 0, 1, ...): the columns of TRIALS; for those that a fit
+    takes (`counted`) also the counted work (`flop_per_micro_step`, ...) and, given a law, its forecasts
+    (`predicted_duration_s`, ...).
     """
 
     name: str
@@ -52,7 +53,7 @@ class Study:
         return cls(
             name=str(plan.get("name") or folder.resolve().name),
             folder=folder,
-            trials=_with_work(trials, read_measurements([folder]), law, catalogue),
+            trials=_with_work(trials, with_full_texts(read_measurements([folder])), law, catalogue),
             law=law,
             validation=_validation(validation_path) if validation_path else None,
             plan=plan,
@@ -62,14 +63,19 @@ class Study:
 
     @property
     def valid(self) -> pd.DataFrame:
-        """The trials that a fit may use; the index still tells each one's place in `trials`."""
+        """The trials whose joules are believed; the index still tells each one's place in `trials`."""
         return self.trials[(self.trials["status"] == "done") & (self.trials["verdict"] == "valid")]
 
     @property
+    def counted(self) -> pd.DataFrame:
+        """The valid trials that a fit takes: what those on short texts did is not what the laws count."""
+        return with_full_texts(self.valid)
+
+    @property
     def forecast(self) -> pd.DataFrame:
-        """The valid trials that the law has a forecast of."""
-        valid = self.valid
-        return valid[valid["predicted_duration_s"].notna()] if "predicted_duration_s" in valid else valid.iloc[:0]
+        """The counted trials that the law has a forecast of."""
+        rows = self.counted
+        return rows[rows["predicted_duration_s"].notna()] if "predicted_duration_s" in rows else rows.iloc[:0]
 
     def can_forecast(self, target: str) -> bool:
         """Whether there is a forecast of a target; a law may lack a device's power limit, and so its energy."""
@@ -78,14 +84,15 @@ class Study:
 
     @property
     def fitted_without_hold_out(self) -> bool:
-        """Whether the law was fitted on exactly this dataset's valid trials that are not held out."""
-        fitted = self.valid[self.valid["split"] != "hold_out"]
+        """Whether the law was fitted on exactly this dataset's counted trials that are not held out."""
+        counted = self.counted
+        fitted = counted[counted["split"] != "hold_out"]
         return self.law is not None and _hash(fitted) == self.law.provenance.data_hash
 
     @property
     def scores_are_of_these_trials(self) -> bool:
-        """Whether the validation scored exactly this dataset's valid trials."""
-        return self.validation is not None and _hash(self.valid) == self.validation["provenance"]["data_hash"]
+        """Whether the validation scored exactly this dataset's counted trials."""
+        return self.validation is not None and _hash(self.counted) == self.validation["provenance"]["data_hash"]
 
     @property
     def interval(self) -> str:
@@ -123,13 +130,15 @@ class Study:
         return ("duration", "energy") if self.estimated else ("energy", "duration")
 
 
-def _with_work(trials: pd.DataFrame, valid: pd.DataFrame, law: FittedLaw | None, catalogue: Catalogue) -> pd.DataFrame:
-    if valid.empty:
+def _with_work(
+    trials: pd.DataFrame, counted: pd.DataFrame, law: FittedLaw | None, catalogue: Catalogue
+) -> pd.DataFrame:
+    if counted.empty:
         return trials
-    work = counts(valid.drop(columns=["duration_s", "energy_j"]), catalogue)
-    parts = [work[[name for name in work.columns if name not in trials.columns]].set_axis(valid["trial_id"], axis=0)]
+    work = counts(counted.drop(columns=["duration_s", "energy_j"]), catalogue)
+    parts = [work[[name for name in work.columns if name not in trials.columns]].set_axis(counted["trial_id"], axis=0)]
     if law is not None:
-        parts.append(law.predict(valid).set_axis(valid["trial_id"], axis=0))
+        parts.append(law.predict(counted).set_axis(counted["trial_id"], axis=0))
     return trials.join(pd.concat(parts, axis=1), on="trial_id")
 
 

@@ -101,6 +101,10 @@ def validity(study: Study) -> Table:
     """How many trials may be believed, and for each reason why not, which."""
     trials = study.trials
     rows = [("valid", "finished, and its energy passed every check", str(len(study.valid)), "")]
+    short = study.valid.drop(index=study.counted.index)
+    if len(short):
+        meaning = "valid, but left out of fits and forecasts: texts shorter than sequence_length"
+        rows.append(("short texts", meaning, str(len(short)), some(list(short["trial_id"]))))
     refused = trials.drop(index=study.valid.index)
     codes = Counter(code for reasons in refused["reasons"] for code in (reasons if reasons is not None else ()))
     known = {reason.value: reason.explanation for reason in Reason}

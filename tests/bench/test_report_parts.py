@@ -1,14 +1,23 @@
 """What the report is made of: numbers, ticks, colours, and the points of two figures against their definitions."""
 
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from joulelaw.bench.measurements import devices_files, read_measurements
+from joulelaw.bench.report import write_report
 from joulelaw.bench.report.axes import log_ticks
 from joulelaw.bench.report.palette import ROLES
 from joulelaw.bench.report.quantity import interval, number, percent, quantity, tick
 from joulelaw.bench.report.roofline_figure import roofline_points
 from joulelaw.bench.report.study import Study
+from joulelaw.bench.report.tables import trial_table, validity
+from joulelaw.model.coefficients import save_law
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.laws import fit_law
+from joulelaw.model.validation import validate
 from tests.bench.factories import synthetic_dataset
 
 
@@ -45,6 +54,38 @@ def test_roofline_points_follow_from_the_counts(folder: Path) -> None:
         assert points.loc[place, "flop_per_s"] == pytest.approx(row["flop_per_micro_step"] / micro_step_s)
         under_roof = min(60e9, 10e9 * points.loc[place, "intensity"])
         assert points.loc[place, "ceiling"] == pytest.approx(under_roof)
+
+
+def test_trials_on_short_texts_are_shown_and_compared_with_nothing(tmp_path: Path) -> None:
+    """As fit and validate leave them out: a report of their results agrees with them on which trials there are."""
+    folder = synthetic_dataset(tmp_path / "sweep", short_texts=3)
+    rows, catalogue = read_measurements([folder]), Catalogue.load(devices_files([folder]))
+    rows = rows[rows["padded_tokens"] % 64 == 0]
+    law, scores = law_file(rows, catalogue, tmp_path), tmp_path / "validation.json"
+    scores.write_text(json.dumps(validate(rows, catalogue, laws=("reduced_form",)).to_dict()))
+    study = Study.load(folder, law, scores)
+    assert study.fitted_without_hold_out
+    assert study.scores_are_of_these_trials
+    assert set(study.forecast["trial_id"]) == set(rows["trial_id"])
+    assert (len(study.valid), len(roofline_points(study)), len(rows)) == (22, 19, 19)
+    assert len(trial_table(study).rows) == 24
+    (row,) = [row for row in validity(study).rows if row[0] == "short texts"]
+    assert row[2] == "3"
+
+
+def test_a_study_on_short_texts_only_has_a_report_without_a_roofline(tmp_path: Path, folder: Path) -> None:
+    law = law_file(read_measurements([folder]), Catalogue.load(devices_files([folder])), tmp_path)
+    short = synthetic_dataset(tmp_path / "short", short_texts=24)
+    html = write_report(short, law, None, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No forecasts: no trial&#39;s texts reach sequence_length" in html
+    assert "one-trial" in html
+    assert 'id="roofline"' not in html
+
+
+def law_file(rows: pd.DataFrame, catalogue: Catalogue, home: Path) -> Path:
+    """A law of the rows that are not held out."""
+    save_law(fit_law("reduced_form", rows[rows["split"] == "fit"], catalogue, bootstrap=0), home / "law.json")
+    return home / "law.json"
 
 
 def test_numbers_read_as_people_write_them() -> None:
