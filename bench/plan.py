@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -85,11 +85,14 @@ class Plan:
     hold_out: HoldOut
     metering: dict[str, Any]
     """What decides which joules are read: meter, rate_hz, cpu_w_per_core, and the replayed file's name."""
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of every checkpoint's files, by its folder; that of texts is in the configurations."""
 
     @cached_property
     def plan_id(self) -> str:
-        """16 hexadecimal digits: equal where trials, splits and metering are the same, whatever the forecast."""
-        return _digest([sorted(self._identities().items()), self.metering])
+        """16 hexadecimal digits: equal where trials, splits, metering and files are, whatever the forecast."""
+        checkpoints = [self.checkpoints] if self.checkpoints else []
+        return _digest([sorted(self._identities().items()), self.metering, *checkpoints])
 
     def check_same_study(self, saved: "Plan", folder: Path) -> None:
         """Before a study is resumed: raises InputError where `saved`, found in the folder, plans another one."""
@@ -106,6 +109,9 @@ class Plan:
         for key in keys:
             before, now = saved.metering.get(key), self.metering.get(key)
             told += [f"metering.{key} {before} -> {now}"] if before != now else []
+        for folder_of in sorted(self.checkpoints.keys() & saved.checkpoints.keys()):
+            same = self.checkpoints[folder_of] == saved.checkpoints[folder_of]
+            told += [] if same else [f"the files of checkpoint {folder_of} changed"]
         raise InputError(
             f"the folder holds another study ({', '.join(told)})",
             where=str(folder),
@@ -121,6 +127,7 @@ class Plan:
             "seed": self.seed,
             "hold_out": asdict(self.hold_out),
             "metering": self.metering,
+            "checkpoints": self.checkpoints,
             "trials": [_to_dict(trial) for trial in self.trials],
             "set_aside": [asdict(each) for each in self.set_aside],
         }
@@ -161,6 +168,7 @@ class Plan:
             ),
             hold_out=HoldOut(**content["hold_out"]),
             metering=content["metering"],
+            checkpoints=content.get("checkpoints", {}),
         )
 
     def _identities(self) -> dict[str, str]:

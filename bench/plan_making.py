@@ -47,6 +47,7 @@ def make_plan(sweep: Sweep, nodes: Sequence[Node], catalogue: Catalogue, law: Fi
         set_aside=aside,
         hold_out=hold_out,
         metering=_metering(sweep),
+        checkpoints=dict(sweep.checkpoints),
     )
 
 

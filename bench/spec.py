@@ -1,5 +1,6 @@
 """Sweep file (YAML) -> `Sweep`: read once, checked whole, every mistake told with its place and a remedy."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +47,8 @@ class Sweep:
     seed: int
     repeats: int
     asked: tuple[Asked, ...] = field(repr=False)
+    checkpoints: Mapping[str, str]
+    """SHA-256 of each one's files, by its folder relative to `root`."""
     window: Window
     hold_out: HoldOutSection
     metering: MeteringSection
@@ -98,6 +101,7 @@ def load_sweep(name: str | Path) -> Sweep:
         seed=section.seed,
         repeats=section.repeats,
         asked=_distinct(section, files),
+        checkpoints={each.folder: each.sha256 for each in files.checkpoints.values()},
         window=Window(**section.window.model_dump()),
         hold_out=section.hold_out,
         metering=section.metering.model_copy(update={"replay_path": files.replay}),

@@ -74,14 +74,20 @@ def _check_nodes(cluster: Cluster) -> None:
 
 
 def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:
-    """The result where the folder has every trial of this very sweep already, so that nothing need be started."""
+    """The result where the folder has every trial of this very sweep already, so that nothing need be started.
+
+    The same sweep with other files beside it is another study: the plan says so.
+    """
     if not Dataset.exists(folder):
         return None
     plan, trials = Plan.load(folder), committed_trials(folder)
     done = {trial_id for trial_id, each in trials.items() if each.done}
-    saved = folder / "sweep.yaml"
+    saved, texts = folder / "sweep.yaml", {asked.configuration.data for asked in sweep.asked}
     same = saved.is_file() and saved.read_text(encoding="utf-8") == sweep.text
-    if not same or any(trial.trial_id not in done for trial in plan.trials):
+    same = same and plan.checkpoints == sweep.checkpoints
+    if not same or any(
+        trial.trial_id not in done or trial.spec.configuration.data not in texts for trial in plan.trials
+    ):
         return None
     return _result(folder, plan, len(plan.trials), interrupted=False)
 

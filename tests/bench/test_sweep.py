@@ -9,10 +9,19 @@ from typing import Any, Self
 
 import pytest
 
+from joulelaw import InputError
 from joulelaw.bench import sweep
+from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.plan_devices import with_assumed
+from joulelaw.bench.plan_making import make_plan
+from joulelaw.bench.spec import load_sweep
 from joulelaw.bench.study_folder import default_folder, warning_of_copy
+from joulelaw.bench.trial_tables import Committed
 from joulelaw.cluster.failures import ForkServerError
+from joulelaw.cluster.inventory import Device, Node
+from joulelaw.model.hardware import Catalogue
 from tests.bench.studies import TINY
+from tests.bench.texts import study_folder
 
 
 class RayLike:
@@ -78,3 +87,38 @@ def test_a_submitted_job_is_told_where_its_results_would_not_last(
     warning = warning_of_copy(folder)
     assert bool(warning) is (submitted and into is None)
     assert not warning or (str(copy / folder) in warning and "--into" in warning)
+
+
+CORE = Node("a", "0a", (Device("CPU-0", "One Core", 0, "cpu", 2**33, (0,), None, ""),), 2**34, 1, "One Core")
+BERT = """{"model_type": "bert", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2,
+ "intermediate_size": 128, "vocab_size": 100, "max_position_embeddings": 64}"""
+WITH_FILES = """\
+schema: 1
+name: tiny
+grids: [{checkpoint: saved, sequence_length: 32, micro_batch_size: [1, 2]}]
+data: {path: texts.csv, tokenizer: tokenizer}
+"""
+
+
+@pytest.mark.parametrize("changed", ["texts.csv", "saved/config.json", "saved/model.safetensors"])
+def test_a_finished_study_is_another_once_its_files_have_changed(
+    changed: str, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = study_folder(tiny.parent), tiny.parent / "out"
+    tiny.write_text(WITH_FILES)
+    (root / "saved").mkdir()
+    (root / "saved" / "config.json").write_text(BERT)
+    (root / "saved" / "model.safetensors").write_bytes(b"weights")
+    catalogue, _ = with_assumed(Catalogue.load(), [CORE])
+    loaded = load_sweep(tiny)
+    plan = make_plan(loaded, [CORE], catalogue)
+    Dataset.create(out, sweep=loaded.text, plan=plan.to_dict(), environment={}).close()
+    done = {trial.trial_id: Committed("done", 0) for trial in plan.trials}
+    monkeypatch.setattr(sweep, "committed_trials", lambda folder: done)
+    monkeypatch.setattr(sweep, "study_catalogue", lambda *_: (catalogue, ""))
+    monkeypatch.setattr(RayLike, "nodes", (CORE,))
+    assert sweep.run_study(tiny, out).already_done == 2
+    with (root / changed).open("a") as file:
+        file.write("\n" if changed.endswith("json") else "good film,good\n")
+    with pytest.raises(InputError, match="the folder holds another study"):
+        sweep.run_study(tiny, out)
