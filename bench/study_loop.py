@@ -14,7 +14,7 @@ from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.trial_end import METER_LOST, ended_row
 from joulelaw.cluster import scheduler
-from joulelaw.cluster.failures import ClusterError, RankFailure
+from joulelaw.cluster.failures import ClusterError, NodeLostError, RankFailure
 from joulelaw.cluster.gang import Gang, RankGang
 
 # Seldom enough that the driver's time does not show in the steps of ranks on its cores.
@@ -82,17 +82,23 @@ class StudyLoop:
             wanted = planned.spec.configuration
             try:
                 gang = self._fleet.acquire(wanted.gpu_model, wanted.gpu_count, wanted.node_count, assignment.nodes)
-            except ClusterError:  # other Ray jobs hold the devices, or their node is lost
+            except ClusterError as problem:
+                self._waiting[planned.trial_id] = planned
+                if isinstance(problem, NodeLostError) and not self._is_offered(assignment, wanted.gpu_model):
+                    continue  # on the nodes that are left
                 if not self._running:
                     raise
-                self._waiting[planned.trial_id] = planned
-                self._held_off = True
+                self._held_off = True  # other Ray jobs hold the devices
                 return
             hand_out(self._fleet, self._running.values())  # what was read before the trial is not its own
             trial = self._prepared(planned, gang)
             self._running[planned.trial_id] = trial
             trial.start(self._dataset.log_folder(planned.trial_id), self._root)
             self._note_neighbours(trial)
+
+    def _is_offered(self, assignment: scheduler.Assignment, model: str) -> bool:
+        free = self._fleet.free_by_model()[model]
+        return all(free.get(node) for node in assignment.nodes)
 
     def _check_some_run(self) -> None:
         """On devices that are all free the first trial fits, unless there are fewer than at the start."""

@@ -64,24 +64,30 @@ class GroupPool:
         """A gang over `count` free devices of `model`, on `nodes` or where they fit; at once where it is open already.
 
         InfeasibleGroupError if the cluster can never form it, ClusterError if its devices are lent out now,
-        GroupTimeoutError if Ray does not grant it, because other Ray jobs hold the devices.
+        NodeLostError if a node is gone: it counts as without free devices from then on; GroupTimeoutError if Ray does
+        not grant the group, because other Ray jobs hold the devices.
         """
         check_feasible(list(self._nodes.values()), model, count, node_count)
+        self._note_lost_nodes()
+        if lost := self._lost.intersection(nodes or ()):
+            raise NodeLostError(f"node {', '.join(sorted(each[:6] for each in lost))} is lost")
         for group in self._groups:
             same = (group.model, group.count, len(set(group.nodes))) == (model, count, node_count)
-            if same and not group.leased and (nodes is None or set(nodes) == set(group.nodes)):
+            fit = not group.leased and self._lost.isdisjoint(group.nodes)
+            if same and fit and (nodes is None or set(nodes) == set(group.nodes)):
                 group.leased = True
                 return group.gang
         chosen = nodes or choose_nodes(self.free_by_model()[model], count, node_count)
         if not chosen:
             free = sum(self.free_by_model()[model].values())
             raise ClusterError(f"{count} x {model} on {node_count} node(s) are not free now: {free} are")
-        self._note_lost_nodes()
-        if lost := set(chosen) & self._lost:
-            raise NodeLostError(f"node {', '.join(sorted(each[:6] for each in lost))} is lost")
         per_rank = tuple(node_id for node_id in chosen for _ in range(count // node_count))
         self._make_room(Counter(per_rank))
-        group = self._open(model, per_rank)
+        try:
+            group = self._open(model, per_rank)
+        except NodeLostError:  # meanwhile
+            self._note_lost_nodes()
+            raise
         self._groups.append(group)
         return group.gang
 

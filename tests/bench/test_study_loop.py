@@ -12,8 +12,8 @@ from joulelaw.bench.progress import StudyProgress, time_left_s
 from joulelaw.bench.running_trial import Event
 from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.study_loop import MAX_TRIES, StudyLoop, fell_to_the_machine
-from joulelaw.cluster.failures import ClusterError, FailureKind, GroupTimeoutError, RankFailure
-from joulelaw.cluster.gang import GangState
+from joulelaw.cluster.failures import ClusterError, FailureKind, GroupTimeoutError, NodeLostError, RankFailure
+from joulelaw.cluster.gang import GangState, RankGang
 from joulelaw.cluster.power.meter import Reading
 from tests.bench.factories import GPU_MODEL
 from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
@@ -136,3 +136,42 @@ def test_trials_whose_devices_are_gone_for_good_end_the_study_and_are_not_waited
     with pytest.raises(ClusterError, match="1 trials wait for devices that are no longer there: their node is lost"):
         loop_of(fleet, tmp_path / "out").run()
     assert len(read_trials(tmp_path / "out")) == 1
+
+
+class FleetWithALostNode(FakeFleet):
+    """Two nodes, or one; the first is lost, which only shows when a group is asked for there."""
+
+    def __init__(self, gangs: Sequence[FakeGang], others: Sequence[str]) -> None:
+        super().__init__(gangs)
+        self._free = {"lost": 2, **dict.fromkeys(others, 2)}
+        self.asked: list[Sequence[str] | None] = []
+
+    def free_by_model(self) -> dict[str, dict[str, int]]:
+        return {GPU_MODEL: self._free}
+
+    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
+        self.asked.append(nodes)
+        if "lost" in (nodes or ()):
+            self._free["lost"] = 0
+            raise NodeLostError("node lost is lost")
+        return super().acquire(model, count, node_count, nodes)
+
+
+def test_a_lost_node_sends_its_trials_to_the_others(tmp_path: Path) -> None:
+    fleet = FleetWithALostNode([FakeGang(2), FakeGang(1)], ["still there"])
+    loop = loop_of(fleet, tmp_path / "out")
+    loop.run()
+    assert len(loop.rows) == 2
+    assert fleet.asked == [("lost",), ("still there",), ("still there",)]
+
+
+def test_a_study_whose_only_node_is_lost_ends(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="1 trials wait for devices that are no longer there: their node is lost"):
+        loop_of(FleetWithALostNode([], []), tmp_path / "out", [1]).run()
+
+
+def test_actors_that_die_on_a_node_that_lives_end_the_study_and_are_not_asked_for_for_ever(tmp_path: Path) -> None:
+    fleet = FakeFleet([FakeGang(1)])
+    fleet.refusals[0] = NodeLostError("opening 1 x device: ActorDiedError")
+    with pytest.raises(NodeLostError):
+        loop_of(fleet, tmp_path / "out", [1]).run()
