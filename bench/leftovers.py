@@ -1,17 +1,15 @@
 """What lies in steps/ and power/ beside the rows of committed trials: leftovers of attempts cut short, broken files."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from joulelaw.bench.file_names import trial_of
 from joulelaw.bench.files import remove_temporaries, storage_errors
 from joulelaw.bench.table_files import UnreadableTableError, check_file, read_file
 from joulelaw.bench.tables import POWER, STEPS
 from joulelaw.bench.trial_tables import Committed
 
 _GROWING = {"steps": STEPS, "power": POWER}
-# <trial_id>.<n>.parquet or <trial_id>.<node>.<n>.parquet: no other file is ours to remove.
-_OURS = re.compile(r"(?P<trial>[A-Za-z0-9_-]+-r\d+)(\.[A-Za-z0-9_-]+)?\.\d+\.parquet")
 
 
 def remove_leftovers(folder: Path, committed: Mapping[str, Committed]) -> None:
@@ -25,7 +23,7 @@ def remove_leftovers(folder: Path, committed: Mapping[str, Committed]) -> None:
 
 
 def broken_files(folder: Path) -> list[str]:
-    """What is wrong with each file in steps/ and power/ that cannot be read. The fit needs none of them."""
+    """What is wrong with each file in steps/ and power/ that is not read. The fit needs none of them."""
     problems = []
     for name, path, trial_id in _files(folder):
         try:
@@ -42,8 +40,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path, str]]:
     """Table, file and the trial that its name tells, if it is a name of ours."""
     for name in _GROWING:
         for path in sorted((folder / name).glob("*.parquet")):
-            found = _OURS.fullmatch(path.name)
-            yield name, path, found["trial"] if found else ""
+            yield name, path, trial_of(path)
 
 
 def _attempt(path: Path, name: str) -> int:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from joulelaw import InputError
+from joulelaw.bench.file_names import trial_files
 from joulelaw.bench.table_files import UnreadableTableError, read_file
 from joulelaw.bench.tables import POWER, STEPS, TRIALS
 
@@ -102,7 +103,7 @@ def _dataset_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _of_trial(folder: Path, name: str, trial_id: str, schema: pa.Schema) -> pd.DataFrame:
-    rows = _read_files(sorted((folder / name).glob(f"{trial_id}.*.parquet")), schema)
+    rows = _read_files([file.path for file in trial_files(folder, name, trial_id)], schema)
     record = folder / "trials" / f"{trial_id}.parquet"
     if record.is_file():
         attempt = read_file(record, TRIALS)["attempt"][0]

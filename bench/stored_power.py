@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from joulelaw import InputError
 from joulelaw.bench.energy import DeviceEnergy, window_energy
+from joulelaw.bench.file_names import trial_files
 from joulelaw.bench.readings import COLUMNS, DeviceReadings, by_domain
 from joulelaw.bench.table_files import read_file
 from joulelaw.bench.tables import POWER, TRIALS
@@ -41,15 +42,15 @@ def readings_of(folder: Path, trial_id: str, node: str | None = None) -> Iterato
 
 def nodes_of(folder: Path, trial_id: str) -> list[str]:
     """The nodes that a trial has readings of."""
-    return sorted({path.name.split(".")[1] for path in (folder / "power").glob(f"{trial_id}.*.parquet")})
+    return sorted({file.node for file in trial_files(folder, "power", trial_id)})
 
 
 def _parts(folder: Path, trial_id: str, node: str, attempt: int | None) -> Iterator[pa.Table]:
     """File by file, in the order in which they were written."""
-    paths = (folder / "power").glob(f"{trial_id}.{node}.*.parquet")
-    for path in sorted(paths, key=lambda path: int(path.name.split(".")[2])):
-        rows = read_file(path, POWER, ["attempt", *COLUMNS])
-        yield rows if attempt is None else rows.filter(pc.equal(rows["attempt"], attempt))
+    for file in trial_files(folder, "power", trial_id):
+        if file.node == node:
+            rows = read_file(file.path, POWER, ["attempt", *COLUMNS])
+            yield rows if attempt is None else rows.filter(pc.equal(rows["attempt"], attempt))
 
 
 def _committed_attempt(folder: Path, trial_id: str) -> int | None:

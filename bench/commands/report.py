@@ -24,8 +24,8 @@ def report(
     from joulelaw.bench.report import write_report
 
     target = out or folder / "report.html"
-    write_report(folder, law, validation, target)
-    for problem in broken_files(folder):
+    for problem in broken_files(folder):  # first: one of them may be why nothing can be drawn
         say(problem)
+    write_report(folder, law, validation, target)
     last_line("report", ExitCode.DONE, out=target)
     return ExitCode.DONE

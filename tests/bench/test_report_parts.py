@@ -1,11 +1,13 @@
 """What the report is made of: numbers, ticks, colours, and the points of two figures against their definitions."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from joulelaw.bench.cli import main
 from joulelaw.bench.measurements import devices_files, read_measurements
 from joulelaw.bench.report import write_report
 from joulelaw.bench.report.axes import log_ticks
@@ -86,6 +88,22 @@ def law_file(rows: pd.DataFrame, catalogue: Catalogue, home: Path) -> Path:
     """A law of the rows that are not held out."""
     save_law(fit_law("reduced_form", rows[rows["split"] == "fit"], catalogue, bootstrap=0), home / "law.json")
     return home / "law.json"
+
+
+def test_files_that_are_not_the_datasets_are_named_before_anything_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = synthetic_dataset(tmp_path / "sweep")
+    for path in [*(folder / "steps").iterdir(), *(folder / "power").iterdir()]:
+        shutil.copy(path, path.with_name(f"{path.stem}-copy.parquet"))
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().err.count("-copy.parquet: not the name of a trial's file; move it out") == 48
+    for path in (folder / "power").glob("*.0.parquet"):
+        path.write_bytes(b"PAR1 cut short")
+    assert main(["report", str(folder)]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert sum("not a Parquet file, or cut short" in line for line in told[:-1]) == 24, "each, and then the one met"
+    assert "not a Parquet file, or cut short" in told[-1]
 
 
 def test_numbers_read_as_people_write_them() -> None:

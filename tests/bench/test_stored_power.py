@@ -1,6 +1,7 @@
 """Millions of stored readings are integrated as a few are: equal to the plain form, whatever is wrong with them."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from joulelaw.bench.columns import RowError
 from joulelaw.bench.counter_energy import _swing_w, _Ticks
 from joulelaw.bench.dataset import TrialTables
 from joulelaw.bench.energy import DeviceEnergy, window_energy
+from joulelaw.bench.leftovers import broken_files
+from joulelaw.bench.measurements import read_power, read_steps
 from joulelaw.bench.readings import from_readings, from_table, from_tables
 from joulelaw.bench.stored_power import energy_of, nodes_of, readings_of
 from joulelaw.bench.table_files import UnreadableTableError
@@ -26,7 +29,7 @@ from joulelaw.bench.tables import POWER
 from joulelaw.bench.trace_energy import largest_gap_s, trace_energy
 from joulelaw.cluster.power.meter import Reading
 from tests.bench import energy_reference as plain
-from tests.bench.factories import configurations, new_dataset, power_rows, trial_row
+from tests.bench.factories import configurations, new_dataset, power_rows, step_rows, trial_row
 
 Floats = npt.NDArray[np.float64]
 SECOND = 1_000_000_000
@@ -196,6 +199,24 @@ def test_nodes_have_clocks_of_their_own_and_are_named(tmp_path: Path) -> None:
         energy_of(tmp_path, TRIAL, 0, SECOND)
     assert energy_of(tmp_path, TRIAL, 0, SECOND, "two").keys() == {"GPU-0", "GPU-1", "GPU-2"}
     assert energy_of(tmp_path, "none-r0", 0, SECOND) == {}
+
+
+def test_what_lies_beside_under_another_name_adds_no_row(tmp_path: Path) -> None:
+    row = trial_row(next(configurations()))
+    with new_dataset(tmp_path) as dataset:
+        tables = dataset.start_trial(TRIAL)
+        tables.add_steps(step_rows(row))
+        tables.add_power("n", power_rows(row))
+        tables.finish(row)
+    steps, power = len(read_steps(tmp_path, TRIAL)), len(read_power(tmp_path, TRIAL))
+    energies = energy_of(tmp_path, TRIAL, row["window_begin_ns"], row["window_end_ns"])
+    for path in (tmp_path / "steps" / f"{TRIAL}.0.parquet", tmp_path / "power" / f"{TRIAL}.n.0.parquet"):
+        for ending in ("-copy", " (copy)", ".n.0", "~"):
+            shutil.copy(path, path.with_name(f"{path.stem}{ending}.parquet"))
+    assert (len(read_steps(tmp_path, TRIAL)), len(read_power(tmp_path, TRIAL))) == (steps, power)
+    assert energy_of(tmp_path, TRIAL, row["window_begin_ns"], row["window_end_ns"]) == energies
+    assert nodes_of(tmp_path, TRIAL) == ["n"]
+    assert len(broken_files(tmp_path)) == 8, "each is named"
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
