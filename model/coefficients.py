@@ -19,6 +19,7 @@ from joulelaw.model.hardware import Catalogue, DeviceSpec
 from joulelaw.model.intervals import Widths
 from joulelaw.model.laws import law_named
 from joulelaw.model.laws.base import Coefficient, FittedLaw, Law, Provenance
+from joulelaw.model.parallelism import COUNTS_VERSION
 
 SCHEMA_VERSION = 1
 FORMATS = ("json", "csv", "parquet")
@@ -38,6 +39,7 @@ def to_dict(fitted: FittedLaw) -> dict[str, Any]:
     devices = fitted.provenance.ranges.get("gpu_model", [])
     content = {
         "schema_version": SCHEMA_VERSION,
+        "counts_version": COUNTS_VERSION,
         "law": fitted.law.name,
         "post_run": fitted.law.post_run,
         "energy_is_estimated": fitted.provenance.energy_is_estimated,
@@ -70,7 +72,8 @@ def load_law(path: Path, catalogue: Catalogue | None = None) -> FittedLaw:
     """The fitted law of a file; nothing in it is executed.
 
     Devices come from the catalogue (the shipped one unless given), those that the law was fitted on from the file.
-    Raises LawFileError for a file that is missing, no law, of another version, or edited by hand.
+    Raises LawFileError for a file that is missing, no law, of another version, fitted on other counts, or edited by
+    hand.
     """
     path = Path(path)
     content = _read(path)
@@ -154,6 +157,13 @@ def _read(path: Path) -> dict[str, Any]:
             "its content does not match its checksum: it was edited or cut short",
             where=str(path),
             remedy="fit it again; coefficients are not changed by hand",
+        )
+    if content.get("counts_version") != COUNTS_VERSION:
+        found = f"version {content['counts_version']!r}" if "counts_version" in content else "an earlier version"
+        raise LawFileError(
+            f"was fitted on counts of {found}, this program counts by version {COUNTS_VERSION}",
+            where=str(path),
+            remedy="fit it anew on its measurements with joulelaw fit",
         )
     return content
 

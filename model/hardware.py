@@ -8,6 +8,7 @@ import datetime
 import difflib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,6 +20,8 @@ from joulelaw import InputError
 SHIPPED = Path(__file__).with_name("hardware.toml")
 KINDS = ("cuda", "cpu")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
+# How a logical CPU device is named, as in "AMD EPYC (1 core)"; no GPU is.
+CPU_NAME = re.compile(r"\(\d+ cores?\)$")
 
 
 class UnknownDevice(InputError):  # noqa: N818 (its name says what is wrong)
@@ -54,7 +57,7 @@ class DeviceSpec:
     """A second source agrees."""
     note: str = ""
     kind: str = "cuda"
-    """Or "cpu": a logical device of processor cores."""
+    """Or "cpu": a logical device of processor cores. A file's entry that does not say is taken by its name."""
 
     def peak(self, precision: str) -> float:
         """Peak FLOP/s in a precision.
@@ -116,7 +119,7 @@ def to_toml(spec: DeviceSpec) -> str:
     lines = ["[[device]]"]
     for field in fields(spec):
         value = getattr(spec, field.name)
-        if value is not None and value != field.default:
+        if value is not None and (value != field.default or field.name == "kind"):
             lines.append(f"{field.name} = {_literal(value)}")
     return "\n".join(lines) + "\n"
 
@@ -170,7 +173,8 @@ def _spec(entry: dict[str, Any], where: str) -> DeviceSpec:
     missing = [key for key in required if key not in entry]
     if missing:
         raise InputError(f"missing key {missing[0]!r}", where=where)
-    return DeviceSpec(**{key: _value(key, value, f"{where}.{key}") for key, value in entry.items()})
+    values = {key: _value(key, value, f"{where}.{key}") for key, value in entry.items()}
+    return DeviceSpec(**{"kind": "cpu" if CPU_NAME.search(values["name"]) else "cuda", **values})
 
 
 def _value(key: str, value: Any, where: str) -> Any:

@@ -23,6 +23,10 @@ from joulelaw.model.memory import Numerics
 from joulelaw.model.states import Holding, States
 from joulelaw.model.work import Execution
 
+# Raise it whenever a count comes to mean something else, however little: coefficients that were fitted on other counts
+# are no longer those of the law, and law files of another version are refused.
+COUNTS_VERSION = 1
+
 ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 # Without a `tensor_parallel` column, fsdp_tp splits each layer over this many devices.
 FSDP_TP_DEGREE = 2

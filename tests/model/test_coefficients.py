@@ -1,5 +1,6 @@
 """The law file: what was fitted comes back from it bit by bit, and a file that is not what it was is refused."""
 
+import hashlib
 import json
 import pickle
 from dataclasses import replace
@@ -11,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from joulelaw import InputError
-from joulelaw.model.coefficients import LawFileError, export_law, load_law, save_law
+from joulelaw.model.coefficients import LawFileError, export_law, load_law, save_law, to_dict
 from joulelaw.model.hardware import Catalogue, DeviceSpec
 from joulelaw.model.laws import FittedLaw, fit_law
 from joulelaw.model.laws.roofline import a_priori
+from joulelaw.model.parallelism import COUNTS_VERSION
 from tests.model.synthetic import configurations, measured
 
 CATALOGUE = Catalogue.load()
@@ -111,6 +113,20 @@ def test_a_law_whose_parameters_have_other_names_is_refused_with_both_lists(tmp_
     assert "unknown: duration.of_old" in told
     assert "law.json" in told
     assert "fit it again" in told
+
+
+@pytest.mark.parametrize(("version", "told"), [(None, "an earlier version"), (COUNTS_VERSION + 1, "version ")])
+def test_a_law_fitted_on_other_counts_is_refused(
+    tmp_path: Path, fitted: FittedLaw, version: int | None, told: str
+) -> None:
+    """Whole, with its checksum and every parameter, whose features have come to mean something else."""
+    content = {name: value for name, value in to_dict(fitted).items() if name not in ("checksum", "counts_version")}
+    content |= {} if version is None else {"counts_version": version}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    content["checksum"] = hashlib.sha256(canonical.encode()).hexdigest()
+    (tmp_path / "law.json").write_text(json.dumps(content))
+    with pytest.raises(LawFileError, match=rf"law\.json: was fitted on counts of {told}.*; fit it anew"):
+        load_law(tmp_path / "law.json")
 
 
 def test_a_law_file_without_some_parameter_is_refused(tmp_path: Path, fitted: FittedLaw) -> None:

@@ -2,6 +2,7 @@
 
 import datetime
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ MEASURED = DeviceSpec(
     link_bytes_per_s=4.2e9,
     source="measured here",
     date=datetime.date(2026, 11, 21),
+    kind="cpu",
 )
 ENTRY = to_toml(MEASURED)
 
@@ -139,6 +141,17 @@ def test_a_measured_device_is_read_back_as_it_was_written(tmp_path: Path) -> Non
     assert again.get(MEASURED.name) == MEASURED
     assert again.get("Tesla T4") == CATALOGUE.get("Tesla T4")
     assert again.get("NVIDIA H200") == CATALOGUE.get("NVIDIA H200")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("AMD EPYC (1 core)", "cpu"), ("x86 (12 cores)", "cpu"), ("My card", "cuda")]
+)
+def test_an_entry_of_before_kinds_were_written_is_told_by_its_name(name: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text(to_toml(replace(MEASURED, name=name)).replace('kind = "cpu"\n', ""))
+    assert "kind" not in path.read_text()
+    assert Catalogue.load([path]).get(name).kind == kind
+    assert {spec.kind for spec in CATALOGUE.devices.values()} == {"cuda"}
 
 
 def test_an_entry_of_ones_own_replaces_the_shipped_one_whatever_name_it_uses(tmp_path: Path) -> None:
