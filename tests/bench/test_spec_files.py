@@ -202,6 +202,16 @@ def test_texts_are_hashed_and_give_the_number_of_labels(tmp_path: Path) -> None:
     assert load_sweep(write(tmp_path, GRID, rest=DATA)).asked[0].configuration.configuration_id != before
 
 
+def test_texts_need_no_tokens_beyond_their_tokenizers(tmp_path: Path) -> None:
+    """Markers that tell labels apart are what synthetic texts are made of: 9 labels would need 19 tokens."""
+    study_folder(tmp_path)
+    labels = [("good film", str(label)) for label in range(9)]
+    write_csv(tmp_path / "texts.csv", [("text", "label"), *labels])
+    grid = GRID.replace("vocab_size: 32", "vocab_size: 17")
+    assert load_sweep(write(tmp_path, grid, rest=DATA)).asked[0].configuration.num_labels == 9
+    assert "a vocabulary of 17 cannot tell 9 labels" in refused(write(tmp_path, grid.replace("{", "{num_labels: 9, ")))
+
+
 @pytest.mark.parametrize(
     ("grid", "data", "expected"),
     [
