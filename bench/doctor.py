@@ -12,10 +12,12 @@ from typing import Literal
 
 from joulelaw import InputError
 from joulelaw.bench.environment import package_version
+from joulelaw.bench.plan_devices import with_assumed
 from joulelaw.bench.precision import TRAINABLE
-from joulelaw.cluster.inventory import Device, inspect_node
+from joulelaw.cluster.inventory import Device, Node, inspect_node
 from joulelaw.cluster.power.meter import MeterChoice, MeterOptions, open_meter
 from joulelaw.cluster.power.nvml import nvml_problem
+from joulelaw.model.hardware import Catalogue
 
 State = Literal["ok", "note", "missing"]
 
@@ -66,8 +68,9 @@ def examine(folder: Path, pins: Path = _CONSTRAINTS) -> Diagnosis:
     checks = [_python(), *_packages(read_pins(pins)), _ray(), _compiler()]
     devices: tuple[Device, ...] = ()
     try:
-        devices = inspect_node().devices
-        checks.append(_devices(devices))
+        node = inspect_node()
+        devices = node.devices
+        checks.append(_devices(node))
     except InputError as error:
         checks.append(Check("devices", "missing", error.what, error.remedy))
     meters = list(_meters(devices))
@@ -122,12 +125,14 @@ def _compiler() -> Check:
     return Check("C compiler", "ok", found)
 
 
-def _devices(devices: Sequence[Device]) -> Check:
-    models = {device.model: device.kind for device in devices}
-    told = [
-        f"{sum(device.model == model for device in devices)} x {model}, {', '.join(TRAINABLE[kind])}"
-        for model, kind in models.items()
-    ]
+def _devices(node: Node) -> Check:
+    devices = node.devices
+    catalogue, _ = with_assumed(Catalogue.load(), [node])
+    told = []
+    for model, kind in {device.model: device.kind for device in devices}.items():
+        peaks = catalogue.get(model).peak_flop_per_s
+        precisions = ", ".join(each for each in TRAINABLE[kind] if each in peaks)
+        told.append(f"{sum(device.model == model for device in devices)} x {model}, {precisions}")
     if not devices:
         return Check("devices", "missing", "none", "lower devices.cores_per_device in the sweep")
     if all(device.kind == "cpu" for device in devices):

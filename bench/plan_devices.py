@@ -8,7 +8,7 @@ import datetime
 from collections.abc import Sequence
 
 from joulelaw import InputError
-from joulelaw.bench.precision import TRAINABLE
+from joulelaw.bench.precision import trainable
 from joulelaw.bench.spec import Sweep
 from joulelaw.cluster.inventory import Device, Node, inspect_node
 from joulelaw.model.hardware import Catalogue, DeviceSpec, UnknownDevice
@@ -53,7 +53,7 @@ def _assumed(device: Device) -> DeviceSpec:
     )
     return DeviceSpec(
         name=device.model,
-        peak_flop_per_s=dict.fromkeys(TRAINABLE[device.kind], flop_per_s),
+        peak_flop_per_s=dict.fromkeys(trainable(device.kind, device.compute_capability), flop_per_s),
         bandwidth_bytes_per_s=bytes_per_s,
         memory_bytes=device.memory_bytes,
         link="assumed",

@@ -19,6 +19,16 @@ TRAINABLE: dict[str, tuple[Precision, ...]] = {
     "cuda": ("fp32", "tf32", "fp16", "bf16"),
 }
 
+# TF32 and BF16 came with this one.
+AMPERE = (8, 0)
+
+
+def trainable(device_kind: str, compute_capability: tuple[int, int] | None = None) -> tuple[Precision, ...]:
+    """The precisions that a kind of device can train in; a GPU of unknown capability is taken for a recent one."""
+    if device_kind == "cuda" and compute_capability is not None and compute_capability < AMPERE:
+        return ("fp32", "fp16")
+    return TRAINABLE[device_kind]
+
 
 def check_precision(precision: Precision, device_kind: str) -> None:
     """Raises InputError where a kind of device cannot train in this precision."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from joulelaw.bench.precision import TRAINABLE
+from joulelaw.bench.precision import trainable
 from joulelaw.bench.process_group import Group, join, set_network_environment
 from joulelaw.bench.rank_state import claim_device, synchronize
 from joulelaw.cluster.ranks import RankContext
@@ -46,10 +46,8 @@ def run_probe(payload: dict[str, Any], context: RankContext) -> None:
 
 
 def supported(device: torch.device) -> tuple[str, ...]:
-    """The precisions to probe: all that can be trained; tf32 and bf16 on CUDA from Ampere on."""
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-        return ("fp32", "fp16")
-    return ("fp32", "tf32", "fp16", "bf16") if device.type == "cuda" else TRAINABLE["cpu"]
+    """The precisions to probe: all that can be trained."""
+    return trainable(device.type, torch.cuda.get_device_capability(device) if device.type == "cuda" else None)
 
 
 def peak(device: torch.device, precision: str, seconds: float) -> float:

@@ -30,6 +30,7 @@ class Device:
     cores: tuple[int, ...]
     power_limit_w: float | None
     driver: str
+    compute_capability: tuple[int, int] | None = None  # of a GPU, where NVML gives it
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def cuda_devices() -> tuple[Device, ...]:
             cores=(),
             power_limit_w=gpu.power_limit_w,
             driver=gpu.driver,
+            compute_capability=gpu.compute_capability,
         )
         for gpu in nvml_devices()
     )

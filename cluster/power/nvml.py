@@ -37,6 +37,7 @@ class NvmlDevice:
     memory_bytes: int
     power_limit_w: float | None  # enforced; None for a slice and where NVML gives none
     driver: str
+    compute_capability: tuple[int, int] | None = None  # None where NVML gives none
 
 
 def nvml_problem() -> str:
@@ -106,6 +107,7 @@ def _slices(gpu: Any) -> list[Any]:
 def _describe(handle: Any, index: int, driver: str) -> NvmlDevice:
     memory = _supported(nvml.nvmlDeviceGetMemoryInfo, handle)
     limit_mw = _supported(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+    capability = _supported(nvml.nvmlDeviceGetCudaComputeCapability, handle)
     machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return NvmlDevice(
         uuid=str(nvml.nvmlDeviceGetUUID(handle)),
@@ -114,6 +116,7 @@ def _describe(handle: Any, index: int, driver: str) -> NvmlDevice:
         memory_bytes=int(memory.total) if memory else machine_bytes,  # not supported: memory shared with the host
         power_limit_w=None if limit_mw is None else limit_mw / 1000,
         driver=driver,
+        compute_capability=(int(capability[0]), int(capability[1])) if capability else None,
     )
 
 

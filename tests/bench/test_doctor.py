@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,6 +109,26 @@ def test_no_meter_at_all_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert found(diagnosis, "meter nvml").remedy == "install the NVIDIA driver"
     assert found(diagnosis, "meter").found == "nothing here can be metered"
     assert found(diagnosis, "devices").found == "1 x NVIDIA A40, fp32, tf32, fp16, bf16"
+
+
+@pytest.mark.parametrize(
+    ("model", "capability", "precisions"),
+    [
+        ("Tesla T4", None, "fp32, fp16"),
+        ("Unlisted Turing", (7, 5), "fp32, fp16"),
+        ("Unlisted Ampere", (8, 6), "fp32, tf32, fp16, bf16"),
+        ("Unlisted", None, "fp32, tf32, fp16, bf16"),
+    ],
+)
+def test_only_precisions_that_a_gpu_has_are_told(
+    model: str,
+    capability: tuple[int, int] | None,
+    precisions: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    machine(monkeypatch, replace(GPU, model=model, compute_capability=capability))
+    assert found(examine(tmp_path), "devices").found == f"1 x {model}, {precisions}"
 
 
 def test_a_driver_that_does_not_answer_is_missing_not_a_traceback(

@@ -91,6 +91,7 @@ def test_inventory_lists_each_gpu(fake_nvml: Any, fake_gpu: Any) -> None:
         "memory_bytes": 80 * 2**30,
         "power_limit_w": 350.5,
         "driver": "999.1",
+        "compute_capability": [8, 6],
     }
     assert (second["uuid"], second["name"], second["index"]) == (B, "Tesla V100-SXM2-16GB", 1)
 
