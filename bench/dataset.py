@@ -199,10 +199,11 @@ class Dataset:
 
     def _check_place(self) -> None:
         """The lock is held in the folder that the study began in: what is there now under its name may be another."""
-        try:
-            same = os.path.samestat((self.folder / "lock").stat(), os.fstat(self._lock))
-        except FileNotFoundError:
-            same = False
+        with storage_errors(self.folder):
+            try:
+                same = os.path.samestat((self.folder / "lock").stat(), os.fstat(self._lock))
+            except (FileNotFoundError, NotADirectoryError):
+                same = False
         if not same:
             remedy = "put it back, or run the same command again in a new folder"
             raise StorageError("the folder was removed while the study ran", where=str(self.folder), remedy=remedy)

@@ -17,6 +17,7 @@ _REMEDIES = {
     errno.EPERM: "choose a place that you may write to",
     errno.ENOTDIR: "choose another folder: a file is in the way",
     errno.EISDIR: "name a file: this is a folder",
+    errno.ESTALE: "the disk's server has lost sight of it: mount it again, then run the same command again",
     errno.ENOENT: "make the folder first, or choose one that is there",
 }
 

@@ -1,6 +1,7 @@
 """Whatever the disk does, and wherever a kill falls between two file operations: the dataset opens and goes on."""
 
 import contextlib
+import errno
 import os
 import shutil
 import subprocess
@@ -204,3 +205,42 @@ def test_a_folder_that_is_removed_is_told_and_not_begun_anew(tmp_path: Path) -> 
         run(folder, Accident(lambda: shutil.rmtree(folder, ignore_errors=True)))
     assert not folder.exists()
     assert len(run(folder, FakeGang(1, [STEPS]))) == 1
+
+
+def test_a_folder_that_a_file_took_the_place_of_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+
+    def replace() -> None:
+        if folder.is_dir():
+            folder.rename(tmp_path / "moved")
+            folder.touch()
+
+    with pytest.raises(StorageError, match="out: the folder was removed while the study ran; put it back"):
+        run(folder, Accident(replace))
+    assert folder.read_bytes() == b""
+    assert statuses(tmp_path / "moved") == []
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, "out: cannot write: Permission denied; choose a place that you may write to"),
+        (errno.ESTALE, "out: cannot write: Stale file handle; the disk's server has lost sight of it: mount it again"),
+    ],
+)
+def test_a_folder_that_can_no_longer_be_looked_at_is_told(
+    number: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the kernel's answer, made up: root may look at anything, and a network disk is not at hand."""
+    with Dataset.create(tmp_path / "out", sweep="", plan={}, environment={}) as dataset:
+        look = Path.stat
+
+        def stat(path: Path, **options: Any) -> os.stat_result:
+            if path.name == "lock":
+                raise OSError(number, os.strerror(number), str(path))
+            return look(path, **options)
+
+        monkeypatch.setattr(Path, "stat", stat)
+        with pytest.raises(StorageError, match=told):
+            dataset.log_folder("a-r0")
+        assert not (tmp_path / "out" / "logs" / "a-r0").exists()
