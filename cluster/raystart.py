@@ -33,11 +33,6 @@ class RaySession:
     scratch: ScratchFolder | None = None
 
     @property
-    def folder(self) -> Path | None:
-        """Where the local Ray has its files."""
-        return self.scratch.path if self.scratch else None
-
-    @property
     def lost(self) -> str:
         """Which process of the local Ray is gone, if any: nothing can be asked of Ray then."""
         node = ray._private.worker._global_node if self.scratch else None
@@ -49,9 +44,9 @@ class RaySession:
             raise RayLostError(f"the local Ray died: its {lost} is gone; run the same command again to go on")
 
     def close(self) -> None:
-        if self.lost:  # nobody answers, for which ray.shutdown would wait
+        if self.lost:  # while some of its processes live and others do not, ray.shutdown would wait for an answer
             ray._private.worker._global_node.kill_all_processes(check_alive=False, allow_graceful=False)
-        elif self.connected:
+        if self.connected:
             ray.shutdown()
         if self.scratch is not None:
             self.scratch.remove()
