@@ -372,6 +372,14 @@ def test_the_plan_is_shown_whole(tmp_path: Path) -> None:
     assert "in no catalogue" in text
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_an_unlisted_gpu_before_ampere_is_refused_what_it_lacks_at_plan_time(precision: str, tmp_path: Path) -> None:
+    node = gpus("Unlisted Turing", 1, 8)
+    old = replace(node, devices=tuple(replace(each, compute_capability=(7, 5)) for each in node.devices))
+    grid = f"  - {{num_layers: 2, precision: {precision}, {SMALL}}}"
+    assert f"Unlisted Turing cannot train in {precision}; one of fp32, fp16" in refused(tmp_path, grid, old)
+
+
 def test_the_quickstart_runs_whole_on_two_cores_and_spreads_its_step_times() -> None:
     nodes = [cores(2)]
     catalogue, assumed = with_assumed(Catalogue.load(), nodes)
