@@ -18,6 +18,9 @@ MIN_READINGS = 2
 MAX_GAP_S = 1.0
 # A sensor that sees a quarter of the time is a few percent off its own counter, one that beats with the steps more.
 MAX_DISAGREEMENT = 0.10
+# An fp16 scale that is too high leaves out a few steps on its way down, and they cost but the update. Beyond half of
+# them even the median step has none: time and joules are then of steps without an optimizer.
+MAX_SKIPPED_SHARE = 0.5
 
 
 class Reason(StrEnum):
@@ -33,6 +36,10 @@ class Reason(StrEnum):
 
     RANK_FAILED = "rank_failed", "a rank failed, or did not finish its window"
     LOSS_NOT_FINITE = "loss_not_finite", "the loss became infinite or not a number: the steps did no real training"
+    STEPS_SKIPPED = (
+        "steps_skipped",
+        f"more than {MAX_SKIPPED_SHARE:.0%} of the measured steps had no update: their fp16 gradients overflowed",
+    )
     NO_READING = "no_reading", "a device of the group has no reading of energy or power in the window"
     TOO_FEW_READINGS = "too_few_readings", f"fewer than {MIN_READINGS} readings, or counter ticks, in the window"
     GAP = "gap", f"no news of a device's energy for more than {MAX_GAP_S:g} s, or none at an edge of the window"
@@ -53,12 +60,16 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class TrialFacts:
-    """What the verdict is made from: the group's energy, the window's length and how the ranks fared."""
+    """What the verdict is made from: the group's energy, the window's length and how the ranks fared.
+
+    `skipped_share` is that of the measured steps whose fp16 update was left out.
+    """
 
     energy: GroupEnergy
     duration_s: float
     rank_failed: bool = False
     losses: Sequence[float | None] = ()  # None where a loss was not read back
+    skipped_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,7 @@ def _group_reasons(facts: TrialFacts) -> set[Reason]:
     checks = {
         Reason.RANK_FAILED: facts.rank_failed,
         Reason.LOSS_NOT_FINITE: any(loss is not None and not math.isfinite(loss) for loss in facts.losses),
+        Reason.STEPS_SKIPPED: facts.skipped_share > MAX_SKIPPED_SHARE,
         Reason.WINDOW_TOO_SHORT: facts.duration_s < MIN_WINDOW_S or too_uncertain,
         Reason.CLOCK_JUMP: facts.duration_s <= 0,
         Reason.SHARED_DOMAIN: bool(facts.energy.shared_domains),

@@ -8,7 +8,7 @@ from joulelaw.bench.energy import GroupEnergy, combine, group_energy
 from joulelaw.bench.power_feed import PowerFeed, lost_meter
 from joulelaw.bench.readings import from_tables
 from joulelaw.bench.running_trial import RunningTrial
-from joulelaw.bench.trial_row import MeterFacts, trial_row
+from joulelaw.bench.trial_row import MeterFacts, duration_s, trial_row
 from joulelaw.cluster.metering import MeterInfo
 
 METER_LOST = "the power sampler of its node was lost while it ran"
@@ -47,8 +47,16 @@ def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
 
 
 def _judge(trial: RunningTrial, energy: GroupEnergy) -> Verdict:
-    duration_s = max((1e-9 * (each["end_ns"] - each["begin_ns"]) for each in trial.windows.values()), default=0.0)
-    return verdict(TrialFacts(energy, duration_s, rank_failed=not trial.ranks_succeeded, losses=trial.losses))
+    skipped = [each["skipped_steps"] / trial.windows[rank]["measured_steps"] for rank, each in trial.done.items()]
+    return verdict(
+        TrialFacts(
+            energy,
+            duration_s(trial),
+            rank_failed=not trial.ranks_succeeded,
+            losses=trial.losses,
+            skipped_share=max(skipped, default=0.0),
+        )
+    )
 
 
 def one_meter(meters: Sequence[MeterInfo]) -> MeterFacts:

@@ -51,6 +51,11 @@ def trial_row(trial: RunningTrial, meter: MeterFacts, energy: GroupEnergy, verdi
     return row | _place(trial) | (_measured(trial) if trial.succeeded else {})
 
 
+def duration_s(trial: RunningTrial) -> float:
+    """Of the window: the longest over the ranks, as the group is held until its last rank is through; 0 without one."""
+    return max((1e-9 * (each["end_ns"] - each["begin_ns"]) for each in trial.windows.values()), default=0.0)
+
+
 def _place(trial: RunningTrial) -> dict[str, Any]:
     devices = trial.gang.devices
     limits = {device.power_limit_w for device in devices}
@@ -66,12 +71,12 @@ def _place(trial: RunningTrial) -> dict[str, Any]:
 
 
 def _measured(trial: RunningTrial) -> dict[str, Any]:
-    """Of the window: the longest over the ranks, as the group is held until its last rank is through."""
+    """Of a window that every rank was through with."""
     first, window = trial.done[0], trial.windows[0]
     largest = max(trial.done.values(), key=lambda each: each["peak_memory_bytes"])
     return {
         "micro_steps": first["micro_steps"],
-        "duration_s": max(1e-9 * (each["end_ns"] - each["begin_ns"]) for each in trial.windows.values()),
+        "duration_s": duration_s(trial),
         "window_begin_ns": window["begin_ns"],
         "window_end_ns": window["end_ns"],
         "warmup_steps": window["warmup_steps"],

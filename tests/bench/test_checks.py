@@ -80,6 +80,8 @@ def test_what_is_within_its_threshold_is_valid(device: DeviceEnergy) -> None:
         ({"losses": (0.7, math.nan)}, ("loss_not_finite",)),
         ({"losses": (math.inf,)}, ("loss_not_finite",)),
         ({"losses": (None,)}, ()),
+        ({"skipped_share": 0.5}, ()),
+        ({"skipped_share": 0.51}, ("steps_skipped",)),
         ({"duration_s": 0.99}, ("window_too_short",)),
         ({"duration_s": 0.0}, ("window_too_short", "clock_jump")),
     ],
@@ -113,6 +115,7 @@ def test_codes_are_unique_plain_and_explained_in_a_line() -> None:
     assert {reason.value for reason in Reason} == {
         "rank_failed",
         "loss_not_finite",
+        "steps_skipped",
         "no_reading",
         "too_few_readings",
         "gap",

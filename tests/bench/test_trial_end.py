@@ -58,6 +58,18 @@ def test_the_energy_of_the_ranks_that_got_through_is_not_the_groups(dataset: Dat
     assert "rank_failed" in row["reasons"]
 
 
+@pytest.mark.parametrize(("skipped", "reasons"), [((0, 0), set()), ((2, 2), set()), ((0, 3), {"steps_skipped"})])
+def test_a_window_whose_optimizer_mostly_did_not_run_is_invalid(
+    dataset: Dataset, skipped: tuple[int, ...], reasons: set[str]
+) -> None:
+    """Of four measured steps, on the rank that left out most."""
+    trial, end_ns = running(dataset, FakeGang(2)), time.monotonic_ns()
+    for rank, skipped_steps in enumerate(skipped):
+        trial.windows[rank] = window(rank, end_ns - 2 * SECOND, end_ns) | {"measured_steps": 4}
+        trial.done[rank] = {"rank": rank, "skipped_steps": skipped_steps}
+    assert set(ended_row(trial, FakeFleet())["reasons"]) & {"steps_skipped"} == reasons
+
+
 def test_what_a_trial_did_before_it_is_tried_again_stays_on_disk(dataset: Dataset) -> None:
     steps = {"kind": "steps", "rank": 0, "rows": [[0, True, 1, 2, 0.5]]}
     fleet = FakeFleet([FakeGang(1, [steps], [KILLED]), FakeGang(1, [steps], [KILLED])])
