@@ -13,13 +13,32 @@ Rows = npt.NDArray[np.intp]
 
 
 def numbers(table: pd.DataFrame, name: str, default: npt.ArrayLike = np.nan) -> npt.NDArray[np.float64]:
-    """A column as numbers, with the default (one, or one a row) where it is missing or empty."""
+    """A column as numbers, with the default (one, or one a row) where it is missing or empty.
+
+    Raises:
+        InputError: a value that is not empty and no number, with its row.
+    """
     filler = np.broadcast_to(np.asarray(default, dtype=np.float64), (len(table),))
     if name not in table.columns:
         return filler
     values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     empty = np.isnan(values)
-    return np.where(empty, filler, values) if empty.any() else values
+    if not empty.any():
+        return values
+    refuse(table, name, empty & table[name].notna().to_numpy(), "is not a number")
+    return np.where(empty, filler, values)
+
+
+def refuse(table: pd.DataFrame, name: str, wrong: npt.ArrayLike, why: str) -> None:
+    """Raises InputError with the first row of a column that is wrong, as people count rows, its value and its trial."""
+    rows = np.flatnonzero(wrong)
+    if not rows.size:
+        return
+    value = table[name].iloc[rows[0]]
+    plain = value.item() if hasattr(value, "item") else value
+    trial = f", trial {table['trial_id'].iloc[rows[0]]}" if "trial_id" in table.columns else ""
+    remedy = "correct the value, or leave the row out"
+    raise InputError(f"{name} {why} (it is {plain!r})", where=f"table row {rows[0] + 1}{trial}", remedy=remedy)
 
 
 def codes(table: pd.DataFrame, name: str, default: str = "") -> tuple[list[str], Rows]:
@@ -58,13 +77,12 @@ def flags(table: pd.DataFrame, name: str, default: bool = False) -> npt.NDArray[
     """A column of true and false, with the default where it is missing or empty; 1, 0 and the words are understood.
 
     Raises:
-        InputError: anything else.
+        InputError: anything else, with its row.
     """
     if name not in table.columns:
         return np.full(len(table), default)
     texts, code = codes(table, name, str(default))
     known = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-    wrong = [text for text in texts if text.lower() not in known]
-    if wrong:
-        raise InputError(f"{name} {wrong[0]!r} is neither true nor false", where=name, remedy="true or false")
+    wrong = np.array([text.lower() not in known for text in texts])
+    refuse(table, name, wrong[code], "is neither true nor false")
     return np.array([known[text.lower()] for text in texts], dtype=np.bool_)[code]

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from joulelaw.model.columns import numbers
 from joulelaw.model.tables import CASE_COLUMNS, CONFIGURATION_COLUMNS, DETAIL_COLUMNS, key
 
 Array = npt.NDArray[np.float64]
@@ -70,7 +71,4 @@ def measured_efficiency(table: pd.DataFrame, counts: pd.DataFrame) -> Array:
 
     A table's own `parallel_efficiency` (P1's, not normalised for work) goes first: it is there to reproduce P1.
     """
-    h = efficiency(table, counts)["parallel_efficiency"]
-    if "parallel_efficiency" in table.columns:
-        h = pd.to_numeric(table["parallel_efficiency"], errors="coerce").fillna(h)
-    return h.to_numpy(dtype=float)
+    return numbers(table, "parallel_efficiency", efficiency(table, counts)["parallel_efficiency"])

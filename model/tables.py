@@ -4,9 +4,12 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from joulelaw import InputError
+from joulelaw.model.architecture import HEADS
+from joulelaw.model.columns import numbers, refuse
 
 # A case (P1: configuration family). Strategy, counts and repeats stay out: they would leak between fit and hold-out.
 CASE_COLUMNS = (
@@ -29,6 +32,10 @@ CONFIGURATION_COLUMNS = (*CASE_COLUMNS, "strategy", "gpu_count", "node_count")
 
 TEXT_COLUMNS = ("gpu_model", "strategy", "model_family", "precision")
 COUNT_COLUMNS = tuple(name for name in CONFIGURATION_COLUMNS if name not in TEXT_COLUMNS)
+# What may be left out or empty, and is then as `parallelism.counts` says.
+OPTIONAL_COUNTS = ("num_labels", "tensor_parallel")
+OPTIONAL_RATES = ("power_limit_w", "link_bytes_per_s", "network_bytes_per_s")
+OPTIONAL_CHOICES = {"attention": ("sdpa", "eager"), "head": HEADS}
 MEASURED_COLUMNS = ("duration_s", "energy_j")
 
 # All that a forecast may look at. Everything else in a table is dropped before a pre-run law sees it.
@@ -67,20 +74,41 @@ def check_configurations(table: pd.DataFrame) -> pd.DataFrame:
         raise InputError("no rows", where="table", remedy="give at least one trial")
     checked = table.reset_index(drop=True).copy()
     for name in TEXT_COLUMNS:
-        _refuse(checked, name, checked[name].isna() | (checked[name].astype(str) == ""), "is empty")
+        refuse(checked, name, checked[name].isna() | (checked[name].astype(str) == ""), "is empty")
         checked[name] = checked[name].astype(str)
     for name in (*COUNT_COLUMNS, "micro_steps"):
-        numbers = _numbers(checked, name)
-        _refuse(checked, name, ~(numbers >= 1), "must be at least 1")
-        _refuse(checked, name, numbers > MOST, f"must be at most {MOST:.0e}")
-        _refuse(checked, name, numbers != np.floor(numbers), "must be a whole number")
-        checked[name] = numbers.astype(np.int64)
-    _refuse(checked, "num_heads", checked["hidden_size"] % checked["num_heads"] != 0, "must divide hidden_size")
-    _refuse(checked, "node_count", checked["node_count"] > checked["gpu_count"], "must be at most gpu_count")
+        counts = _filled(checked, name)
+        _refuse_all_but_counts(checked, name, counts)
+        checked[name] = counts.astype(np.int64)
+    _check_optional(checked)
+    refuse(checked, "num_heads", checked["hidden_size"] % checked["num_heads"] != 0, "must divide hidden_size")
+    refuse(checked, "node_count", checked["node_count"] > checked["gpu_count"], "must be at most gpu_count")
     if "trial_id" in checked.columns:
-        _refuse(checked, "trial_id", checked["trial_id"].isna(), "is empty")
-        _refuse(checked, "trial_id", checked["trial_id"].duplicated(), "occurs twice")
+        refuse(checked, "trial_id", checked["trial_id"].isna(), "is empty")
+        refuse(checked, "trial_id", checked["trial_id"].duplicated(), "occurs twice")
     return checked
+
+
+def _check_optional(table: pd.DataFrame) -> None:
+    """That what is given of the optional columns can be, so that no default stands in for what could not be read."""
+    for name in OPTIONAL_COUNTS:
+        _refuse_all_but_counts(table, name, numbers(table, name))
+    for name in OPTIONAL_RATES:
+        given = numbers(table, name)
+        refuse(table, name, (given <= 0) | np.isinf(given), "must be a positive number")
+    dropout = numbers(table, "dropout")
+    refuse(table, "dropout", (dropout < 0) | (dropout >= 1), "must be at least 0 and below 1")
+    for name, choices in OPTIONAL_CHOICES.items():
+        if name in table.columns:
+            known = table[name].isna() | table[name].isin(choices)
+            refuse(table, name, ~known, f"must be one of {', '.join(choices)}")
+
+
+def _refuse_all_but_counts(table: pd.DataFrame, name: str, given: npt.NDArray[np.float64]) -> None:
+    """Whole numbers from 1 to MOST; what is empty passes."""
+    refuse(table, name, given < 1, "must be at least 1")
+    refuse(table, name, given > MOST, f"must be at most {MOST:.0e}")
+    refuse(table, name, given > np.floor(given), "must be a whole number")
 
 
 def check_measurements(table: pd.DataFrame, *, allow_mixed_meters: bool = False) -> pd.DataFrame:
@@ -109,10 +137,9 @@ def check_measurements(table: pd.DataFrame, *, allow_mixed_meters: bool = False)
         raise InputError(f"no valid trials among {len(table)}", where="table", remedy="see the reasons column")
     checked = check_configurations(rows)
     for name in MEASURED_COLUMNS:
-        numbers = _numbers(checked, name)
-        _refuse(checked, name, ~(np.isfinite(numbers) & (numbers > 0)), "must be a positive number")
-        checked[name] = numbers
-    _refuse(checked, "boundary", checked["boundary"].isna(), "is empty")
+        checked[name] = _filled(checked, name)
+        refuse(checked, name, ~(np.isfinite(checked[name]) & (checked[name] > 0)), "must be a positive number")
+    refuse(checked, "boundary", checked["boundary"].isna(), "is empty")
     if not allow_mixed_meters:
         refuse_mixed(checked)
     return checked
@@ -157,18 +184,8 @@ def _column(table: pd.DataFrame, name: str) -> pd.Series:
     return table[name].fillna(UNKNOWN_METER).astype(str)
 
 
-def _numbers(table: pd.DataFrame, name: str) -> pd.Series:
-    numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
-    _refuse(table, name, numbers.isna(), "is not a number")
-    return numbers
-
-
-def _refuse(table: pd.DataFrame, name: str, wrong: "pd.Series[bool]", why: str) -> None:
-    if not wrong.any():
-        return
-    position = int(np.flatnonzero(wrong.to_numpy())[0])
-    value = table[name].iloc[position]
-    plain = value.item() if hasattr(value, "item") else value
-    trial = f", trial {table['trial_id'].iloc[position]}" if "trial_id" in table.columns else ""
-    remedy = "correct the value, or leave the row out"
-    raise InputError(f"{name} {why} (it is {plain!r})", where=f"table row {position + 1}{trial}", remedy=remedy)
+def _filled(table: pd.DataFrame, name: str) -> npt.NDArray[np.float64]:
+    """A column of numbers none of which may be empty."""
+    values = numbers(table, name)
+    refuse(table, name, np.isnan(values), "is not a number")
+    return values
