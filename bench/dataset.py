@@ -133,14 +133,6 @@ class Dataset:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def sweep(self) -> str:
-        """The sweep as saved, YAML text."""
-        return (self.folder / "sweep.yaml").read_text(encoding="utf-8")
-
-    def plan(self) -> Any:
-        """The plan as saved."""
-        return json.loads((self.folder / "plan.json").read_text(encoding="utf-8"))
-
     def save_devices(self, text: str) -> None:
         """Save catalogue entries (TOML) of devices that the shipped catalogue lacks; nothing where nothing is new."""
         path = self.folder / "devices.toml"

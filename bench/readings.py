@@ -27,7 +27,6 @@ class DeviceReadings:
     time_ns: npt.NDArray[np.int64]
     power_w: npt.NDArray[np.float64]
     counter_j: npt.NDArray[np.float64]
-    failed: npt.NDArray[np.bool_]  # readings with an error
     lost: npt.NDArray[np.bool_]  # readings whose error is the loss of the GPU
     tick_s: float | None = None  # the counter's update interval; None unknown, 0 continuous
 
@@ -81,7 +80,6 @@ def _joined(domain: str, pieces: Sequence[DeviceReadings]) -> DeviceReadings:
         np.concatenate([piece.time_ns for piece in pieces]),
         np.concatenate([piece.power_w for piece in pieces]),
         np.concatenate([piece.counter_j for piece in pieces]),
-        np.concatenate([piece.failed for piece in pieces]),
         np.concatenate([piece.lost for piece in pieces]),
         pieces[0].tick_s,
     )
@@ -97,19 +95,15 @@ def _split(part: pa.Table) -> Iterator[DeviceReadings]:
         _numbers(part[name].combine_chunks(), np.nan)[order] for name in ("time_ns", "power_w", "energy_counter_j")
     )
     error_codes, errors = _texts(part["error"])
-    failed, lost = (
-        np.array(flags, dtype=np.bool_)[error_codes][order] if any(flags) else np.broadcast_to(np.False_, order.size)
-        for flags in ([bool(error) for error in errors], [error.startswith(GPU_LOST) for error in errors])
-    )
+    losses = np.array([error.startswith(GPU_LOST) for error in errors])
+    lost = losses[error_codes][order] if losses.any() else np.broadcast_to(np.False_, order.size)
     end = 0
     for domain, count in zip(domains, np.bincount(codes, minlength=len(domains)), strict=True):
         begin, end = end, end + int(count)
         if count:
             here = slice(begin, end)
             tick_s = COUNTER_TICK_S.get(part["meter"][int(order[begin])].as_py())
-            yield DeviceReadings(
-                domain, time_ns[here], power_w[here], counter_j[here], failed[here], lost[here], tick_s
-            )
+            yield DeviceReadings(domain, time_ns[here], power_w[here], counter_j[here], lost[here], tick_s)
 
 
 def _texts(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:

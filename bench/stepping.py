@@ -1,6 +1,5 @@
 """The step loop of one rank: warm-up, window, and nothing between two steps that can wait."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,8 +29,6 @@ class Measured:
     measured_steps: int
     loss_first: float
     loss_last: float
-    non_finite_losses: int
-    """Steps whose loss was infinite or not a number, warm-up included."""
     skipped_steps: int
     """Measured steps whose update was left out, because an fp16 gradient overflowed."""
 
@@ -73,7 +70,6 @@ class StepLoop:
             measured_steps=measured_steps,
             loss_first=self._losses[0],
             loss_last=self._losses[-1],
-            non_finite_losses=sum(not math.isfinite(loss) for loss in self._losses),
             skipped_steps=self._stepper.skipped_steps() - skipped_before,
         )
 

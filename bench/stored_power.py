@@ -19,7 +19,8 @@ def energy_of(
 ) -> dict[str, DeviceEnergy]:
     """The joules of each metered domain of a trial between two times of its node's CLOCK_MONOTONIC.
 
-    Of the committed attempt (of all while the trial is unfinished). One domain is held as whole arrays at a time.
+    For who reads datasets: a study itself takes them from the readings in memory. Of the committed attempt (of all
+    while the trial is unfinished). One domain is held as whole arrays at a time.
 
     Raises:
         InputError: the trial spans nodes and none is named; a file of the table is broken, foreign or newer.

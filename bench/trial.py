@@ -12,7 +12,6 @@ Knows torch, not Ray: whoever forks the process passes a context to talk through
 """
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,6 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     Raises:
         InputError: a precision, strategy or shape that cannot be trained on this device.
     """
-    began = time.monotonic()
     spec, root = TrialSpec.from_dict(payload["trial"]), Path(payload["root"])
     check_precision(spec.configuration.precision, context.device_kind)
     check_compiled(spec.configuration)
@@ -51,8 +49,7 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     group = form_group(spec, context, device)
     stepper, num_parameters = prepare(spec, group, device, root)
     epoch = make_epoch(spec, group, device, root)
-    place = {"pid": os.getpid(), "device_uuid": context.device_uuid}
-    context.emit({"kind": "ready", **place, "setup_s": time.monotonic() - began})
+    context.emit({"kind": "ready", "pid": os.getpid(), "device_uuid": context.device_uuid})
     context.receive(GO_TIMEOUT_S)
     with collector_off():
         reset_peak_memory(device)
@@ -123,5 +120,4 @@ def done_event(spec: TrialSpec, measured: Measured, epoch: Epoch) -> dict[str, A
         "micro_steps": measured.measured_steps * spec.configuration.grad_accumulation,
         "loss_first": measured.loss_first,
         "loss_last": measured.loss_last,
-        "non_finite_losses": measured.non_finite_losses,
     }

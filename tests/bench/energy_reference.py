@@ -23,7 +23,6 @@ def from_rows(power: pa.Table) -> dict[str, DeviceReadings]:
             np.array([row["time_ns"] for row in mine], dtype=np.int64),
             np.array([row["power_w"] for row in mine], dtype=np.float64),
             np.array([row["energy_counter_j"] for row in mine], dtype=np.float64),
-            np.array([bool(row["error"]) for row in mine]),
             np.array([(row["error"] or "").startswith(GPU_LOST) for row in mine]),
             COUNTER_TICK_S.get(mine[0]["meter"]),
         )

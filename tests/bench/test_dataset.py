@@ -47,8 +47,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_defines_the_study_is_saved_at_once(tmp_path: Path) -> None:
     with new_dataset(tmp_path) as dataset:
-        assert dataset.sweep().startswith("# A synthetic sweep")
-        assert len(dataset.plan()["trials"]) == 24
+        assert (tmp_path / "sweep.yaml").read_text().startswith("# A synthetic sweep")
+        assert len(json.loads((tmp_path / "plan.json").read_text())["trials"]) == 24
         assert json.loads((tmp_path / "environment.json").read_text())["cpu"] == "Synthetic CPU"
         assert devices_files([tmp_path]) == [tmp_path / "devices.toml"]
         assert dataset.finished_trial_ids() == set()

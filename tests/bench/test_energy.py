@@ -36,14 +36,12 @@ def device(
     """Readings at these seconds; what is not given is missing."""
     count = len(time_s)
     nothing = np.full(count, np.nan)
-    is_lost = np.array(lost or [False] * count, dtype=np.bool_)
     return DeviceReadings(
         "A",
         np.round(np.asarray(time_s) * SECOND).astype(np.int64),
         nothing if power_w is None else np.asarray(power_w, dtype=np.float64),
         nothing if counter_j is None else np.asarray(counter_j, dtype=np.float64),
-        is_lost,
-        is_lost,
+        np.array(lost or [False] * count, dtype=np.bool_),
         tick_s,
     )
 
@@ -296,7 +294,6 @@ def test_a_power_table_says_the_same_as_the_live_readings() -> None:
             np.testing.assert_array_equal(getattr(read[domain], name), values, err_msg=f"{domain} {name}")
     assert live["A"].tick_s == 1e-3
     assert live["B"].lost.tolist() == [False, True, False]
-    assert live["B"].failed.tolist() == [False, True, True]
     assert from_readings(readings, "nvml")["A"].tick_s is None
 
 
