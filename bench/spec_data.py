@@ -10,7 +10,7 @@ from joulelaw.bench.configuration import Configuration, TextData
 from joulelaw.bench.spec_paths import file_inside, folder_inside, inside
 from joulelaw.bench.spec_schema import DataSection
 from joulelaw.bench.text_file import TextFile, read_text_file
-from joulelaw.bench.text_input import check_texts, fit_tokenizer, load_tokenizer, mask_token
+from joulelaw.bench.text_input import check_lengths, check_texts, fit_tokenizer, load_tokenizer
 from joulelaw.bench.yaml_lines import YamlFile
 
 if TYPE_CHECKING:
@@ -63,17 +63,22 @@ def read_data(section: DataSection, root: Path, file: YamlFile, *, labelled: boo
 
 def data_errors(asked: Iterable[Configuration], data: SweepData, file: YamlFile) -> Iterator[InputError]:
     """Configurations that the texts or the tokenizer do not suit; equal sizes are looked at once."""
-    for one in {_sizes(one): one for one in asked}.values():
+    kinds = list({_sizes(one): one for one in asked}.values())
+    for one in kinds:
         try:
             key = "path"
             check_texts(data.texts, one)
             key = "tokenizer"
             fit_tokenizer(data.tokenizer, one, data.named.tokenizer)
-            if (one.head, one.model_family) == ("language_model", "bert"):
-                mask_token(data.tokenizer, data.named.tokenizer)
         except InputError as error:
             what = f"{getattr(data.named, key)!r}: {error.what}"
             yield InputError(what, where=file.where(("data", key)), remedy=error.remedy)
+    for head in dict.fromkeys(one.head for one in kinds):
+        try:
+            check_lengths(data.tokenizer, data.texts, head)
+        except InputError as error:
+            what = f"{error.where}: {error.what}"
+            yield InputError(what, where=file.where(("data", "path")), remedy=error.remedy)
 
 
 def _sizes(one: Configuration) -> tuple[object, ...]:

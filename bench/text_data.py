@@ -2,25 +2,28 @@
 
 Only the sequences that an epoch asks for are tokenized, before anything is timed; every rank does so for the global
 batch. Padding has id 0, as in the synthetic batches and in the workloads' models, whatever the tokenizer's own is.
-The mask tells it from a token 0, at which GPT-2's classifier alone does not look: where a text ends with that token
-("!" in GPT-2's own vocabulary), it takes the one before for the last.
+The mask tells it from a token 0 of the tokenizer's, with two exceptions: BERT's embedding of it is not trained, and
+where a text ends with it ("!" in GPT-2's own vocabulary), GPT-2's classifier takes the token before for the last.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from torch.nn.utils.rnn import pad_sequence
 
-from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration, TextData
 from joulelaw.bench.data import PADDING, Batch, mixed_seed
 from joulelaw.bench.text_file import TextFile
-from joulelaw.bench.text_input import check_texts, fit_tokenizer, load_tokenizer, read_texts
-
-# A text of one token has no next one to guess.
-FEWEST_TOKENS = {"classification": 1, "language_model": 2}
+from joulelaw.bench.text_input import (
+    FEWEST_TOKENS,
+    check_length,
+    check_texts,
+    fit_tokenizer,
+    load_tokenizer,
+    read_texts,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class LabelledText:
     fewest_tokens: int
     seed: int
     device: torch.device
+    _orders: dict[int, torch.Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -72,9 +76,7 @@ class LabelledText:
         encoded = self.tokenizer.encode_batch_fast([self.file.texts[row] for row in rows])
         ids = [torch.tensor(each.ids, dtype=torch.int64) for each in encoded]
         for row, tokens in zip(rows, ids, strict=True):
-            if len(tokens) < self.fewest_tokens:
-                what = f"the text has {len(tokens)} tokens, too few to learn from"
-                raise InputError(what, where=self.file.where(row), remedy="delete the row, or take another tokenizer")
+            check_length(len(tokens), self.fewest_tokens, self.file.where(row))
         batch = {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=PADDING),
             "attention_mask": pad_sequence([torch.ones_like(tokens) for tokens in ids], batch_first=True),
@@ -87,11 +89,11 @@ class LabelledText:
         """The file's rows that a micro-batch is made of."""
         first, count = (step * self.micro_steps + micro) * self.sequences, len(self.file.texts)
         places = [divmod(place, count) for place in range(first, first + self.sequences)]
-        orders = {number: self._order(number) for number in {number for number, _ in places}}
-        return [orders[number][place] for number, place in places]
+        return [int(self._order(number)[place]) for number, place in places]
 
-    def _order(self, number: int) -> list[int]:
-        """The order of the rows in a pass. Drawn on the CPU: every kind of device sees the same."""
-        generator = torch.Generator().manual_seed(mixed_seed(self.seed, number))
-        order: list[int] = torch.randperm(len(self.file.texts), generator=generator).tolist()
-        return order
+    def _order(self, number: int) -> torch.Tensor:
+        """The order of the rows in a pass, drawn once. On the CPU: every kind of device sees the same."""
+        if number not in self._orders:
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, number))
+            self._orders[number] = torch.randperm(len(self.file.texts), generator=generator)
+        return self._orders[number]

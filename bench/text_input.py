@@ -19,6 +19,9 @@ FILE_IN_FOLDER = "tokenizer.json"
 MASK_TOKENS = ("[MASK]", "<mask>")
 # Their language models guess masked tokens; those of the other families the next one.
 MASKED_FAMILIES = ("bert",)
+# A text of one token has no next one to guess.
+FEWEST_TOKENS: dict[Head, int] = {"classification": 1, "language_model": 2}
+AT_ONCE = 10_000
 
 
 def read_texts(data: TextData, head: Head, root: Path) -> TextFile:
@@ -55,6 +58,31 @@ def check_texts(file: TextFile, configuration: Configuration) -> None:
             where=file.path,
             remedy=f"num_labels: {classes}" if classes > 1 else "at least two classes, in the label column",
         )
+
+
+def check_lengths(tokenizer: "Tokenizer", file: TextFile, head: Head) -> None:
+    """Raises InputError where a text has too few tokens for the head, which would fail every trial that meets it.
+
+    Looked at are texts no longer than so few tokens can be. A longer one that the tokenizer's normalizer shortens
+    is told by the rank.
+    """
+    fewest = FEWEST_TOKENS[head]
+    if tokenizer.num_special_tokens_to_add(False) >= fewest:
+        return
+    most_characters = fewest * max(map(len, tokenizer.get_vocab()), default=0)
+    rows = [row for row, text in enumerate(file.texts) if len(text) <= most_characters]
+    for first in range(0, len(rows), AT_ONCE):
+        some = rows[first : first + AT_ONCE]
+        encoded = tokenizer.encode_batch_fast([file.texts[row] for row in some])
+        for row, each in zip(some, encoded, strict=True):
+            check_length(len(each.ids), fewest, file.where(row))
+
+
+def check_length(tokens: int, fewest: int, where: str) -> None:
+    """Raises InputError where a text of so many tokens is too short."""
+    if tokens < fewest:
+        what = f"the text has {tokens} token{'s' if tokens != 1 else ''}, and {fewest} are the fewest to learn from"
+        raise InputError(what, where=where, remedy="delete the row, or take another tokenizer")
 
 
 def load_tokenizer(path: Path) -> "Tokenizer":

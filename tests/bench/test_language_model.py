@@ -112,7 +112,7 @@ def test_the_heads_of_a_configuration_choose_the_labels(tmp_path: Path) -> None:
     [
         ("texts.csv", {"sequence_length": 1, "model_family": "gpt2"}, "sequence_length: .*; at least 2"),
         ("texts.csv", {}, r"plain: has no token \[MASK\] or <mask>; .*BERT"),
-        ("short.csv", {"model_family": "gpt2"}, "short.csv:3: the text has 1 tokens"),
+        ("short.csv", {"model_family": "gpt2"}, "short.csv:3: the text has 1 token, and 2 are"),
     ],
 )
 def test_what_a_language_model_cannot_learn_from_is_told(

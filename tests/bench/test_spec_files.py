@@ -218,6 +218,17 @@ def test_a_language_model_needs_no_labels_but_bert_a_mask(tmp_path: Path) -> Non
     )
 
 
+def test_a_text_of_one_token_is_told_before_anything_runs_where_the_next_token_is_guessed(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path / "tokenizer", ends=False)
+    write_csv(tmp_path / "texts.csv", [("text", "label"), ("good film", "1"), ("dull", "0")])
+    model = GRID.replace("{", "{head: language_model, model_family: gpt2, ")
+    message = refused(write(tmp_path, model, rest=DATA))
+    assert "data.path: texts.csv:3: the text has 1 token, and 2 are the fewest to learn from; delete" in message
+    assert load_sweep(write(tmp_path, GRID, rest=DATA)).asked, "a label needs no more"
+    save_tokenizer(tmp_path / "marked")
+    assert load_sweep(write(tmp_path, model, rest=DATA.replace("r: tokenizer", "r: marked"))).asked
+
+
 # Where a path is in a sweep: what is written, what it is called in messages, and the file that it should lead to.
 PATHS = {
     "metering.replay_path": "metering: {{meter: replay, replay_path: {path}}}\n",

@@ -1,5 +1,6 @@
 """Batches of the user's texts: the same for any number of ranks, padded to each rank's own longest, exactly counted."""
 
+import functools
 import math
 from collections import Counter
 from dataclasses import replace
@@ -20,7 +21,6 @@ from joulelaw.bench.text_file import read_text_file
 from joulelaw.bench.text_input import load_tokenizer
 from tests.bench.texts import DATA, IDS, reviews, save_tokenizer, study_folder, text_configuration, write_csv
 from tests.bench.trial_ranks import TINY, Outcome, run_trial
-from tests.evidence import record
 
 pytestmark = pytest.mark.xdist_group("ranks")
 
@@ -72,6 +72,14 @@ def test_ranks_together_see_what_one_device_sees(ranks: int, root: Path) -> None
     for share in shares:
         assert share["attention_mask"].any(0).all(), "no column is padding alone"
     assert len({share["input_ids"].shape[1] for share in shares}) > 1
+
+
+def test_the_order_of_a_pass_is_drawn_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(torch, "randperm", lambda n, **how: drawn.append(n) or torch.arange(n))
+    batches = source(root, micro_batch_size=4)
+    assert [batches.rows(step, 0)[0] for step in range(12)] == [0, 4, 8, 12, 16, 20] * 2
+    assert drawn == [ROWS, ROWS], "two passes"
 
 
 def test_a_batch_depends_on_file_seed_step_and_micro_step_alone(root: Path) -> None:
@@ -172,7 +180,7 @@ def test_a_text_without_a_token_is_told_with_its_line(tmp_path: Path) -> None:
     tokenizer.normalizer = Replace("#", "")
     tokenizer.save(str(tmp_path / "tokenizer" / "tokenizer.json"))
     write_csv(tmp_path / "texts.csv", [("text", "label"), ("good", "1"), ("##", "0"), ("bad", "0"), ("bad", "0")])
-    with pytest.raises(InputError, match=r"texts.csv:3: the text has 0 tokens"):
+    with pytest.raises(InputError, match=r"texts.csv:3: the text has 0 tokens, and 1 are the fewest"):
         source(tmp_path).global_batch(0, 0)
 
 
@@ -185,23 +193,35 @@ def trained(root: Path, folder: Path, configuration: Configuration) -> tuple[lis
     return losses, outcomes
 
 
+@pytest.fixture(scope="module")
+def reference(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Memoized: losses and counts of the same global batches on one device."""
+
+    @functools.cache
+    def run(one: Configuration) -> tuple[list[float], dict[str, Any]]:
+        losses, (outcome,) = trained(root, tmp_path_factory.mktemp("alone") / "run", one)
+        return losses, outcome.one("done")
+
+    def of(spread: Configuration) -> tuple[list[float], dict[str, Any]]:
+        return run(replace(spread.single_device(), micro_batch_size=spread.data_parallel * spread.micro_batch_size))
+
+    return of
+
+
 @pytest.mark.parametrize(
     ("strategy", "family", "grad_accumulation"),
     [("ddp", "bert", 1), ("ddp", "bert", 2), ("ddp", "gpt2", 1), ("fsdp", "gpt2", 2), ("tp", "bert", 1)],
 )
 def test_two_ranks_equal_one_device_on_the_users_texts(
-    strategy: Any, family: str, grad_accumulation: int, root: Path, tmp_path: Path
+    strategy: Any, family: str, grad_accumulation: int, reference: Any, root: Path, tmp_path: Path
 ) -> None:
     """Though data-parallel ranks are padded each in its own way. Tensor-parallel ranks have one batch."""
     sizes = {"tensor_parallel": 2 if strategy == "tp" else 1, "grad_accumulation": grad_accumulation}
     spread = text_configuration(strategy=strategy, model_family=family, gpu_count=2, **sizes)
-    alone = replace(spread.single_device(), micro_batch_size=spread.data_parallel * spread.micro_batch_size)
     losses, outcomes = trained(root, tmp_path / "spread", spread)
-    expected, single = trained(root, tmp_path / "alone", alone)
-    loss_rel = max(abs(loss / other - 1) for loss, other in zip(losses, expected, strict=True))
-    assert loss_rel <= 1e-4
-    record("text_data", strategy=strategy, model=family, grad_accumulation=grad_accumulation, loss_rel=loss_rel)
-    done, (whole,) = [outcome.one("done") for outcome in outcomes], [outcome.one("done") for outcome in single]
+    expected, whole = reference(spread)
+    assert losses == pytest.approx(expected, rel=1e-4)
+    done = [outcome.one("done") for outcome in outcomes]
     counts = [(each["tokens"], each["padded_tokens"]) for each in done]
     if strategy == "tp":
         assert counts == [(whole["tokens"], whole["padded_tokens"])] * 2
