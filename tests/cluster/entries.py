@@ -75,10 +75,13 @@ def sleep_with_child(payload: dict[str, Any], rank: RankContext) -> None:
 
 
 def burn(payload: dict[str, Any], rank: RankContext) -> None:
-    """Ready, then so many seconds of CPU time."""
+    """Ready; from the first word on so many seconds of CPU time; and stays until the second."""
     rank.emit({"kind": "ready"})
-    while time.process_time() < payload["cpu_s"]:
+    rank.receive(timeout_s=60)
+    end_s = time.process_time() + payload["cpu_s"]
+    while time.process_time() < end_s:
         sum(range(10_000))
+    rank.receive(timeout_s=60)
 
 
 def never_ready(payload: dict[str, Any], rank: RankContext) -> None:

@@ -14,11 +14,11 @@ import ray
 
 from joulelaw import InputError
 from joulelaw.cluster.cluster import Cluster
-from joulelaw.cluster.failures import ClusterError, GroupTimeoutError, InfeasibleGroupError
+from joulelaw.cluster.failures import ClusterError, GroupTimeoutError, InfeasibleGroupError, NodeLostError
 from joulelaw.cluster.gang import GangState
 from joulelaw.cluster.groups import GroupPool
 from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.power.meter import MeterOptions
+from joulelaw.cluster.power.meter import MeterOptions, Reading
 from joulelaw.cluster.remote import RemoteRank
 from joulelaw.cluster.server import ForkServer
 from tests.cluster.driving import Event, environment, finish, gone, of_kind, run, wait_for, wait_for_kind
@@ -137,11 +137,29 @@ def test_devices_that_another_job_holds_time_out_with_a_clear_message(cluster: C
     pool = GroupPool(cluster._handles, grant_s=0.3)
     mine = cluster.acquire(model, free_devices(cluster, model))
     try:
-        with pytest.raises(GroupTimeoutError, match=r"1 x .* not granted within 0 s; Ray has 0 GPUs free"):
+        with pytest.raises(GroupTimeoutError, match=r"1 x .* not granted within \d+ s; Ray has 0 GPUs free"):
             pool.acquire(model, 1)
         assert pool.free_by_model() == {model: {cluster.nodes[0].node_id: len(mine.devices)}}, "nothing was kept"
     finally:
         cluster.release(mine)
+
+
+def test_an_open_group_on_a_lost_node_is_not_lent(
+    cluster: Cluster, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node_id = cluster.nodes[0].node_id
+    gang = cluster.acquire(model, 1)
+    cluster.release(gang)
+    with monkeypatch.context() as patch:
+        patch.setattr("ray.nodes", lambda: [{"NodeID": node_id, "Alive": False}])
+        with pytest.raises(NodeLostError, match=f"node {node_id[:6]} is lost"):
+            cluster.acquire(model, 1, nodes=(node_id,))
+        assert cluster.free_by_model() == {model: {node_id: 0}}
+        with pytest.raises(ClusterError, match="not free now: 0 are"):
+            cluster.acquire(model, 1)
+    again = cluster.acquire(model, 1)  # also for the tests that follow: the node is seen again
+    cluster.release(again)
+    assert again is gang
 
 
 def test_a_rank_whose_actor_dies_is_lost_and_its_process_too(cluster: Cluster, model: str, tmp_path: Path) -> None:
@@ -182,19 +200,29 @@ def test_power_readings_of_every_device_come_once_and_follow_the_ranks(
     (node,) = cluster.nodes
     assert cluster.meters[node.node_id].name == "cpu_time_estimate"
     gang = cluster.acquire(model, 1)
-    cluster.drain_power()
-    gang.start("tests.cluster.entries:burn", {"cpu_s": 0.3}, tmp_path)
-    wait_for_kind(gang, "ready")
     uuid = gang.devices[0].uuid
-    cluster.watch(node.node_id, uuid, [gang.pids[0][1]])
-    finish(gang)
-    cluster.release(gang)
-    readings = cluster.drain_power()[node.node_id] + cluster.drain_power().get(node.node_id, [])
+    cluster.drain_power()
+    readings: list[Reading] = []
+
+    def counters() -> list[float]:
+        readings.extend(cluster.drain_power().get(node.node_id, ()))
+        return [r.energy_counter_j for r in readings if r.device_uuid == uuid and r.energy_counter_j is not None]
+
+    try:
+        gang.start("tests.cluster.entries:burn", {"cpu_s": 0.3}, tmp_path)
+        wait_for_kind(gang, "ready")
+        assert cluster.watch(node.node_id, uuid, [gang.pids[0][1]])
+        wait_for(lambda: len(counters()) > 0)
+        gang.tell({"kind": "go"})
+        wait_for(lambda: counters()[-1] - counters()[0] >= 0.3 * 5.0)
+        gang.tell({"kind": "leave"})
+        finish(gang)
+    finally:
+        cluster.release(gang)
+    assert counters()[-1] - counters()[0] == pytest.approx(0.3 * 5.0, rel=0.2), "0.3 s at 5 W, and little to wait"
     assert {reading.device_uuid for reading in readings} == {device.uuid for device in node.devices}
-    mine = [reading for reading in readings if reading.device_uuid == uuid]
-    assert all(a.time_ns < b.time_ns for a, b in pairwise(mine))
-    counters = [reading.energy_counter_j for reading in mine if reading.energy_counter_j is not None]
-    assert counters[-1] - counters[0] > 0.2 * 0.3 * 5.0, "most of 0.3 s at 5 W, less what was burnt before the watch"
+    mine = [reading.time_ns for reading in readings if reading.device_uuid == uuid]
+    assert all(a < b for a, b in pairwise(mine))
 
 
 def test_a_killed_sampler_is_noticed_and_the_new_one_knows_the_ranks(
@@ -208,6 +236,7 @@ def test_a_killed_sampler_is_noticed_and_the_new_one_knows_the_ranks(
         wait_for_kind(gang, "ready")
         uuid, pid = gang.devices[0].uuid, gang.pids[0][1]
         assert cluster.watch(node.node_id, uuid, [pid])
+        gang.tell({"kind": "go"})
         cluster.drain_power()
         before = cluster.meter_losses[node.node_id]
         os.kill(sampler_pid(), signal.SIGKILL)

@@ -15,12 +15,11 @@ from joulelaw.cluster.server import ForkServer
 from joulelaw.cluster.wire import LineBuffer, Message, encode
 from tests.cluster.driving import finish, gone, of_kind, run, wait_for_kind
 
-QUICK = GangLimits(start_s=0.5, hang_s=0.5, grace_s=0.2)
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ForkServer]:
     with ForkServer() as server:
+        server.wait_ready()
         yield server
 
 
@@ -34,7 +33,7 @@ def devices() -> tuple[Device, Device]:
 def test_one_failing_rank_ends_all_with_cause_and_log(
     server: ForkServer, devices: tuple[Device, Device], tmp_path: Path
 ) -> None:
-    gang = LocalGang(server, devices, limits=QUICK)
+    gang = LocalGang(server, devices, limits=GangLimits(grace_s=0.2))
     gang.start("tests.cluster.entries:fail", {"failing": 1}, tmp_path)
     wait_for_kind(gang, "error")
     pids = [pid for _, pid in gang.pids.values()]
@@ -86,12 +85,16 @@ def test_a_log_that_cannot_be_written_is_an_error_of_the_rank(
 
 
 @pytest.mark.parametrize(
-    ("entry", "cause"), [("never_ready", "was not ready within 0.5 s"), ("sleep", "gave no sign of life for 0.5 s")]
+    ("entry", "limits", "cause"),
+    [
+        ("never_ready", GangLimits(start_s=0.5), "was not ready within 0.5 s"),
+        ("sleep", GangLimits(hang_s=0.5), "gave no sign of life for 0.5 s"),
+    ],
 )
 def test_a_gang_that_does_not_get_on_fails(
-    server: ForkServer, devices: tuple[Device, Device], tmp_path: Path, entry: str, cause: str
+    server: ForkServer, devices: tuple[Device, Device], tmp_path: Path, entry: str, limits: GangLimits, cause: str
 ) -> None:
-    gang = LocalGang(server, devices, limits=QUICK)
+    gang = LocalGang(server, devices, limits=limits)
     run(gang, entry, {}, tmp_path)
     assert gang.state is GangState.FAILED
     assert {failure.cause for failure in gang.failures} == {cause}
