@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,18 +93,17 @@ def test_a_killed_supervisor_takes_the_study_along() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_reach_the_study_once(number: signal.Signals) -> None:
     count = f"signal.signal(signal.{number.name}, lambda *_: seen.append(1))"
-    command = Command("seen = []", count, "tell()", "time.sleep(1.5)", "return len(seen)")
+    until_seen = "while not seen: time.sleep(0.01)"
+    command = Command("seen = []", count, "tell()", until_seen, "time.sleep(0.3)", "return len(seen)")
     command.process.send_signal(number)
     assert command.end() == (1, "")
 
 
-def test_a_study_that_stands_still_without_its_ray_is_ended() -> None:
+def test_a_study_that_stands_still_without_its_ray_is_ended(tmp_path: Path) -> None:
     """When the GCS is gone Ray holds the interpreter's lock for a minute and then ends the process."""
+    raylet = shutil.copy(shutil.which("sleep") or "", tmp_path / "raylet")
     command = Command(
-        "import shutil, tempfile",
-        "program = os.path.join(tempfile.mkdtemp(), 'raylet')",
-        "shutil.copy(shutil.which('sleep'), program)",
-        "raylet = subprocess.Popen([program, '600'])",
+        f"raylet = subprocess.Popen([{str(raylet)!r}, '600'])",
         "time.sleep(1)",  # so that it is seen alive
         "tell(raylet=raylet.pid)",
         "time.sleep(600)",

@@ -35,7 +35,7 @@ TINY = Configuration(
     micro_batch_size=4,
     learning_rate=1e-3,
 )
-TIME_OUT_S = 300
+TIME_OUT_S = 200  # before pytest's own 240, so that a failure shows what the ranks said
 
 
 @dataclass
