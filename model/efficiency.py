@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from joulelaw.model.columns import numbers
-from joulelaw.model.tables import CASE_COLUMNS, CONFIGURATION_COLUMNS, DETAIL_COLUMNS, key
+from joulelaw.model.tables import CASE_COLUMNS, DETAIL_COLUMNS, key
 
 Array = npt.NDArray[np.float64]
 
@@ -28,11 +28,10 @@ def efficiency(table: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
     Columns: tokens_per_s, reference_gpu_count, reference ("single" or "smallest group (m devices)"), speed_up,
     parallel_efficiency.
     """
+    details = [name for name in DETAIL_COLUMNS if name in table.columns]
     count = table["gpu_count"].to_numpy(dtype=float)
     throughput = total_tokens(table, counts) / table["duration_s"].to_numpy(dtype=float)
-    frame = pd.DataFrame(
-        {"case": key(table, [*CASE_COLUMNS, *details(table)]), "count": count, "each": throughput / count}
-    )
+    frame = pd.DataFrame({"case": key(table, [*CASE_COLUMNS, *details]), "count": count, "each": throughput / count})
     smallest = frame.groupby("case")["count"].transform("min")
     reference = frame[frame["count"] == smallest].groupby("case")["each"].median()
     h = frame["each"] / frame["case"].map(reference)
@@ -47,23 +46,6 @@ def efficiency(table: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
         },
         index=table.index,
     )
-
-
-def efficiency_by_configuration(table: pd.DataFrame, counts: pd.DataFrame) -> pd.DataFrame:
-    """One row a configuration: its columns and details, the number of repeats, and the medians over the repeats."""
-    rows = efficiency(table, counts)
-    numbers = ["tokens_per_s", "speed_up", "parallel_efficiency"]
-    columns = [*CONFIGURATION_COLUMNS, *details(table)]
-    grouped = pd.concat([table[columns], rows], axis=1).groupby(columns, sort=True, dropna=False)
-    summary = grouped[numbers].median()
-    summary["reference"] = grouped["reference"].first()
-    summary["repeats"] = grouped.size()
-    return summary.reset_index()
-
-
-def details(table: pd.DataFrame) -> list[str]:
-    """The columns of a table that tell trials of one case apart."""
-    return [name for name in DETAIL_COLUMNS if name in table.columns]
 
 
 def measured_efficiency(table: pd.DataFrame, counts: pd.DataFrame) -> Array:

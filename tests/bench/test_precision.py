@@ -14,7 +14,6 @@ from joulelaw.bench.precision import autocast, check_precision
 from joulelaw.bench.strategies import STRATEGIES
 from joulelaw.bench.strategies.loss_scale import LossScale
 from tests.bench.trial_ranks import TINY, run_ranks, run_trial
-from tests.evidence import record
 
 pytestmark = pytest.mark.xdist_group("ranks")
 
@@ -67,7 +66,6 @@ def test_fp16_follows_fp32_on_one_device(strategy: str, in_fp32: Any, tmp_path: 
     assert skipped == 0
     assert len(losses) == 5
     assert 0 < worst < FP16_TOLERANCE, "0: it was computed in another precision"
-    record("equality", what="loss", strategy=strategy, precision="fp16", ranks=configuration.gpu_count, worst=worst)
 
 
 def overflowed(folder: Path, strategy: str, kind: str, steps: list[int], agree: bool = True) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from joulelaw.model.efficiency import efficiency, efficiency_by_configuration, measured_efficiency
+from joulelaw import InputError
+from joulelaw.model.efficiency import efficiency, measured_efficiency
 from joulelaw.model.tables import CASE_COLUMNS
 from tests.model.synthetic import configurations
 
@@ -39,9 +40,6 @@ def test_the_reference_is_the_median_of_the_repeats() -> None:
     single = [("single", 1, 100, seconds) for seconds in (10.0, 11.0, 99.0)]
     table, counts = case_of([*single, ("fsdp", 2, 100, 11.0)])
     assert efficiency(table, counts)["parallel_efficiency"][3] == pytest.approx(1.0)
-    by_configuration = efficiency_by_configuration(table, counts)
-    assert by_configuration["repeats"].tolist() == [1, 3]
-    assert by_configuration["parallel_efficiency"].tolist() == pytest.approx([1.0, 1.0])
 
 
 def test_a_case_that_does_not_fit_on_one_device_takes_its_smallest_group_and_says_so() -> None:
@@ -68,7 +66,6 @@ def test_the_reference_has_the_same_details(detail: str, values: tuple[Any, Any]
     table, counts = case_of([("single", 1, 100, 10.0), ("single", 1, 100, 5.0), *[("fsdp", 2, 100, 10.0)] * 2])
     table[detail] = [*values, *values]
     assert efficiency(table, counts)["parallel_efficiency"].tolist() == pytest.approx([1.0, 1.0, 1.0, 0.5])
-    assert len(efficiency_by_configuration(table, counts)) == 4
 
 
 def test_details_without_a_single_device_take_their_own_smallest_group() -> None:
@@ -89,3 +86,5 @@ def test_an_imported_efficiency_goes_first_where_there_is_one() -> None:
     table, counts = case_of([("single", 1, 100, 10.0), ("fsdp", 2, 100, 12.5)])
     imported = table.assign(parallel_efficiency=[np.nan, 0.3])
     assert measured_efficiency(imported, counts).tolist() == pytest.approx([1.0, 0.3])
+    with pytest.raises(InputError, match=r"parallel_efficiency is not a number \(it is 'n/a'\)"):
+        measured_efficiency(table.assign(parallel_efficiency=[0.3, "n/a"]), counts)
