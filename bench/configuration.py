@@ -9,7 +9,6 @@ Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 Strategy = Literal["single", "ddp", "fsdp", "tp", "fsdp_tp", "zero1", "zero2", "zero3"]
 Attention = Literal["sdpa", "eager"]
 Head = Literal["classification", "language_model"]
-FSDP_TP_DEGREE = 2
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from joulelaw.bench.configuration import FSDP_TP_DEGREE, Configuration
+from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.spec_files import SweepFiles
 from joulelaw.bench.spec_schema import EACH, Axes, SweepSection
 from joulelaw.bench.yaml_lines import YamlFile, YamlPath
+from joulelaw.model.parallelism import FSDP_TP_DEGREE
 
 # What a grid must name, unless a checkpoint does.
 REQUIRED = ("num_layers", "hidden_size", "sequence_length", "micro_batch_size")
@@ -26,7 +27,7 @@ _STANDARD: dict[str, tuple[Any, ...]] = {
     "torch_compile": (False,),
 }
 # The published models' own: 30,522 word pieces, 50,257 byte pairs.
-_VOCABULARY = {"bert": 30_522, "gpt2": 50_257}
+VOCABULARY = {"bert": 30_522, "gpt2": 50_257}
 # The heads of both families' published sizes are 64 wide; the feed-forward layer is four times the width.
 _HEAD_WIDTH = 64
 _FFN_FACTOR = 4
@@ -58,7 +59,7 @@ def configurations(section: SweepSection, grid: int, files: SweepFiles) -> Itera
             saved = files.checkpoints[chosen["checkpoint"]]
             chosen |= {**saved.axes, "checkpoint": saved.folder}
         chosen.setdefault("gpu_count", 1)
-        chosen.setdefault("vocab_size", _VOCABULARY.get(chosen["model_family"], _VOCABULARY["bert"]))
+        chosen.setdefault("vocab_size", VOCABULARY.get(chosen["model_family"], VOCABULARY["bert"]))
         chosen.setdefault("num_heads", max(1, chosen["hidden_size"] // _HEAD_WIDTH))
         chosen.setdefault("intermediate_size", _FFN_FACTOR * chosen["hidden_size"])
         chosen.setdefault("num_labels", files.data.num_labels if files.data else _LABELS)

@@ -2,8 +2,11 @@
 
 A strategy is a module with one function, ``prepare(setup) -> Stepper``. It wraps any workload's model and knows
 nothing of BERT. All of them optimize with AdamW, average the gradients over ranks and micro-steps, and so train
-the same numbers as one device on the same global batch. To add one: a file here, a line in `STRATEGIES` and in
-`Configuration.strategy`.
+the same numbers as one device on the same global batch.
+
+To add one, run it and count it. Here: a file, a line in `STRATEGIES`, and its name in `configuration.Strategy`. In
+model/: its entry in `parallelism.STRATEGIES` and in `kernels.STRATEGY_LAUNCHES`, and, where its host time is like
+theirs, in a group of `laws/roofline_terms.py`. Its colour in reports: `report.palette.STRATEGIES`.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,12 @@
 """What is trained: one file a model family, and the table that names them.
 
 A workload is a module with one function, ``build(configuration, device, root) -> TrainingModel``. It draws its
-initial weights from torch's default generator, which the trial seeds, and knows nothing of strategies. To add
-one: a file here and a line in `WORKLOADS`.
+initial weights from torch's default generator, which the trial seeds, and knows nothing of strategies.
+
+To add a family, train it and count it. Here: a file, a line in `WORKLOADS`, its entry in `config_keys.CONFIG_KEYS`,
+and its vocabulary in `spec_axes.VOCABULARY`. In model/: its entry in `architecture.FAMILIES`, in
+`kernels.FAMILY_LAUNCHES`, and in `memory.STORED_FFN_TENSORS` and `TEMPORARY_FFN_TENSORS`. A family whose language
+model guesses masked tokens is also named in `text_input.MASKED_FAMILIES`.
 """
 
 from collections.abc import Mapping

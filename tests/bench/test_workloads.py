@@ -2,16 +2,21 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench import spec_axes
+from joulelaw.bench.configuration import Configuration, Strategy
 from joulelaw.bench.data import Batch
 from joulelaw.bench.data_source import make_source
+from joulelaw.bench.report import palette
+from joulelaw.bench.strategies import STRATEGIES
 from joulelaw.bench.workloads import WORKLOADS, TrainingModel, load_workload
+from joulelaw.bench.workloads.config_keys import CONFIG_KEYS
+from joulelaw.model import architecture, kernels, memory, parallelism
 from tests.bench.trial_ranks import TINY
 
 CPU = torch.device("cpu")
@@ -22,6 +27,15 @@ HEADS = ["classification", "language_model"]
 def build(configuration: Configuration, seed: int = 0) -> TrainingModel:
     torch.manual_seed(seed)
     return load_workload(configuration.model_family).build(configuration, CPU, Path())
+
+
+def test_what_can_be_trained_can_be_counted_and_drawn() -> None:
+    """The tables that the docstrings of `workloads` and `strategies` name for whoever adds one."""
+    of_families = [CONFIG_KEYS, spec_axes.VOCABULARY, architecture.FAMILIES, kernels.FAMILY_LAUNCHES]
+    of_families += [memory.STORED_FFN_TENSORS, memory.TEMPORARY_FFN_TENSORS]
+    assert all(table.keys() == WORKLOADS.keys() for table in of_families)
+    of_strategies = [get_args(Strategy), parallelism.STRATEGIES, kernels.STRATEGY_LAUNCHES, palette.STRATEGIES]
+    assert all(set(table) == STRATEGIES.keys() for table in of_strategies)
 
 
 def first_batch(configuration: Configuration) -> Batch:

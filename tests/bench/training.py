@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from joulelaw.bench.configuration import FSDP_TP_DEGREE, Configuration, TrialSpec, Window
+from joulelaw.bench.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.strategies import STRATEGIES
+from joulelaw.model.parallelism import FSDP_TP_DEGREE
 from tests.bench.trial_ranks import TINY, run_ranks
 
 FIVE_STEPS = Window(warmup_steps=2, min_steps=3)
