@@ -1,6 +1,8 @@
 """How a cluster ends: closed, with its driver killed, or with its Ray lost; nothing is left in any case."""
 
-import shutil
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from joulelaw.cluster.scratch import remove_all_abandoned
 from tests.cluster.driving import environment, gone, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -88,7 +91,12 @@ def test_no_process_outlives_the_driver(tmp_path: Path, end: str) -> None:
             driver.stdin.flush()
         else:
             driver.kill()
-    ours = [pid for pid, name in processes.items() if end == "close" or not name.startswith(LINGERING)]
-    wait_for(lambda: all(gone(pid) for pid in ours))
-    assert folder.exists() == (end == "kill")
-    shutil.rmtree(folder, ignore_errors=True)
+    lingering = [pid for pid, name in processes.items() if end == "kill" and name.startswith(LINGERING)]
+    wait_for(lambda: all(gone(pid) for pid in processes.keys() - lingering))
+    for pid in lingering:  # they would write their logs anew
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: all(gone(pid) for pid in lingering))
+    if end == "kill":
+        remove_all_abandoned()  # as the next start does
+    assert not folder.exists()
