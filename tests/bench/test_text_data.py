@@ -1,6 +1,5 @@
 """Batches of the user's texts: the same for any number of ranks, padded to each rank's own longest, exactly counted."""
 
-import functools
 import math
 from collections import Counter
 from dataclasses import replace
@@ -193,35 +192,21 @@ def trained(root: Path, folder: Path, configuration: Configuration) -> tuple[lis
     return losses, outcomes
 
 
-@pytest.fixture(scope="module")
-def reference(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Memoized: losses and counts of the same global batches on one device."""
-
-    @functools.cache
-    def run(one: Configuration) -> tuple[list[float], dict[str, Any]]:
-        losses, (outcome,) = trained(root, tmp_path_factory.mktemp("alone") / "run", one)
-        return losses, outcome.one("done")
-
-    def of(spread: Configuration) -> tuple[list[float], dict[str, Any]]:
-        return run(replace(spread.single_device(), micro_batch_size=spread.data_parallel * spread.micro_batch_size))
-
-    return of
-
-
 @pytest.mark.parametrize(
     ("strategy", "family", "grad_accumulation"),
     [("ddp", "bert", 1), ("ddp", "bert", 2), ("ddp", "gpt2", 1), ("fsdp", "gpt2", 2), ("tp", "bert", 1)],
 )
 def test_two_ranks_equal_one_device_on_the_users_texts(
-    strategy: Any, family: str, grad_accumulation: int, reference: Any, root: Path, tmp_path: Path
+    strategy: Any, family: str, grad_accumulation: int, root: Path, tmp_path: Path
 ) -> None:
     """Though data-parallel ranks are padded each in its own way. Tensor-parallel ranks have one batch."""
     sizes = {"tensor_parallel": 2 if strategy == "tp" else 1, "grad_accumulation": grad_accumulation}
     spread = text_configuration(strategy=strategy, model_family=family, gpu_count=2, **sizes)
+    alone = replace(spread.single_device(), micro_batch_size=spread.data_parallel * spread.micro_batch_size)
     losses, outcomes = trained(root, tmp_path / "spread", spread)
-    expected, whole = reference(spread)
+    expected, single = trained(root, tmp_path / "alone", alone)
     assert losses == pytest.approx(expected, rel=1e-4)
-    done = [outcome.one("done") for outcome in outcomes]
+    done, (whole,) = [outcome.one("done") for outcome in outcomes], [outcome.one("done") for outcome in single]
     counts = [(each["tokens"], each["padded_tokens"]) for each in done]
     if strategy == "tp":
         assert counts == [(whole["tokens"], whole["padded_tokens"])] * 2

@@ -191,7 +191,8 @@ def test_launches_of_a_step_are_the_operations_dispatched(
         gpu_count=np.array(1.0),
     )
     made_here = 3  # tokens, their mask and the labels
-    assert micro_steps * predicted == pytest.approx(operations.seen - made_here * micro_steps, rel=0.07)
+    mask = 11 + 3 * checkpointing if (family, attention) == ("gpt2", "eager") else 0  # not counted: see kernels
+    assert micro_steps * (predicted + mask + made_here) == operations.seen
 
 
 def _any_sizes() -> dict[str, int]:
