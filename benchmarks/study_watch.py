@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from joulelaw.bench.measurements import read_trials
@@ -57,11 +58,18 @@ class StudyWatch:
 
     def _step_ends(self, after_ns: int) -> list[int]:
         since_s = time.time() - (time.monotonic_ns() - after_ns) / 1e9
-        return [end for path in self._files("steps") if path.stat().st_mtime >= since_s
-                for end in pq.ParquetFile(path).read(["end_ns"])["end_ns"].to_pylist()]  # fmt: skip
+        files = self._files("steps", ["end_ns"], since_s)
+        return [end for rows in files.values() for end in rows["end_ns"].to_pylist()]
 
-    def _files(self, name: str) -> list[Path]:
-        return sorted((self.folder / name).glob("*.parquet"))
+    def _files(self, name: str, columns: list[str], since_s: float = 0.0) -> dict[str, pa.Table]:
+        """By name, what each file of a table holds that was written since. A run that begins anew removes those of
+        attempts cut short, perhaps between the listing and the reading."""
+        found = {}
+        for path in sorted((self.folder / name).glob("*.parquet")):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime >= since_s:
+                    found[path.name] = pq.ParquetFile(path).read(columns)
+        return found
 
     def check(self) -> None:
         """Opens every table; no row may be there twice, no trial go away, no row of a done trial change."""
@@ -78,15 +86,17 @@ class StudyWatch:
                 self._changed.add(trial_id)
         self._see_attempts()
         for name, key in KEYS.items():
-            if self._files(name) and (rows := pd.read_parquet(self.folder / name, columns=key)).duplicated().any():
-                raise SystemExit(f"{name}: a row is there twice: {rows[rows.duplicated()].head(1).to_dict('records')}")
+            if files := self._files(name, key):
+                rows = pa.concat_tables(files.values()).to_pandas()
+                if rows.duplicated().any():
+                    twice = rows[rows.duplicated()].head(1).to_dict("records")
+                    raise SystemExit(f"{name}: a row is there twice: {twice}")
 
     def _see_attempts(self) -> None:
         """From when to when each attempt's recorded steps go; a file holds the steps of one attempt."""
-        for path in self._files("steps"):
-            rows = pq.ParquetFile(path).read(["begin_ns", "end_ns"])
+        for file, rows in self._files("steps", ["begin_ns", "end_ns"]).items():
             begin_ns, end_ns = (rows[name].to_pylist() for name in ("begin_ns", "end_ns"))
-            self._attempts[path.name.partition(".")[0], min(begin_ns)] = max(end_ns)
+            self._attempts[file.partition(".")[0], min(begin_ns)] = max(end_ns)
 
     def again_s(self, kills_ns: Sequence[int]) -> list[float]:
         """For each kill, seconds of recorded steps that had to be run again: of attempts that it spoilt."""

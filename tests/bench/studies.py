@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "JOULELAW_TEST_MARK"
@@ -39,18 +40,21 @@ class Finished:
 
 
 class Running:
-    """The program in a process of its own, with a mark that every process that comes of it inherits."""
+    """The program in a process of its own, with a mark that every process that comes of it inherits.
+
+    What it says goes to files: nobody reads while it runs, and a pipe holds no more than 64 KiB.
+    """
 
     def __init__(self, *arguments: str, cwd: Path) -> None:
         self.mark = uuid.uuid4().hex
         environment = {**os.environ, MARK: self.mark, "PYTHONPATH": str(ROOT)}
+        self._output, self._errors = (tempfile.TemporaryFile("a+", encoding="utf-8") for _ in range(2))  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "joulelaw.bench", *arguments],
             cwd=cwd,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=self._output,
+            stderr=self._errors,
         )
 
     def wait_for(self, condition: Callable[[], Any], timeout_s: float = 90) -> Any:
@@ -69,7 +73,8 @@ class Running:
 
     def end(self, timeout_s: float = 150) -> Finished:
         """Waits for the program's own end."""
-        output, errors = self.process.communicate(timeout=timeout_s)
+        self.process.wait(timeout_s)
+        output, errors = (_whole(file) for file in (self._output, self._errors))
         return Finished(self.process.returncode, json.loads(output.splitlines()[-1]), errors)
 
     def marked(self) -> dict[int, str]:
@@ -89,6 +94,12 @@ class Running:
         """The pids of ranks: forked servers whose parent is a fork server as well."""
         servers = [pid for pid, command in self.marked().items() if "joulelaw.cluster.forkserver" in command]
         return [pid for pid in servers if parent(pid) in servers]
+
+
+def _whole(file: IO[str]) -> str:
+    with file:
+        file.seek(0)
+        return file.read()
 
 
 def parent(pid: int) -> int:
