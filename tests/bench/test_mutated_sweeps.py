@@ -34,9 +34,9 @@ from joulelaw.model.hardware import Catalogue
 from tests.bench.texts import study_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-CORES = tuple(Device(f"CPU-{i}", "One Core", i, "cpu", 2**32, (i,), None, "") for i in range(2))
+CORES = tuple(Device(f"CPU-{i}", "One Core", i, "cpu", 2**33, (i,), None, "") for i in range(2))
 GPU = Device("GPU-0", "Tesla T4", 0, "cuda", 15 * 2**30, (), 70.0, "570")
-NODES = (Node("a", "0a", CORES, 2**33, 2, ""), Node("b", "0a", (GPU,), 2**34, 8, ""))
+NODES = (Node("a", "0a", CORES, 2**34, 2, ""), Node("b", "0a", (GPU,), 2**34, 8, ""))
 CATALOGUE, ASSUMED = with_assumed(Catalogue.load(), NODES)
 NO_METER = MeterInfo("none", "none", "", (), {}, {})
 MOST_VALUES, MOST_GRIDS = 1, 2
