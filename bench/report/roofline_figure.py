@@ -30,7 +30,7 @@ def roofline_points(study: Study) -> pd.DataFrame:
 
 
 def roofline(study: Study) -> Drawing | None:
-    """FLOP/s of one device against FLOP per byte; a ceiling for each device model and precision. None without trials."""
+    """One device's FLOP/s against FLOP per byte; a ceiling for each device model and precision; None without trials."""
     if study.counted.empty:
         return None
     points = roofline_points(study)
