@@ -3,8 +3,8 @@
 Counts of operations that torch 2.13 dispatches for Hugging Face models (Transformers 5.23), views and allocations
 left out, forward and backward: so many a layer, and so many outside the layers. On one device, without dropout, they
 are exact for classification with SDPA, and for BERT with eager attention too; GPT-2's eager mask takes 11 more a
-micro-step (and one a layer more with checkpointing), a language model's head up to 3 more for BERT and 7 fewer for GPT-2.
-What a strategy adds was counted on two ranks and is a round number.
+micro-step (and one a layer more with checkpointing), a language model's head up to 3 more for BERT and 7 fewer for
+GPT-2. What a strategy adds was counted on two ranks and is a round number.
 Leaves out the host's own time per operation, which DTensor and DeepSpeed multiply, and that one operation may be
 several kernels of a library.
 """
