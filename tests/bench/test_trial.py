@@ -1,5 +1,6 @@
 """A trial on forked ranks: every step timed on every rank, the loss falls, mistakes are told, nothing is inherited."""
 
+import gc
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 
 from joulelaw.bench.configuration import TrialSpec, Window
+from joulelaw.bench.rank_state import claim_device
+from joulelaw.bench.stepping import StepLoop
+from joulelaw.bench.trial import form_group, make_epoch, prepare
 from joulelaw.cluster.ranks import RankContext
 from tests.bench.trial_ranks import TINY, Outcome, fork_server, run_ranks, run_trial
 
@@ -53,6 +57,28 @@ def test_every_step_is_timed_on_every_rank_inside_the_window(strategy: str, rank
         assert done["num_parameters"] * 16 < done["peak_memory_bytes"] < 2**31
         assert 0 < done["base_memory_bytes"] < done["peak_memory_bytes"]
     assert len({outcome.one("ready")["pid"] for outcome in outcomes}) == ranks
+
+
+def close_and_let_go(payload: dict[str, Any], context: RankContext) -> None:
+    """An entry: a trial's end, and which threads are left once its model is gone."""
+    spec = TrialSpec.from_dict(payload["trial"])
+    device = claim_device(context)
+    group = form_group(spec, context, device)
+    stepper, _ = prepare(spec, group, device, Path())
+    StepLoop(stepper, make_epoch(spec, group, device, Path()), group, device, context.emit).run(spec.window)
+    group.close()
+    del stepper
+    gc.collect()
+    threads = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    context.emit({"kind": "threads", "names": threads})
+
+
+def test_the_end_of_a_model_does_not_wait_for_its_communication_threads(tmp_path: Path) -> None:
+    """DDP's reducer would, with the interpreter's lock that such a thread may wait for: a rank in twelve hung."""
+    payload = {"trial": spec_of(strategy="ddp", gpu_count=2).to_dict()}
+    for outcome in run_ranks(tmp_path, "tests.bench.test_trial:close_and_let_go", payload, 2):
+        assert outcome.exit_status == 0
+        assert "pt_gloo_runloop" in outcome.one("threads")["names"], "it is never joined"
 
 
 def test_the_ranks_agree_on_the_last_step_of_a_window_of_some_seconds(tmp_path: Path) -> None:
