@@ -9,6 +9,7 @@ Prints Markdown and, last, one JSON object; exit code 1 where a trial is lost or
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -119,15 +120,23 @@ class Study:
         raise SystemExit(f"not finished after {most_runs} more runs: {self._runs[-1].end().errors}")
 
 
+def kill_any(running: Running, target: str, dice: random.Random) -> int:
+    """When one of the target's processes was killed; ranks come and go meanwhile."""
+    while True:
+        found = running.wait_for(lambda: targets_of(running, target), timeout_s=60)
+        with contextlib.suppress(ProcessLookupError):
+            kill_ns = time.monotonic_ns()
+            os.kill(dice.choice(found), signal.SIGKILL)
+            return kill_ns
+
+
 def kill_one(study: Study, target: str, quiet_s: float, dice: random.Random) -> Kill:
     """Waits until the study has completed a step, and then `quiet_s`; kills; waits for the next step."""
     running = study.running()
     first_ns = study.watch.next_step_ns(study.running, after_ns=time.monotonic_ns())
     time.sleep(max(0.0, first_ns / 1e9 + quiet_s - time.monotonic()))
-    found = running.wait_for(lambda: targets_of(running, target), timeout_s=60)
     study.watch.check()
-    kill_ns = time.monotonic_ns()
-    os.kill(dice.choice(found), signal.SIGKILL)
+    kill_ns = kill_any(running, target, dice)
     study.watch.check()
     next_ns = study.watch.next_step_ns(study.running, after_ns=kill_ns + LAST_GASP_NS)
     study.watch.check()
