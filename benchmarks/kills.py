@@ -54,7 +54,10 @@ EXPLAINED = """\
 SIGKILL goes to a part of a running study, drawn by the seed, 10 s after the study last completed a step (after a kill:
 completed one again). A killed rank, sampler or fork server costs its trials another attempt within the run; a killed
 raylet (of the study's local Ray) or driver ends the command, which is started again at once. After each kill, and at
-the end, the dataset is opened: no committed trial may be gone or there twice, and no row of a done trial may change."""
+the end, the dataset is opened: no committed trial may be gone or there twice, and no row of a done trial may change.
+
+The next step is the first of any trial that ends more than 1 s after the kill (3 s after a raylet's or driver's): what
+ends sooner was under way. No time to the next step can be shorter than that; for ranks and samplers that is all it says."""
 
 
 @dataclass
