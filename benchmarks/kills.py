@@ -57,7 +57,7 @@ raylet (of the study's local Ray) or driver ends the command, which is started a
 the end, the dataset is opened: no committed trial may be gone or there twice, and no row of a done trial may change.
 
 The next step is the first of any trial that ends more than 1 s after the kill (3 s after a raylet's or driver's): what
-ends sooner was under way. No time to the next step can be shorter than that; for ranks and samplers that is all it says."""
+ends sooner was under way. No time to the next step can be shorter; for ranks and samplers that is all it says."""
 
 
 @dataclass
