@@ -78,10 +78,14 @@ def devices_files(folders: Sequence[Path]) -> list[Path]:
 
 
 def data_hash(table: pd.DataFrame) -> str:
-    """SHA-256 over the measurement rows used: their TRIALS columns, whatever the order of rows and columns."""
+    """SHA-256 over the measurement rows used: their TRIALS columns, whatever the order of rows and columns.
+
+    What is null is left out, so that columns which a later schema adds change nothing.
+    """
     columns = [field for field in TRIALS if field.name in table.columns]
     rows = pa.table([_exact(table[field.name], field.type) for field in columns], names=[f.name for f in columns])
-    lines = sorted(json.dumps(row, sort_keys=True, default=str) for row in rows.to_pylist())
+    known = ({name: value for name, value in row.items() if value is not None} for row in rows.to_pylist())
+    lines = sorted(json.dumps(row, sort_keys=True, default=str) for row in known)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

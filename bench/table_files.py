@@ -89,7 +89,7 @@ def as_dictionaries(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 
 
 def _brought_up(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Schema 1 as schema 2, which only added columns."""
+    """An older schema as this one: each only added columns."""
     for field in schema:
         if field.name not in table.schema.names:
             value = pa.scalar(_BEFORE_SCHEMA_2.get(field.name), field.type)

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def _field(name: str, kind: pa.DataType, unit: str = "", note: str = "") -> pa.Field:
@@ -42,17 +42,17 @@ TRIALS = _schema(
         _field("energy_j", pa.float64(), "J", "gross, all devices of the group; null when there was no reading"),
         _field("boundary", pa.string(), note="what energy_j covers"),
         _field("meter", pa.string(), note="the meter that energy_j comes from"),
-        _field("meter_kind", pa.string(), note="measured, estimated or replayed"),
+        _field("meter_kind", pa.string(), note="measured, estimated or replayed; stated where an imported table does not say"),
         # How the energy was made, and whether to believe it.
         _field("energy_trace_j", pa.float64(), "J", "integrated from power readings, beside the counter"),
         _field("energy_disagreement", pa.float64(), "1", "(trace - counter) / counter"),
         _field("energy_stderr_j", pa.float64(), "J", "random part, from the spacing of the readings"),
         _field("verdict", pa.string(), note="valid or invalid"),
-        _field("reasons", pa.list_(pa.string()), note="reason codes of an invalid verdict"),
+        _field("reasons", pa.list_(pa.string()), note="codes: why a verdict is invalid; of an imported row also that it is one"),
         # What ran, where and how.
         _field("status", pa.string(), note="done or failed"),
         _field("failure", pa.string(), note="cause of a failure, empty otherwise"),
-        _field("split", pa.string(), note="fit or hold_out, drawn before the first trial"),
+        _field("split", pa.string(), note="fit or hold_out, drawn before the first trial; null where none was"),
         _field("configuration_id", pa.string()),
         _field("case_id", pa.string()),
         _field("repeat", pa.int32(), "1"),
@@ -93,6 +93,14 @@ TRIALS = _schema(
         _field("backend", pa.string(), note="nccl, gloo, or empty for one process"),
         _field("shared_with", pa.list_(pa.string()), note="trials that ran on the same node at the same time"),
         _field("power_limit_w", pa.float64(), "W", "per device, enforced limit; null where unknown"),
+        # What imported tables may say beyond that.
+        _field("repeats", pa.int32(), "1", "runs that the row is the mean of"),
+        _field("parallel_efficiency", pa.float64(), "1", "P1's, not normalised for work"),
+        _field("energy_net_j", pa.float64(), "J", "less the idle power of the same devices over the same time"),
+        _field("link", pa.string(), note="kind of link between the devices of a node"),
+        _field("link_bytes_per_s", pa.float64(), "B/s", "one direction, per device"),
+        _field("network_bytes_per_s", pa.float64(), "B/s", "between nodes, one direction, per device"),
+        _field("input_size", pa.int32(), "1", "width of a recurrent layer's input; null: hidden_size"),
     ]
 )
 
