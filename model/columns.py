@@ -1,13 +1,14 @@
 """Columns of a table as arrays: numbers with defaults, and rows grouped by the texts they share."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from joulelaw import InputError
+from joulelaw.model.problems import Problems
 
 Rows = npt.NDArray[np.intp]
 
@@ -21,24 +22,39 @@ def numbers(table: pd.DataFrame, name: str, default: npt.ArrayLike = np.nan) -> 
     filler = np.broadcast_to(np.asarray(default, dtype=np.float64), (len(table),))
     if name not in table.columns:
         return filler
-    values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    values, unreadable = read_numbers(table[name])
     empty = np.isnan(values)
     if not empty.any():
         return values
-    refuse(table, name, empty & table[name].notna().to_numpy(), "is not a number")
+    refuse(table, name, unreadable, "is not a number")
     return np.where(empty, filler, values)
 
 
+def read_numbers(column: pd.Series) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """A column as numbers, NaN where there is none, and where there is something that is no number.
+
+    True and false are no numbers, nor are lists or dates; numbers written as text are.
+    """
+    kind = column.dtype
+    if isinstance(kind, pd.CategoricalDtype):
+        column = column.astype(kind.categories.dtype)
+    given = column.notna().to_numpy(dtype=bool)
+    if column.dtype.kind in "bmM":
+        return np.full(len(column), np.nan), given
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(len(column), dtype=bool)
+    if column.dtype == object:
+        plain = np.array([isinstance(each, str | Real) and not isinstance(each, bool | np.bool_) for each in column])
+        column = column.where(plain, None)
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return values, np.isnan(values) & given
+
+
 def refuse(table: pd.DataFrame, name: str, wrong: npt.ArrayLike, why: str) -> None:
-    """Raises InputError with the first row of a column that is wrong, as people count rows, its value and its trial."""
-    rows = np.flatnonzero(wrong)
-    if not rows.size:
-        return
-    value = table[name].iloc[rows[0]]
-    plain = value.item() if hasattr(value, "item") else value
-    trial = f", trial {table['trial_id'].iloc[rows[0]]}" if "trial_id" in table.columns else ""
-    remedy = "correct the value, or leave the row out"
-    raise InputError(f"{name} {why} (it is {plain!r})", where=f"table row {rows[0] + 1}{trial}", remedy=remedy)
+    """Raises InputError with the rows of a column that are wrong, as people count rows, their values and trials."""
+    problems = Problems(table)
+    problems.find(name, wrong, why)
+    problems.refuse()
 
 
 def codes(table: pd.DataFrame, name: str, default: str = "") -> tuple[list[str], Rows]:

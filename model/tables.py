@@ -9,7 +9,10 @@ import pandas as pd
 
 from joulelaw import InputError
 from joulelaw.model.architecture import HEADS
-from joulelaw.model.columns import numbers, refuse
+from joulelaw.model.columns import read_numbers
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.problems import Problems
+from joulelaw.model.vocabulary import find_unknown
 
 # A case (P1: configuration family). Strategy, counts and repeats stay out: they would leak between fit and hold-out.
 CASE_COLUMNS = (
@@ -60,55 +63,116 @@ UNKNOWN_METER = "unstated"
 MOST = 1e9  # of any count: products of a few stay far below what a float holds
 
 
-def check_configurations(table: pd.DataFrame) -> pd.DataFrame:
+def check_configurations(table: pd.DataFrame, catalogue: Catalogue | None = None) -> pd.DataFrame:
     """A copy with whole-number counts and a fresh index, of a table that has what a forecast needs.
 
-    Raises InputError with every missing column, or with the first row whose value cannot be.
+    Raises InputError with every missing column, or with every value that cannot be, and its row; with a catalogue
+    also with every name that neither it nor the counts know.
     """
-    needed = (*CONFIGURATION_COLUMNS, "micro_steps")
+    check_columns(table, (*CONFIGURATION_COLUMNS, "micro_steps"))
+    problems = Problems(table)
+    checked = find_configurations(table, problems)
+    if catalogue is not None and not problems:
+        find_unknown(checked, catalogue, problems)
+    problems.refuse()
+    return checked
+
+
+def check_columns(table: pd.DataFrame, needed: Sequence[str]) -> None:
+    """Raises InputError where columns are missing or there twice, or there is no row."""
+    twice = sorted({str(name) for name in table.columns[table.columns.duplicated()]})
+    if twice:
+        raise InputError(f"columns there twice: {', '.join(twice)}", where="table", remedy="keep one of each")
     missing = [name for name in needed if name not in table.columns]
     if missing:
         remedy = f"name them so in the first line; all that are needed: {', '.join(needed)}"
         raise InputError(f"columns missing: {', '.join(missing)}", where="table", remedy=remedy)
     if table.empty:
         raise InputError("no rows", where="table", remedy="give at least one trial")
-    checked = table.reset_index(drop=True).copy()
+
+
+def find_configurations(table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+    """The table with whole-number counts and a fresh index; what cannot be goes to `problems`.
+
+    Of the columns that are there: which are missing is the caller's question. Where there are problems the result is
+    good for looking on, not for counting.
+    """
+    checked = table.reset_index(drop=True)
     for name in TEXT_COLUMNS:
-        refuse(checked, name, checked[name].isna() | (checked[name].astype(str) == ""), "is empty")
-        checked[name] = checked[name].astype(str)
+        if name in checked.columns:
+            checked[name] = _texts(checked, name, problems)
     for name in (*COUNT_COLUMNS, "micro_steps"):
-        counts = _filled(checked, name)
-        _refuse_all_but_counts(checked, name, counts)
-        checked[name] = counts.astype(np.int64)
-    _check_optional(checked)
-    refuse(checked, "num_heads", checked["hidden_size"] % checked["num_heads"] != 0, "must divide hidden_size")
-    refuse(checked, "node_count", checked["node_count"] > checked["gpu_count"], "must be at most gpu_count")
+        if name in checked.columns:
+            checked[name] = _counts(checked, name, problems)
+    _find_optional(checked, problems)
+    if {"hidden_size", "num_heads"} <= set(checked.columns):
+        wrong = checked["hidden_size"] % checked["num_heads"] > 0
+        problems.find("num_heads", wrong, "must divide hidden_size")
+    if {"node_count", "gpu_count"} <= set(checked.columns):
+        problems.find("node_count", checked["node_count"] > checked["gpu_count"], "must be at most gpu_count")
     if "trial_id" in checked.columns:
-        refuse(checked, "trial_id", checked["trial_id"].isna(), "is empty")
-        refuse(checked, "trial_id", checked["trial_id"].duplicated(), "occurs twice")
+        _find_repeated_ids(checked["trial_id"], problems)
     return checked
 
 
-def _check_optional(table: pd.DataFrame) -> None:
+def _texts(table: pd.DataFrame, name: str, problems: Problems) -> pd.Series:
+    column = table[name]
+    if not isinstance(column.dtype, pd.CategoricalDtype) and not pd.api.types.is_string_dtype(column.dtype):
+        column = column.astype(str).where(column.notna(), None)
+    problems.find(name, column.isna() | (column == ""), "is empty")
+    return column
+
+
+def _counts(table: pd.DataFrame, name: str, problems: Problems) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+    """Whole numbers from 1 to MOST; as floats where a value is none."""
+    if (column := table[name]).dtype.kind == "i" and column.min() >= 1 and column.max() <= MOST:
+        return column.to_numpy(dtype=np.int64)
+    values, _ = read_numbers(column)
+    good = problems.find(name, np.isnan(values), "is not a number") & _find_counts(name, values, problems)
+    return values.astype(np.int64) if good.all() else values
+
+
+def _find_counts(name: str, given: npt.NDArray[np.float64], problems: Problems) -> npt.NDArray[np.bool_]:
+    """What is not a whole number from 1 to MOST; what is empty passes."""
+    good = problems.find(name, given < 1, "must be at least 1")
+    good &= problems.find(name, given > MOST, f"must be at most {MOST:.0e}")
+    return good & problems.find(name, good & (given > np.floor(given)), "must be a whole number")
+
+
+def _find_optional(table: pd.DataFrame, problems: Problems) -> None:
     """That what is given of the optional columns can be, so that no default stands in for what could not be read."""
     for name in OPTIONAL_COUNTS:
-        _refuse_all_but_counts(table, name, numbers(table, name))
+        _find_counts(name, _given(table, name, problems), problems)
     for name in OPTIONAL_RATES:
-        given = numbers(table, name)
-        refuse(table, name, (given <= 0) | np.isinf(given), "must be a positive number")
-    dropout = numbers(table, "dropout")
-    refuse(table, "dropout", (dropout < 0) | (dropout >= 1), "must be at least 0 and below 1")
+        given = _given(table, name, problems)
+        problems.find(name, (given <= 0) | np.isinf(given), "must be a positive number")
+    dropout = _given(table, "dropout", problems)
+    problems.find("dropout", (dropout < 0) | (dropout >= 1), "must be at least 0 and below 1")
     for name, choices in OPTIONAL_CHOICES.items():
         if name in table.columns:
             known = table[name].isna() | table[name].isin(choices)
-            refuse(table, name, ~known, f"must be one of {', '.join(choices)}")
+            problems.find(name, ~known, f"must be one of {', '.join(choices)}")
 
 
-def _refuse_all_but_counts(table: pd.DataFrame, name: str, given: npt.NDArray[np.float64]) -> None:
-    """Whole numbers from 1 to MOST; what is empty passes."""
-    refuse(table, name, given < 1, "must be at least 1")
-    refuse(table, name, given > MOST, f"must be at most {MOST:.0e}")
-    refuse(table, name, given > np.floor(given), "must be a whole number")
+def _given(table: pd.DataFrame, name: str, problems: Problems) -> npt.NDArray[np.float64]:
+    """An optional column of numbers, nothing where there is none."""
+    if name not in table.columns:
+        return np.empty(0)
+    values, unreadable = read_numbers(table[name])
+    problems.find(name, unreadable, "is not a number")
+    return values
+
+
+def _find_repeated_ids(ids: pd.Series, problems: Problems) -> None:
+    if not problems.find("trial_id", ids.isna(), "is empty").all():
+        ids = ids.dropna()
+    if ids.is_unique:
+        return
+    first = ids.drop_duplicates()
+    places = dict(zip(first, first.index, strict=True))
+    again = problems.table["trial_id"].reset_index(drop=True)
+    wrong = (again.duplicated() & again.notna()).to_numpy(dtype=bool)
+    problems.find("trial_id", wrong, lambda row: f"occurs twice, first in row {problems.number(places[again[row]])}")
 
 
 def check_measurements(table: pd.DataFrame, *, allow_mixed_meters: bool = False) -> pd.DataFrame:
@@ -116,32 +180,42 @@ def check_measurements(table: pd.DataFrame, *, allow_mixed_meters: bool = False)
 
     Failed trials (`status`) and invalid ones (`verdict`) are left out. A dataset's trial without a verdict, a
     missing or non-positive measurement, a repeated trial_id, and (unless allowed) more than one meter or
-    boundary raise InputError.
+    boundary raise InputError; what is wrong with values is told of all rows at once.
     """
-    missing = [name for name in ("trial_id", *MEASURED_COLUMNS, "boundary") if name not in table.columns]
-    if missing:
-        raise InputError(f"columns missing: {', '.join(missing)}", where="table", remedy="a fit needs measured trials")
-    rows = table
-    if "status" in rows.columns:
-        rows = rows[rows["status"] == "done"]
-    if "verdict" in rows.columns:
-        unjudged = rows[~rows["verdict"].isin(["valid", "invalid"])]
+    check_columns(table, ("trial_id", *CONFIGURATION_COLUMNS, "micro_steps", *MEASURED_COLUMNS, "boundary"))
+    wanted = np.ones(len(table), dtype=bool)
+    if "status" in table.columns:
+        wanted &= (table["status"] == "done").to_numpy(dtype=bool)
+    if "verdict" in table.columns:
+        unjudged = table[wanted & ~table["verdict"].isin(["valid", "invalid"]).to_numpy(dtype=bool)]
         if not unjudged.empty:
             raise InputError(
                 f"{len(unjudged)} trials have no verdict, first {unjudged['trial_id'].iloc[0]}",
                 where="table",
                 remedy="a trial is fitted or scored only after its energy was checked",
             )
-        rows = rows[rows["verdict"] == "valid"]
-    if rows.empty:
+        wanted &= (table["verdict"] == "valid").to_numpy(dtype=bool)
+    if not wanted.any():
         raise InputError(f"no valid trials among {len(table)}", where="table", remedy="see the reasons column")
-    checked = check_configurations(rows)
-    for name in MEASURED_COLUMNS:
-        checked[name] = _filled(checked, name)
-        refuse(checked, name, ~(np.isfinite(checked[name]) & (checked[name] > 0)), "must be a positive number")
-    refuse(checked, "boundary", checked["boundary"].isna(), "is empty")
+    rows = table[wanted]
+    problems = Problems(rows, np.flatnonzero(wanted))
+    checked = find_measurements(find_configurations(rows, problems), problems)
+    problems.refuse()
     if not allow_mixed_meters:
         refuse_mixed(checked)
+    return checked
+
+
+def find_measurements(checked: pd.DataFrame, problems: Problems) -> pd.DataFrame:
+    """The table with durations and energies as numbers; what cannot be goes to `problems`."""
+    for name in MEASURED_COLUMNS:
+        if name in checked.columns:
+            values, _ = read_numbers(checked[name])
+            number = problems.find(name, np.isnan(values), "is not a number")
+            problems.find(name, number & ~(np.isfinite(values) & (values > 0)), "must be a positive number")
+            checked[name] = values
+    if "boundary" in checked.columns:
+        problems.find("boundary", checked["boundary"].isna(), "is empty")
     return checked
 
 
@@ -182,10 +256,3 @@ def _column(table: pd.DataFrame, name: str) -> pd.Series:
     if name not in table.columns:
         return pd.Series(UNKNOWN_METER, index=table.index)
     return table[name].fillna(UNKNOWN_METER).astype(str)
-
-
-def _filled(table: pd.DataFrame, name: str) -> npt.NDArray[np.float64]:
-    """A column of numbers none of which may be empty."""
-    values = numbers(table, name)
-    refuse(table, name, np.isnan(values), "is not a number")
-    return values
