@@ -4,10 +4,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+from sklearn.linear_model import LinearRegression
 
 from joulelaw import InputError
 from joulelaw.model.hardware import Catalogue
+from joulelaw.model.intervals import case_folds
 from joulelaw.model.laws import Rows, fit_law
+from joulelaw.model.laws.reduced_form import form_terms
+from joulelaw.model.laws.reduced_form_efficiency import (
+    CANDIDATES,
+    Predictor,
+    best_predictor,
+    forecast_log_h,
+    predictor_of,
+    predictors,
+)
+from joulelaw.model.laws.reduced_form_terms import design
 from joulelaw.model.tables import CASE_COLUMNS, check_measurements, key
 from tests.model.synthetic import measured
 
@@ -93,3 +105,58 @@ def test_a_resample_without_groups_drops_the_terms_of_efficiency() -> None:
     fitted = fit_law("reduced_form", table, CATALOGUE, bootstrap=30)
     assert np.isfinite(fitted.predict(table)["predicted_duration_s"]).all()
     assert np.isfinite(fitted.covariance).all()
+
+
+def grouped_rows() -> Rows:
+    return Rows.of(check_measurements(measured(CATALOGUE, noise=0.05)), CATALOGUE)
+
+
+def test_the_forecast_of_h_is_one_of_those_listed_and_said_in_the_notes() -> None:
+    fitted = fit_law("reduced_form", measured(CATALOGUE, noise=0.05), CATALOGUE, bootstrap=0)
+    (note,) = [note for note in fitted.notes if "is forecast from" in note]
+    assert any(f"from {label}:" in note for label in CANDIDATES)
+
+
+def test_the_chosen_forecast_of_h_misses_unseen_cases_least() -> None:
+    """By scikit-learn's regression on the same columns and folds."""
+    rows = grouped_rows()
+    names, y = form_terms(rows), np.log(rows.column("energy_j"))
+    missed = {}
+    for one in predictors(rows):
+        X = design(rows, names, one.cross_fitted(rows))[:, 1:]
+        parts = [
+            ((y[m] - LinearRegression().fit(X[~m], y[~m]).predict(X[m])) ** 2).sum() for m in case_folds(rows.cases, 10)
+        ]
+        missed[one.label] = sum(parts)
+    assert best_predictor(rows, names).label == min(missed, key=missed.__getitem__)
+
+
+def test_no_row_sees_its_own_case_in_its_cross_fitted_h() -> None:
+    rows = grouped_rows()
+    one = predictors(rows)[0]
+    before = one.cross_fitted(rows)
+    case = np.array(rows.cases) == rows.cases[5]
+    slower = np.where(case & (rows.column("gpu_count") > 1), 3.0, 1.0)
+    after = one.cross_fitted(Rows(rows.table.assign(duration_s=rows.table["duration_s"] * slower), rows.counts))
+    np.testing.assert_array_equal(before[case], after[case])
+    assert not np.allclose(before[~case], after[~case])
+
+
+def test_a_table_with_its_own_h_has_both_meanings_tried() -> None:
+    """The efficiency per token is told from an own, un-normalised column, and a law file keeps which one it was."""
+    rows = grouped_rows()
+    assert {one.kind for one in predictors(rows)} == {"efficiency"}
+    own = Rows(rows.table.assign(parallel_efficiency=1.0), rows.counts)
+    assert {one.kind for one in predictors(own)} == {"efficiency", "throughput_efficiency"}
+    for one in predictors(own):
+        parameters = {f"{one.kind}.{name}": 0.5 for name in one.terms}
+        assert predictor_of(parameters) == Predictor(one.kind, one.terms)
+        assert (forecast_log_h(parameters, own)[own.column("gpu_count") == 1] == 0).all()
+
+
+def test_products_of_terms_are_products_of_their_columns() -> None:
+    rows = grouped_rows()
+    names = ["log_gpu_count", "strategy[fsdp]", "log_gpu_count*strategy[fsdp]", "gpu_model[a*b]"]
+    count, fsdp, both, odd = design(rows, names, np.zeros(len(rows))).T
+    np.testing.assert_array_equal(both, count * fsdp)
+    assert (odd == 0).all()
