@@ -14,7 +14,8 @@ failed one may be tried again: its row is replaced, in one rename, by that of a 
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -215,6 +216,18 @@ def committed_trials(folder: Path) -> dict[str, Committed]:
         trial_id: Committed(status, int(attempt))
         for trial_id, status, attempt in zip(rows["trial_id"], rows["status"], rows["attempt"], strict=True)
     }
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the lock of a folder that is no study's, such as an imported one, which is made where it is not there."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _take_lock(folder)
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def _take_lock(folder: Path) -> int:

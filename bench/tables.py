@@ -132,4 +132,20 @@ POWER = _schema(
     ]
 )
 
+# One row a timing of one operation alone, as Parquet in operations/; its sizes are null where they have no meaning.
+OPERATIONS = _schema(
+    [
+        _field("gpu_model", pa.string()),
+        _field("model_family", pa.string(), note="what the operation belongs to: transformer, lstm or gru"),
+        _field("operation", pa.string()),
+        _field("precision", pa.string()),
+        _field("flop", pa.float64(), "FLOP", "of the one timed call"),
+        _field("duration_s", pa.float64(), "s", "of the one call, isolated and synchronized"),
+        _field("micro_batch_size", pa.int32(), "sequence"),
+        _field("sequence_length", pa.int32(), "token"),
+        _field("hidden_size", pa.int32(), "1"),
+        _field("input_size", pa.int32(), "1"),
+    ]
+)
+
 TABLES = {"trials": TRIALS, "steps": STEPS, "power": POWER}
