@@ -53,6 +53,8 @@ class Configuration:
     """Folder of a saved model, relative to the sweep's; empty: random weights."""
     data: TextData | None = None
     """None: synthetic."""
+    input_size: int | None = None
+    """Width of the embeddings of a recurrent network; None: a Transformer's are as wide as its layers."""
 
     @property
     def data_parallel(self) -> int:
@@ -62,7 +64,10 @@ class Configuration:
     @property
     def configuration_id(self) -> str:
         """12 hexadecimal digits of the SHA-256 of the canonical JSON: equal content, equal id."""
-        return _digest(asdict(self))
+        values = asdict(self)
+        if self.input_size is None:
+            del values["input_size"]  # Transformers' ids are those that they had before there were others
+        return _digest(values)
 
     @property
     def case_id(self) -> str:

@@ -11,6 +11,8 @@ PRELOAD = (
     "joulelaw.bench.probe",
     "joulelaw.bench.workloads.bert",
     "joulelaw.bench.workloads.gpt2",
+    "joulelaw.bench.workloads.lstm",
+    "joulelaw.bench.workloads.gru",
     "joulelaw.bench.strategies.single",
     "joulelaw.bench.strategies.ddp",
     "joulelaw.bench.strategies.fsdp",

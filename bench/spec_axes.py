@@ -8,6 +8,7 @@ from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.spec_files import SweepFiles
 from joulelaw.bench.spec_schema import EACH, Axes, SweepSection
 from joulelaw.bench.yaml_lines import YamlFile, YamlPath
+from joulelaw.model import recurrent
 from joulelaw.model.parallelism import FSDP_TP_DEGREE
 
 # What a grid must name, unless a checkpoint does.
@@ -26,8 +27,8 @@ _STANDARD: dict[str, tuple[Any, ...]] = {
     "activation_checkpointing": (False,),
     "torch_compile": (False,),
 }
-# The published models' own: 30,522 word pieces, 50,257 byte pairs.
-VOCABULARY = {"bert": 30_522, "gpt2": 50_257}
+# The published models' own: 30,522 word pieces, 50,257 byte pairs. Recurrent networks have none: BERT's.
+VOCABULARY = {"bert": 30_522, "gpt2": 50_257, "lstm": 30_522, "gru": 30_522}
 # The heads of both families' published sizes are 64 wide; the feed-forward layer is four times the width.
 _HEAD_WIDTH = 64
 _FFN_FACTOR = 4
@@ -60,10 +61,18 @@ def configurations(section: SweepSection, grid: int, files: SweepFiles) -> Itera
             chosen |= {**saved.axes, "checkpoint": saved.folder}
         chosen.setdefault("gpu_count", 1)
         chosen.setdefault("vocab_size", VOCABULARY.get(chosen["model_family"], VOCABULARY["bert"]))
-        chosen.setdefault("num_heads", max(1, chosen["hidden_size"] // _HEAD_WIDTH))
-        chosen.setdefault("intermediate_size", _FFN_FACTOR * chosen["hidden_size"])
+        for axis, size in _implied_sizes(chosen["model_family"], chosen["hidden_size"]).items():
+            chosen.setdefault(axis, size)
         chosen.setdefault("num_labels", files.data.num_labels if files.data else _LABELS)
         chosen["tensor_parallel"] = {"tp": chosen["gpu_count"], "fsdp_tp": chosen["tensor_parallel"]}.get(
             chosen["strategy"], 1
         )
         yield Configuration(**chosen, data=files.data.named if files.data else None)
+
+
+def _implied_sizes(model_family: str, hidden_size: int) -> dict[str, int]:
+    """What a grid need not name. A recurrent network has no heads, and its gates are its inner width."""
+    if model_family in recurrent.FAMILIES:
+        gates = recurrent.FAMILIES[model_family].gates
+        return {"num_heads": 1, "intermediate_size": gates * hidden_size, "input_size": hidden_size}
+    return {"num_heads": max(1, hidden_size // _HEAD_WIDTH), "intermediate_size": _FFN_FACTOR * hidden_size}

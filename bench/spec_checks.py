@@ -12,9 +12,12 @@ from joulelaw.bench.spec_axes import REQUIRED, axis_path, configurations, named_
 from joulelaw.bench.spec_data import data_errors
 from joulelaw.bench.spec_errors import close_match
 from joulelaw.bench.spec_files import SweepFiles
+from joulelaw.bench.spec_recurrent import APART, recurrent_mismatches, why_not_spread
 from joulelaw.bench.spec_schema import SweepSection
+from joulelaw.bench.text_input import MASKED_FAMILIES
 from joulelaw.bench.workloads import WORKLOADS
 from joulelaw.bench.yaml_lines import YamlFile
+from joulelaw.model import recurrent
 
 # Four days of a node with 8 GPUs at 2 minutes a trial.
 MAX_TRIALS = 20_000
@@ -101,9 +104,10 @@ def _mismatches(asked: Configuration, counted: bool) -> Iterator[Mismatch]:
     """What is wrong with one configuration; `counted`: the sweep itself says how many devices."""
     if asked.model_family not in WORKLOADS:
         yield "model_family", f"unknown value {asked.model_family!r}", close_match(asked.model_family, WORKLOADS)
-    if asked.hidden_size % asked.num_heads:
-        what = f"{asked.num_heads} heads do not divide a hidden_size of {asked.hidden_size}"
-        yield "num_heads", what, f"{_nearest_divisor(asked.hidden_size, asked.num_heads)} heads do"
+    if reason := why_not_spread(asked):
+        yield "strategy", reason, f"single, {APART}"
+        return
+    yield from recurrent_mismatches(asked) if asked.model_family in recurrent.FAMILIES else _size_mismatches(asked)
     if asked.strategy == "single" and asked.gpu_count > 1:
         what = f"strategy 'single' with a gpu_count of {asked.gpu_count}"
         yield "gpu_count", what, "give 'single' a grid of its own with gpu_count 1, or leave it to the plan's baselines"
@@ -113,10 +117,25 @@ def _mismatches(asked: Configuration, counted: bool) -> Iterator[Mismatch]:
         yield from _tensor_parallel_mismatches(asked)
     if reason := why_not_compiled(asked):
         yield "torch_compile", reason, REMEDY
+    yield from _text_mismatches(asked)
+
+
+def _size_mismatches(asked: Configuration) -> Iterator[Mismatch]:
+    """Of a Transformer."""
+    if asked.input_size is not None:
+        what = f"an input_size, and the embeddings of {asked.model_family} are as wide as its layers"
+        yield "input_size", what, f"leave it out, {APART}"
+    if asked.hidden_size % asked.num_heads:
+        what = f"{asked.num_heads} heads do not divide a hidden_size of {asked.hidden_size}"
+        yield "num_heads", what, f"{_nearest_divisor(asked.hidden_size, asked.num_heads)} heads do"
+
+
+def _text_mismatches(asked: Configuration) -> Iterator[Mismatch]:
     if asked.data is None and asked.vocab_size < 2 * asked.num_labels + 1:  # what synthetic texts are made of
         what = f"a vocabulary of {asked.vocab_size} cannot tell {asked.num_labels} labels apart"
         yield "vocab_size", what, f"at least {2 * asked.num_labels + 1}"
-    if (asked.model_family, asked.head, asked.sequence_length) == ("gpt2", "language_model", 1):
+    is_causal = asked.head == "language_model" and asked.model_family not in MASKED_FAMILIES
+    if is_causal and asked.sequence_length == 1:
         yield "sequence_length", "1 token: a causal language model predicts the next, and there is none", "at least 2"
 
 

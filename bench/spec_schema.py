@@ -64,6 +64,7 @@ class Axes(_Section):
     activation_checkpointing: Axis[bool] = None
     torch_compile: Axis[bool] = None
     checkpoint: Axis[Text] = None
+    input_size: Axis[Count] = None
 
 
 class WindowSection(_Section):

@@ -37,6 +37,9 @@ FAMILIES = {
 }
 
 
+FAMILY_NAMES = (*FAMILIES, "lstm", "gru")  # the last two are counted in `recurrent`
+
+
 @dataclass(frozen=True)
 class Shape:
     """Columns of shapes of one family and head. Make it with `Shape.of`, which converts and fills in."""
@@ -76,7 +79,7 @@ class Shape:
         """
         if family not in FAMILIES:
             raise InputError(
-                f"unknown model family {family!r}", where="model_family", remedy=f"one of {', '.join(FAMILIES)}"
+                f"unknown model family {family!r}", where="model_family", remedy=f"one of {', '.join(FAMILY_NAMES)}"
             )
         if head not in HEADS:
             raise InputError(f"unknown head {head!r}", where="head", remedy=f"one of {', '.join(HEADS)}")

@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.model import architecture, communication, kernels, memory, states, work, zero
+from joulelaw.model import architecture, communication, kernels, memory, recurrent, states, work, zero
 from joulelaw.model.architecture import Numbers, Shape
 from joulelaw.model.columns import codes, flags, groups, numbers
 from joulelaw.model.group import Communication, Group
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.memory import Numerics
+from joulelaw.model.recurrent_counts import recurrent_counts
 from joulelaw.model.states import Holding, States
 from joulelaw.model.work import Execution
 
@@ -34,6 +35,7 @@ FSDP_TP_DEGREE = 2
 ADAMW_BYTES = 28
 ACCUMULATION_BYTES = 12  # reads two fp32 gradients and writes one
 CAST_BYTES = 12  # fp32 weight to 16 bits forward, 16-bit gradient to fp32 backward: 4 + 2 + 2 + 4
+PER_PARAMETER_BYTES = {"adamw": ADAMW_BYTES, "accumulation": ACCUMULATION_BYTES, "cast": CAST_BYTES}
 INTEGERS = ("num_parameters", "data_parallel", "tensor_parallel")
 TEXT = ("gpu_model", "strategy", "model_family", "precision")
 SIZES = (
@@ -96,7 +98,7 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     kernels_per_step; memory_bytes_per_device (predicted peak); peak_flop_per_s, bandwidth_bytes_per_s,
     link_bytes_per_s (one direction) and power_limit_w. The table's `power_limit_w`, `link_bytes_per_s`,
     `network_bytes_per_s` (on several nodes) and `tensor_parallel` are used where present, as are `num_labels`,
-    `dropout`, `attention`, `head` and `activation_checkpointing`.
+    `dropout`, `attention`, `head` and `activation_checkpointing`, and, of recurrent networks, `input_size`.
 
     Raises:
         InputError: no rows, a missing column, an unknown device, strategy, family or precision, a precision that the
@@ -108,6 +110,7 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     if table.empty:
         raise InputError("no rows", where="table", remedy="give at least one trial")
     given: dict[str, npt.NDArray[Any]] = {name: numbers(table, name, default) for name, default in NUMBERS.items()}
+    given["input_size"] = numbers(table, "input_size")
     given["element_bytes"] = _element_bytes(table)
     given["scales_loss"] = (table["precision"] == "fp16").to_numpy()
     given["on_cpu"] = _on_cpu(table, catalogue)
@@ -116,8 +119,12 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     result: dict[str, Numbers] = {}
     for (family, strategy, head, attention), rows in groups(keys):
         part = given if len(rows) == len(table) else {name: values[rows] for name, values in given.items()}
-        shape = Shape.of(family, head=head, **{name: part[name] for name in SHAPE})
-        for name, values in _group_counts(shape, strategy, attention, part).items():
+        if family in recurrent.FAMILIES:
+            found = recurrent_counts(family, strategy, head, part, PER_PARAMETER_BYTES)
+        else:
+            shape = Shape.of(family, head=head, **{name: part[name] for name in SHAPE})
+            found = _group_counts(shape, strategy, attention, part)
+        for name, values in found.items():
             result.setdefault(name, np.empty(len(table)))[rows] = values
     result.update(_device_columns(table, catalogue))
     return pd.DataFrame(result, index=table.index).astype(dict.fromkeys(INTEGERS, np.int64))

@@ -30,13 +30,13 @@ CASE_COLUMNS = (
 )
 WORKLOAD_COLUMNS = CASE_COLUMNS[1:]
 # Details that are no part of the case, and change what a device does: who compares two trials asks for equal ones.
-DETAIL_COLUMNS = ("dropout", "attention", "head", "activation_checkpointing", "torch_compile", "data")
+DETAIL_COLUMNS = ("dropout", "attention", "head", "activation_checkpointing", "torch_compile", "data", "input_size")
 CONFIGURATION_COLUMNS = (*CASE_COLUMNS, "strategy", "gpu_count", "node_count")
 
 TEXT_COLUMNS = ("gpu_model", "strategy", "model_family", "precision")
 COUNT_COLUMNS = tuple(name for name in CONFIGURATION_COLUMNS if name not in TEXT_COLUMNS)
 # What may be left out or empty, and is then as `parallelism.counts` says.
-OPTIONAL_COUNTS = ("num_labels", "tensor_parallel")
+OPTIONAL_COUNTS = ("num_labels", "tensor_parallel", "input_size")
 OPTIONAL_RATES = ("power_limit_w", "link_bytes_per_s", "network_bytes_per_s")
 OPTIONAL_CHOICES = {"attention": ("sdpa", "eager"), "head": HEADS}
 MEASURED_COLUMNS = ("duration_s", "energy_j")
@@ -57,6 +57,7 @@ PRE_RUN_COLUMNS = (
     "link_bytes_per_s",
     "network_bytes_per_s",
     "power_limit_w",
+    "input_size",
 )
 
 UNKNOWN_METER = "unstated"

@@ -6,13 +6,13 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from joulelaw.model.architecture import FAMILIES
+from joulelaw.model.architecture import FAMILY_NAMES
 from joulelaw.model.columns import codes, numbers
 from joulelaw.model.hardware import Catalogue, DeviceSpec, UnknownDevice
 from joulelaw.model.parallelism import ELEMENT_BYTES, FSDP_TP_DEGREE, STRATEGIES
 from joulelaw.model.problems import Problems
 
-KNOWN: dict[str, Collection[str]] = {"strategy": STRATEGIES, "model_family": FAMILIES, "precision": ELEMENT_BYTES}
+KNOWN: dict[str, Collection[str]] = {"strategy": STRATEGIES, "model_family": FAMILY_NAMES, "precision": ELEMENT_BYTES}
 
 
 def find_unknown(table: pd.DataFrame, catalogue: Catalogue, problems: Problems) -> None:

@@ -3,10 +3,11 @@
 A workload is a module with one function, ``build(configuration, device, root) -> TrainingModel``. It draws its
 initial weights from torch's default generator, which the trial seeds, and knows nothing of strategies.
 
-To add a family, train it and count it. Here: a file, a line in `WORKLOADS`, its entry in `config_keys.CONFIG_KEYS`,
-and its vocabulary in `spec_axes.VOCABULARY`. In model/: its entry in `architecture.FAMILIES`, in
-`kernels.FAMILY_LAUNCHES`, and in `memory.STORED_FFN_TENSORS` and `TEMPORARY_FFN_TENSORS`. A family whose language
-model guesses masked tokens is also named in `text_input.MASKED_FAMILIES`.
+To add a Transformer, train it and count it. Here: a file, a line in `WORKLOADS`, its entry in
+`config_keys.CONFIG_KEYS`, and its vocabulary in `spec_axes.VOCABULARY`. In model/: its entry in
+`architecture.FAMILIES`, in `kernels.FAMILY_LAUNCHES`, and in `memory.STORED_FFN_TENSORS` and `TEMPORARY_FFN_TENSORS`.
+A family whose language model guesses masked tokens is also named in `text_input.MASKED_FAMILIES`. Recurrent networks
+are counted by `model/recurrent.py` instead: a family of theirs has its entry in `recurrent.FAMILIES`.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ if TYPE_CHECKING:  # the table is also read where torch is not installed
 WORKLOADS = {
     "bert": "joulelaw.bench.workloads.bert",
     "gpt2": "joulelaw.bench.workloads.gpt2",
+    "lstm": "joulelaw.bench.workloads.lstm",
+    "gru": "joulelaw.bench.workloads.gru",
 }
 
 

@@ -16,11 +16,11 @@ from joulelaw.bench.report import palette
 from joulelaw.bench.strategies import STRATEGIES
 from joulelaw.bench.workloads import WORKLOADS, TrainingModel, load_workload
 from joulelaw.bench.workloads.config_keys import CONFIG_KEYS
-from joulelaw.model import architecture, kernels, memory, parallelism
+from joulelaw.model import architecture, kernels, memory, parallelism, recurrent
 from tests.bench.trial_ranks import TINY
 
 CPU = torch.device("cpu")
-FAMILIES = sorted(WORKLOADS)
+FAMILIES = sorted(architecture.FAMILIES)
 HEADS = ["classification", "language_model"]
 
 
@@ -31,9 +31,10 @@ def build(configuration: Configuration, seed: int = 0) -> TrainingModel:
 
 def test_what_can_be_trained_can_be_counted_and_drawn() -> None:
     """The tables that the docstrings of `workloads` and `strategies` name for whoever adds one."""
-    of_families = [CONFIG_KEYS, spec_axes.VOCABULARY, architecture.FAMILIES, kernels.FAMILY_LAUNCHES]
-    of_families += [memory.STORED_FFN_TENSORS, memory.TEMPORARY_FFN_TENSORS]
-    assert all(table.keys() == WORKLOADS.keys() for table in of_families)
+    of_transformers = [CONFIG_KEYS, architecture.FAMILIES, kernels.FAMILY_LAUNCHES]
+    of_transformers += [memory.STORED_FFN_TENSORS, memory.TEMPORARY_FFN_TENSORS]
+    counted = [{*table, *recurrent.FAMILIES} for table in of_transformers]
+    assert all(set(table) == WORKLOADS.keys() for table in [*counted, spec_axes.VOCABULARY, architecture.FAMILY_NAMES])
     of_strategies = [get_args(Strategy), parallelism.STRATEGIES, kernels.STRATEGY_LAUNCHES, palette.STRATEGIES]
     assert all(set(table) == STRATEGIES.keys() for table in of_strategies)
 
@@ -145,5 +146,5 @@ def test_equal_seeds_give_equal_models() -> None:
 
 
 def test_an_unknown_family_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="unknown model family 'brt'; one of bert, gpt2"):
+    with pytest.raises(InputError, match="unknown model family 'brt'; one of bert, gpt2, lstm, gru"):
         load_workload("brt")

@@ -1,0 +1,14 @@
+"""torch.nn.LSTM over word embeddings: a classifier of its last hidden state, or a causal language model."""
+
+from pathlib import Path
+
+import torch
+
+from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.workloads import TrainingModel
+from joulelaw.bench.workloads.recurrent import build_model
+
+
+def build(configuration: Configuration, device: torch.device, root: Path) -> TrainingModel:
+    """An LSTM in training mode, fp32, on the device."""
+    return build_model(torch.nn.LSTM, configuration, device)
