@@ -1,6 +1,7 @@
 """How well laws and baselines forecast trials they were not fitted on: every fold, every score, every forecast."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from joulelaw.model.intervals import TARGETS
 from joulelaw.model.laws import POST_RUN, fit_rows, law_named, provenance_of
 from joulelaw.model.laws.base import Law, Provenance, Rows
 from joulelaw.model.metrics import Score, score
+from joulelaw.model.noise import NoiseFloor, noise_floor
 from joulelaw.model.tables import check_measurements
 
 Array = npt.NDArray[np.float64]
@@ -39,6 +41,7 @@ class FoldScore:
     target: str
     fold: str
     post_run: bool
+    n_fit: int  # rows that it was fitted on; those it was tested on are the score's
     score: Score | None
     failure: str = ""
 
@@ -66,6 +69,7 @@ class Validation:
     summaries: tuple[Summary, ...]
     fold_scores: tuple[FoldScore, ...]
     predictions: pd.DataFrame = field(repr=False)
+    noise: tuple[NoiseFloor, ...] = ()  # of the rows themselves: what no forecast of them can beat
     notes: tuple[str, ...] = ()
 
     def of(self, law: str, target: str) -> Summary:
@@ -79,6 +83,7 @@ class Validation:
         values["provenance"] = asdict(self.provenance)
         values["summaries"] = [asdict(summary) for summary in self.summaries]
         values["folds"] = [asdict(fold) for fold in self.fold_scores]
+        values["noise"] = [asdict(floor) for floor in self.noise]
         plain: dict[str, Any] = _plain(values)
         return plain
 
@@ -92,16 +97,18 @@ def validate(
     baselines: bool = True,
     draws: int = 20,
     seed: int = 0,
+    operations: pd.DataFrame | None = None,
     allow_mixed_meters: bool = False,
 ) -> Validation:
     """Fit on each fold's rows and forecast the others: each law and, beside it, the post-run form and the baselines.
 
     `hold_out` is 'split' (drawn before the trials), 'case', 'workload' or 'configuration' (drawn `draws` times, 30 %
     held out), 'gpu_model', 'strategy', 'gpu_count', 'model_family' (each value left out) or 'size'. Invalid trials
-    are left out. Raises InputError for trials without a verdict, mixed meters, or a rule that leaves nothing to fit.
+    are left out; a fold that a law cannot be fitted on is listed with the reason. Raises InputError for trials without
+    a verdict, mixed meters, or a rule that leaves nothing to fit.
     """
     checked = check_measurements(table, allow_mixed_meters=allow_mixed_meters)
-    rows = Rows.of(checked, catalogue)
+    rows = Rows.of(checked, catalogue, operations)
     divided = folds(checked, hold_out, rows.counts["flop_per_micro_step"], draws=draws, seed=seed)
     contenders: list[Law | Baseline] = [law_named(name) for name in laws]
     if baselines:
@@ -117,7 +124,8 @@ def validate(
         summaries=summaries,
         fold_scores=scores,
         predictions=pd.concat([outcome.predictions for outcome in outcomes], ignore_index=True),
-        notes=tuple(dict.fromkeys(note for outcome in outcomes for note in outcome.notes)),
+        noise=noise_floor(checked),
+        notes=_counted(outcomes),
     )
 
 
@@ -128,6 +136,7 @@ class _Outcome:
     law: str
     post_run: bool
     fold: str
+    n_fit: int
     predictions: pd.DataFrame
     failure: str = ""
     notes: tuple[str, ...] = ()
@@ -150,9 +159,12 @@ def _outcome(one: Law | Baseline, rows: Rows, fold: Fold, catalogue: Catalogue, 
             fitted = fit_rows(law_named(one.name), fitted_rows, catalogue, bootstrap=SPREAD_DRAWS, seed=seed)
             forecast, notes = fitted.predict_rows(seen), fitted.notes
     except InputError as error:
-        return _Outcome(one.name, one.post_run, fold.name, pd.DataFrame(columns=PREDICTION_COLUMNS), str(error))
+        nothing = pd.DataFrame(columns=PREDICTION_COLUMNS)
+        return _Outcome(one.name, one.post_run, fold.name, len(fitted_rows), nothing, str(error))
     frames = [_predictions(one, fold.name, test, forecast, target) for target in TARGETS]
-    return _Outcome(one.name, one.post_run, fold.name, pd.concat(frames, ignore_index=True), "", notes)
+    return _Outcome(
+        one.name, one.post_run, fold.name, len(fitted_rows), pd.concat(frames, ignore_index=True), "", notes
+    )
 
 
 def _predictions(one: Law | Baseline, fold: str, test: Rows, forecast: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -179,7 +191,7 @@ def _scores(outcomes: Sequence[_Outcome], rows: Rows) -> tuple[tuple[FoldScore, 
         for target in TARGETS:
             parts = [o.predictions[o.predictions["target"] == target] for o in mine]
             each = [
-                FoldScore(law, target, o.fold, o.post_run, _score(part, about), o.failure)
+                FoldScore(law, target, o.fold, o.post_run, o.n_fit, _score(part, about), o.failure)
                 for o, part in zip(mine, parts, strict=True)
             ]
             scores += each
@@ -210,6 +222,13 @@ def _median(scores: Sequence[Score], pooled: Score) -> Score:
     values["worst_group_mape"] = pooled.worst_group_mape
     values["n"] = int(np.median([one.n for one in scores]))
     return Score(**values)
+
+
+def _counted(outcomes: Sequence[_Outcome]) -> tuple[str, ...]:
+    """The laws' remarks, each once, with the number of folds it was made on where that is not all of them."""
+    folds = len({outcome.fold for outcome in outcomes})
+    said = Counter(f"{outcome.law}: {note}" for outcome in outcomes for note in outcome.notes)
+    return tuple(note if count == folds else f"{note} ({count} of {folds} folds)" for note, count in said.items())
 
 
 def _plain(value: Any) -> Any:

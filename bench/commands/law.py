@@ -89,7 +89,7 @@ def validate(
     """
     import json
 
-    from joulelaw.bench.commands.law_tables import estimated_note, scores_table
+    from joulelaw.bench.commands.law_tables import estimated_note, folds_table, noise_notes, scores_table
     from joulelaw.bench.files import check_target, write_text
     from joulelaw.model.validation import DEFAULT_LAWS
     from joulelaw.model.validation import validate as score
@@ -104,9 +104,10 @@ def validate(
         predictions = json.loads(result.predictions.to_json(orient="records"))
         write_text(out, json.dumps({**content, "predictions": predictions}, indent=1) + "\n")
     console = to_people()
-    for target in ("duration", "energy"):
-        console.print(scores_table(result, target))
-    for note in (*result.notes, *estimated_note(result.provenance)):
+    for shown in (folds_table, scores_table):
+        for target in ("duration", "energy"):
+            console.print(shown(result, target))
+    for note in (*noise_notes(result), *result.notes, *estimated_note(result.provenance)):
         console.print(f"Note: {note}")
     summaries = [
         {key: each[key] for key in ("law", "target", "post_run", "folds", "pooled")} for each in content["summaries"]
@@ -118,7 +119,9 @@ def validate(
         hold_out_sha256=result.hold_out_sha256 or None,
         energy_is_estimated=result.energy_is_estimated,
         out=out,
+        noise=content["noise"],
         summaries=summaries,
+        folds=content["folds"],
     )
     return ExitCode.DONE
 

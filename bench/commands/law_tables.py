@@ -1,14 +1,16 @@
 """Coefficients and held-out scores for people. Scores of estimated joules are greyed and say what they are."""
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from joulelaw.bench.console import number, table
 from joulelaw.model.laws.base import FittedLaw, Provenance
 from joulelaw.model.metrics import Score
-from joulelaw.model.validation import Summary, Validation
+from joulelaw.model.validation import FoldScore, Summary, Validation
 
 ESTIMATED = "estimated: watts x time, an identity"
-SCORES = ("n", "R2 log", "R2 per token", "MAPE", "bias", "slope", "worst MAPE", "in 95 %")
+SCORES = ("n", "R2 log", "R2 per token", "MAPE", "bias", "slope", "worst MAPE", "in 95 %", "x /")
 
 
 def estimated_note(provenance: Provenance) -> tuple[str, ...]:
@@ -36,20 +38,65 @@ def coefficients_table(fitted: FittedLaw) -> Table:
 
 
 def scores_table(result: Validation, target: str) -> Table:
-    """One row a law or baseline: its scores on all held-out trials together.
+    """One row a law or baseline: its scores on all held-out trials together, and the medians of its folds.
 
     A window's minimum makes the durations of short steps alike, which R2 punishes: R2 per token is free of that.
     """
-    grey = target == "energy" and result.energy_is_estimated
-    title = f"{target}, held out by {result.hold_out}" + (f" ({ESTIMATED})" if grey else "")
-    shown = table(title, ["law", *SCORES, "worst group"], SCORES)
-    best = [each for each in result.summaries if each.target == target]
-    for each in sorted(best, key=_order):
-        name = f"{each.law} (post-run)" if each.post_run else each.law
-        shown.add_row(name, *_cells(each.pooled), each.pooled.worst_group, style="dim" if grey else None)
-    if grey:
+    medians = ("median R2", "median MAPE")
+    shown = _scores(result, target, "", ["law", *SCORES, *medians, "worst group"], [*SCORES, *medians])
+    for each in sorted(_of(result, target), key=_order):
+        median = (number(each.median.r2_log), _percent(each.median.mape))
+        shown.add_row(_name(each), *_cells(each.pooled), *median, each.pooled.worst_group, style=_style(result, target))
+    return shown
+
+
+def folds_table(result: Validation, target: str) -> Table:
+    """One row a law and fold: its scores, or why there are none."""
+    columns = ["law", "fold", "fitted", *SCORES, "worst group"]
+    shown = _scores(result, target, ", every fold", columns, ["fitted", *SCORES])
+    order = {each.law: place for place, each in enumerate(sorted(_of(result, target), key=_order))}
+    mine = [fold for fold in result.fold_scores if fold.target == target]
+    for fold in sorted(mine, key=lambda fold: order.get(fold.law, len(order))):
+        name = (_name(fold), fold.fold, str(fold.n_fit))
+        if fold.score is None:
+            shown.add_row(*name, *["-"] * len(SCORES), fold.failure or "it has no forecast", style="dim")
+        else:
+            shown.add_row(*name, *_cells(fold.score), fold.score.worst_group, style=_style(result, target))
+    return shown
+
+
+def noise_notes(result: Validation) -> tuple[str, ...]:
+    """What no forecast of these rows can beat, a line for each estimate."""
+    if not result.noise:
+        return ("the rows' own noise cannot be told: no repeats, and no three neighbouring configurations",)
+    words = {"repeats": "degrees of freedom of repeats", "neighbours": "triples of neighbouring configurations"}
+    return tuple(
+        f"noise of the rows' {floor.target}: {_percent(floor.sigma)} ({_percent(floor.sigma_robust)} without "
+        f"outliers), from {floor.n} {words[floor.method]}; a perfect forecast would have MAPE {_percent(floor.mape)} "
+        f"and R2 log {floor.r2_log:.4f}"
+        for floor in result.noise
+    )
+
+
+def _scores(result: Validation, target: str, what: str, columns: Sequence[str], numeric: Sequence[str]) -> Table:
+    estimated = target == "energy" and result.energy_is_estimated
+    title = f"{target}, held out by {result.hold_out}{what}" + (f" ({ESTIMATED})" if estimated else "")
+    shown = table(title, columns, numeric)
+    if estimated:
         shown.caption = ESTIMATED
     return shown
+
+
+def _of(result: Validation, target: str) -> list[Summary]:
+    return [each for each in result.summaries if each.target == target]
+
+
+def _name(each: Summary | FoldScore) -> str:
+    return f"{each.law} (post-run)" if each.post_run else each.law
+
+
+def _style(result: Validation, target: str) -> str | None:
+    return "dim" if target == "energy" and result.energy_is_estimated else None
 
 
 def _order(summary: Summary) -> tuple[bool, float]:
@@ -58,16 +105,18 @@ def _order(summary: Summary) -> tuple[bool, float]:
 
 
 def _cells(score: Score) -> tuple[str, ...]:
-    def percent(value: float) -> str:
-        return "-" if value != value else f"{100 * value:.1f} %"
-
     return (
         str(score.n),
         number(score.r2_log),
         number(score.r2_log_per_token),
-        percent(score.mape),
-        percent(score.bias),
+        _percent(score.mape),
+        _percent(score.bias),
         number(score.calibration_slope),
-        percent(score.worst_group_mape),
-        percent(score.coverage),
+        _percent(score.worst_group_mape),
+        _percent(score.coverage),
+        number(score.half_width_factor),
     )
+
+
+def _percent(value: float) -> str:
+    return "-" if value != value else f"{100 * value:.1f} %"
