@@ -56,6 +56,12 @@ class Reason(StrEnum):
     )
     CLOCK_JUMP = "clock_jump", "the clock went backwards between readings, or the window has no length"
     SHARED_DOMAIN = "shared_domain", "the meter's domain also holds the energy of devices outside the group"
+    # Of imported rows, whose trials nobody here saw.
+    INVALID_AT_SOURCE = "invalid_at_source", "the imported table itself calls the row invalid"
+    AMBIGUOUS_STEPS = "ambiguous_steps", "the imported table is not certain of the row's number of steps"
+    POWER_ABOVE_LIMIT = "power_above_limit", "joules over seconds are far more than the devices may draw"
+    POWER_BELOW_IDLE = "power_below_idle", "joules over seconds are below what idle devices draw: another unit?"
+    FLOP_ABOVE_PEAK = "flop_above_peak", "the counted arithmetic per second is above the devices' peak"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from joulelaw import InputError, __version__
-from joulelaw.bench.commands import law, report, study
+from joulelaw.bench.commands import imports, law, report, study
 from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
 from joulelaw.bench.supervisor import supervised
@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[..., ExitCode]] = {
     "plan": study.plan,
     "run": study.run,
     "trial": study.trial,
+    "import": imports.import_table,
     "fit": law.fit,
     "validate": law.validate,
     "predict": law.predict,

@@ -27,7 +27,7 @@ def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False)
     names = _dataset_names(folders)
     parts = [
         table.append_column("dataset", pa.array([name] * len(table), pa.string()))
-        for name, table in zip(names, map(_trials, folders), strict=True)
+        for name, table in zip(names, map(read_trials_table, folders), strict=True)
     ]
     nothing = TRIALS.append(pa.field("dataset", pa.string())).empty_table()
     rows = pa.concat_tables([nothing, *parts])
@@ -52,12 +52,13 @@ def with_full_texts(measured: pd.DataFrame) -> pd.DataFrame:
 
 def read_trials(folder: Path) -> pd.DataFrame:
     """Every committed trial of one dataset, failed and invalid ones included, ordered by trial_id."""
-    return _frame(_trials(folder))
+    return _frame(read_trials_table(folder))
 
 
-def _trials(folder: Path) -> pa.Table:
+def read_trials_table(folder: Path) -> pa.Table:
+    """As `read_trials`, in the order of the files, with whole numbers whole where others are missing."""
     if not (folder / "trials").is_dir():
-        remedy = "give the folder that `joulelaw run` wrote to"
+        remedy = "give the folder that `joulelaw run` or `import` wrote to"
         raise UnreadableTableError("not a dataset (no folder trials)", where=str(folder), remedy=remedy)
     return _read_files(sorted((folder / "trials").glob("*.parquet")), TRIALS)
 

@@ -86,7 +86,7 @@ class Catalogue:
         """
         devices: dict[str, DeviceSpec] = {}
         for path in (SHIPPED, *extra):
-            added = _read(Path(path))
+            added = read_devices(Path(path))
             known = _index(devices.values())
             for spec in added:
                 if spec.name in known:
@@ -143,7 +143,8 @@ def _closest(name: str, index: Mapping[str, DeviceSpec]) -> list[str]:
     return list(dict.fromkeys([*containing, *alike]))[:4]
 
 
-def _read(path: Path) -> list[DeviceSpec]:
+def read_devices(path: Path) -> list[DeviceSpec]:
+    """The entries of one file. Raises InputError as `Catalogue.load` does."""
     try:
         with path.open("rb") as file:
             content = tomllib.load(file)

@@ -15,6 +15,10 @@ EXAMPLES = {
         "joulelaw trial quickstart",
         "joulelaw trial my_sweep.yaml --id 0123456789ab-r0 --into results/debug",
     ),
+    "import": (
+        "joulelaw import measurements.csv --into results/theirs --boundary node_ac",
+        "joulelaw import measurements.csv --into results/theirs --boundary node_ac --devices my_gpus.toml",
+    ),
     "fit": (
         "joulelaw fit results/lab/my_sweep --out law.json",
         "joulelaw fit results/lab/my_sweep --law reduced_form --out reduced_form.json",

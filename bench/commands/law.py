@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from joulelaw.model.hardware import Catalogue
+    from joulelaw.model.laws.base import FittedLaw
 
-Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Data sets that `joulelaw run` wrote.")]
+Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Data sets of `joulelaw run` or `import`.")]
 Mixed = Annotated[
     bool, typer.Option("--allow-mixed-meters", help="Take joules of several meters or boundaries as the same thing.")
 ]
@@ -73,13 +74,14 @@ def validate(
         list[str] | None, typer.Option("--law", metavar="NAME", help="A law to score; repeat it for several.")
     ] = None,
     hold_out: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--hold-out",
             metavar="RULE",
-            help="split (drawn before the trials), case, workload, gpu_model, strategy, gpu_count, size, model_family.",
+            help="split (drawn before the trials), case, workload, gpu_model, strategy, gpu_count, size, model_family; "
+            "split where every trial has one, else case.",
         ),
-    ] = "split",
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="Also write every score.")] = None,
     allow_mixed_meters: Mixed = False,
 ) -> ExitCode:
@@ -98,7 +100,9 @@ def validate(
         check_target(out)
     measured, catalogue = _read(folders)
     laws = tuple(law or DEFAULT_LAWS)
-    result = score(measured, catalogue, laws, hold_out, allow_mixed_meters=allow_mixed_meters)
+    drawn = _is_drawn(measured)
+    rule = hold_out or ("split" if drawn else "case")
+    result = score(measured, catalogue, laws, rule, allow_mixed_meters=allow_mixed_meters)
     content = result.to_dict()
     if out is not None:
         predictions = json.loads(result.predictions.to_json(orient="records"))
@@ -115,7 +119,7 @@ def validate(
     last_line(
         "validate",
         ExitCode.DONE,
-        hold_out=hold_out,
+        hold_out=rule,
         hold_out_sha256=result.hold_out_sha256 or None,
         energy_is_estimated=result.energy_is_estimated,
         out=out,
@@ -126,35 +130,55 @@ def validate(
     return ExitCode.DONE
 
 
+def _is_drawn(measured: "pd.DataFrame") -> bool:
+    """Whether every trial was put on one side of a hold-out before it ran; trials from elsewhere were not."""
+    from joulelaw.model.holdout import FIT, HOLD_OUT
+
+    return bool(measured["split"].isin([FIT, HOLD_OUT]).all())
+
+
 def predict(
     law: Annotated[Path, typer.Argument(metavar="LAW.json", help="A law that `joulelaw fit` wrote.")],
     runs: Annotated[Path, typer.Argument(metavar="TABLE", help="Runs to forecast: CSV or Parquet, by ending.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV or Parquet, by ending.")],
+    devices: Annotated[
+        list[Path] | None,
+        typer.Option("--devices", metavar="FILE.toml", help="GPUs of your own that the law was not fitted on."),
+    ] = None,
 ) -> ExitCode:
     """Forecast runs, with intervals.
 
     Energy and duration from configurations alone: measured columns are ignored where there are any.
     """
-    from joulelaw.bench.commands.law_files import check_writable_table, read_table, write_table
+    from joulelaw.bench.commands.law_files import check_writable_table, read_table, told_of, write_table
     from joulelaw.model.coefficients import load_law
+    from joulelaw.model.hardware import Catalogue
 
     check_writable_table(out)
-    fitted = load_law(law)
+    fitted = load_law(law, Catalogue.load(devices or []))
     table = read_table(runs)
     if fitted.law.post_run:
         what = f"{fitted.law.name} is a post-run law: it looks at what was measured"
         raise InputError(what, where=str(law), remedy="fit one that forecasts: roofline or reduced_form")
-    try:
-        forecast = fitted.predict(table)
-    except InputError as error:
-        where = f"{runs} {error.where.removeprefix('table').lstrip(' ,')}".rstrip()
-        raise InputError(error.what, where=where, remedy=error.remedy) from None
+    with told_of(runs):
+        forecast = _forecast(fitted, table)
     write_table(table.drop(columns=[name for name in forecast if name in table]).join(forecast), out)
     outside = int((forecast["extrapolates"] != "").sum())
     if outside:
         say(f"{outside} of {len(forecast)} runs lie outside what the law was fitted on: see the column extrapolates")
     last_line("predict", ExitCode.DONE, out=out, rows=len(forecast), extrapolates=outside)
     return ExitCode.DONE
+
+
+def _forecast(fitted: "FittedLaw", table: "pd.DataFrame") -> "pd.DataFrame":
+    """The law's forecast; where it cannot be made, every row that is the reason is named."""
+    from joulelaw.model.tables import check_configurations
+
+    try:
+        return fitted.predict(table)
+    except InputError:
+        check_configurations(table, fitted.catalogue)  # slower, as it looks at every name in every row
+        raise
 
 
 def export(

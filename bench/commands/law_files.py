@@ -1,31 +1,87 @@
 """Tables of runs that users bring and take: CSV or Parquet, by the file's ending."""
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
 
 from joulelaw import InputError
 from joulelaw.bench.files import check_target, replacing
 
 ENDINGS = (".csv", ".parquet")
+SEPARATORS = {"semicolons": ";", "tabs": "\t", "bars": "|"}
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table of runs.
+    """A table of runs. Empty cells, and the words nan, NA and null, are nothing, whatever the column.
 
     Raises:
-        InputError: another ending, no such file, or a file that is not what its ending says.
+        InputError: another ending, no such file, a file that is not what its ending says, or a column there twice.
     """
     _check_ending(path)
     if not path.is_file():
         raise InputError("no such file", where=str(path), remedy="name a table of runs")
+    table = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        what = f"columns there twice: {', '.join(map(repr, twice))}"
+        raise InputError(what, where=str(path), remedy="keep one of each")
+    frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)  # a pandas index may be a column that is needed
+    return frame.drop(columns=[name for name in frame if str(name).startswith("__index_level_")])
+
+
+@contextmanager
+def told_of(path: Path) -> Iterator[None]:
+    """Names the file in what an InputError says of a table."""
     try:
-        return pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-    except (ValueError, OSError) as error:  # pandas' and Arrow's own errors are ValueErrors
-        what = f"not a {path.suffix[1:].lower()} table ({str(error).splitlines()[0]})"
-        raise InputError(
-            what, where=str(path), remedy="bring comma-separated text with a header, or Parquet"
-        ) from error
+        yield
+    except InputError as error:
+        where = f"{path} {error.where.removeprefix('table').lstrip(' ,')}".rstrip()
+        raise type(error)(error.what, where=where, remedy=error.remedy) from None
+
+
+def _csv(path: Path) -> pa.Table:
+    try:
+        raw = path.read_bytes()
+        raw.decode()  # Arrow would hand on what is not UTF-8 as bytes
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        what = f"line {line} is not UTF-8 text (byte 0x{raw[error.start]:02x})"
+        raise InputError(what, where=str(path), remedy="save it as CSV in UTF-8") from error
+    if not raw.strip():
+        raise InputError("the file is empty", where=str(path), remedy="bring comma-separated text with a header")
+    _check_separator(path, raw)
+    # One block, so that a column's type is that of all its values; Arrow counts a block's bytes in 31 bits.
+    options = csv.ReadOptions(block_size=min(len(raw) + 1, 2**31 - 1))
+    empty = csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=True)
+    try:
+        return csv.read_csv(pa.BufferReader(raw), options, csv.ParseOptions(newlines_in_values=True), empty)
+    except pa.ArrowException as error:
+        what = f"not a csv table ({str(error).splitlines()[0][:200]})"
+        remedy = "every line needs as many commas as the first; numbers have no thousands separators"
+        raise InputError(what, where=str(path), remedy=remedy) from error
+
+
+def _check_separator(path: Path, raw: bytes) -> None:
+    header = raw.splitlines()[0].decode()
+    found = [name for name, sign in SEPARATORS.items() if sign in header]
+    if "," not in header and found:
+        raise InputError(f"separated by {found[0]}", where=str(path), remedy="save it with commas (and decimal points)")
+
+
+def _parquet(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
+        what = f"not a parquet table ({str(error).splitlines()[0][:200]})"
+        raise InputError(what, where=str(path), remedy="bring Parquet, or name it .csv where it is text") from error
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

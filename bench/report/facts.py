@@ -32,7 +32,7 @@ def key_figures(study: Study) -> list[tuple[str, str]]:
     models = sorted(set(study.trials["gpu_model"]))
     figures = [("valid trials", f"{len(valid)} of {len(study.trials)}"), ("device", ", ".join(models) or "none")]
     if len(valid):
-        steps = valid["step_s_median"]
+        steps = valid["step_s_median"].fillna(valid["duration_s"] / (valid["micro_steps"] / valid["grad_accumulation"]))
         held = int((valid["split"] == "hold_out").sum())
         figures += [
             ("held out", f"{held} trials"),
@@ -87,7 +87,7 @@ def commands(study: Study) -> str:
     folder = shlex.quote(study.folder.resolve().name)
     return "\n".join(
         (
-            f"joulelaw run sweep.yaml --into {folder}",
+            f"joulelaw import TABLE --into {folder}" if study.imported else f"joulelaw run sweep.yaml --into {folder}",
             f"joulelaw fit {folder} --law {law} --out law.json",
             f"joulelaw validate {folder} --out validation.json",
             f"joulelaw report {folder} --law law.json --validation validation.json",

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from joulelaw import InputError
+from joulelaw.bench.imported_folder import ORIGIN
 from joulelaw.bench.measurements import devices_files, read_measurements, with_full_texts
 from joulelaw.bench.report.quantity import percent
 from joulelaw.model.coefficients import load_law
@@ -60,6 +61,11 @@ class Study:
             environment=_json(folder / "environment.json"),
             sweep=(folder / "sweep.yaml").read_text(encoding="utf-8") if (folder / "sweep.yaml").is_file() else "",
         )
+
+    @property
+    def imported(self) -> bool:
+        """Whether the trials come from elsewhere."""
+        return (self.folder / ORIGIN).is_file()
 
     @property
     def valid(self) -> pd.DataFrame:

@@ -141,7 +141,7 @@ def _trial_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
         quantity(row["energy_j"], "J"),
         percent(off(row, "energy_j"), signed=True),
         "failed" if row["status"] == "failed" else row["verdict"],
-        row["split"].replace("_", " "),
+        MISSING if pd.isna(row["split"]) else row["split"].replace("_", " "),
         *(str(row[name]) for name in ("num_layers", "hidden_size", "sequence_length")),
         f"{row['micro_batch_size']}{accumulation}",
         row["precision"],

@@ -18,8 +18,11 @@ _SHADES = [LIGHT[f"series-{number}"] for number in range(8)]
 
 
 def chosen_trial(study: Study) -> dict[Any, Any] | None:
-    """The trial to show: of the widest groups the longest valid one, held out where there is one."""
-    valid = study.valid
+    """The trial to show: of the widest groups the longest valid one, held out where there is one.
+
+    None where no trial is valid, or each was imported and so has no readings.
+    """
+    valid = study.valid[study.valid["window_begin_ns"].notna()]
     if valid.empty:
         return None
     order = valid.assign(held=valid["split"] == "hold_out").sort_values(["gpu_count", "held", "duration_s"])
@@ -27,7 +30,7 @@ def chosen_trial(study: Study) -> dict[Any, Any] | None:
 
 
 def one_trial(study: Study) -> Drawing | None:
-    """Power and step times of the chosen trial; None where no trial is valid."""
+    """Power and step times of the chosen trial; None where there is none."""
     row = chosen_trial(study)
     if row is None:
         return None

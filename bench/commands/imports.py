@@ -1,0 +1,140 @@
+"""import: measurements from elsewhere become a dataset. Neither torch nor Ray is imported."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from joulelaw import InputError
+from joulelaw.bench.console import ExitCode, last_line, say
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from joulelaw.bench.imported import Imported
+    from joulelaw.model.hardware import Catalogue
+
+MOST_NAMED = 5
+# What the table says itself, beside what was found out about it here.
+OWN_WORDS = ("ambiguous_steps", "invalid_at_source")
+
+
+def import_table(
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The data set to write, or to add to.")],
+    table: Annotated[
+        Path | None, typer.Argument(metavar="TABLE", help="Measured trials: CSV or Parquet, by ending.")
+    ] = None,
+    boundary: Annotated[
+        str | None,
+        typer.Option(
+            "--boundary",
+            metavar="B",
+            help="What energy_j covers, where the table does not say: gpu, gpu_host_modelled, node_dc or node_ac.",
+        ),
+    ] = None,
+    devices: Annotated[
+        list[Path] | None, typer.Option("--devices", metavar="FILE.toml", help="GPUs of your own; repeat for several.")
+    ] = None,
+    operations: Annotated[
+        Path | None, typer.Option("--operations", metavar="TIMINGS", help="Operation timings: CSV or Parquet.")
+    ] = None,
+) -> ExitCode:
+    """Take measurements from elsewhere.
+
+    A measurement table is checked whole, told in full where anything is wrong, and kept as fit and validate read it.
+    """
+    from joulelaw.bench.dataset import locked
+    from joulelaw.bench.files import check_folder
+    from joulelaw.bench.imported_folder import add_file, all_devices, check_place, new_rows, save_devices
+
+    if table is None and operations is None:
+        raise InputError("nothing to import", where="import", remedy="name a TABLE, or --operations TIMINGS")
+    check_folder(into)
+    check_place(into)
+    catalogue, own = all_devices(into, devices or [])
+    read = None if table is None else _measurements(table, catalogue, boundary)
+    timings = None if operations is None else _timings(operations, catalogue)
+    with locked(into):
+        added = None if read is None else new_rows(into, read.trials)  # refuses ids that clash, before any is written
+        save_devices(into, own)
+        for name, path, rows, count in (
+            ("trials", table, added, 0 if read is None else len(read.trials)),
+            ("operations", operations, timings, 0 if timings is None else len(timings)),
+        ):
+            if path is not None and rows is not None:
+                add_file(into, name, rows, {"file": path.name, "sha256": _sha256(path), "rows": count})
+    return _told(into, read, added, timings)
+
+
+def _measurements(path: Path, catalogue: "Catalogue", boundary: str | None) -> "Imported":
+    from joulelaw.bench.commands.law_files import read_table, told_of
+    from joulelaw.bench.imported import check_imported
+
+    table = read_table(path)
+    with told_of(path):
+        return check_imported(table, catalogue, boundary)
+
+
+def _timings(path: Path, catalogue: "Catalogue") -> "pa.Table":
+    from joulelaw.bench.commands.law_files import read_table, told_of
+    from joulelaw.bench.imported_operations import check_operations
+
+    table = read_table(path)
+    with told_of(path):
+        return check_operations(table, catalogue)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _told(into: Path, read: "Imported | None", added: "pa.Table | None", timings: "pa.Table | None") -> ExitCode:
+    """What was taken, what was not, and why: to people, and as the last line."""
+    rows = [] if read is None else read.trials.select(["trial_id", "verdict", "reasons"]).to_pylist()
+    refused = {row["trial_id"]: row["reasons"] for row in rows if row["verdict"] == "invalid"}
+    counted = Counter(code for codes in refused.values() for code in codes)
+    code = ExitCode.INVALID_TRIALS if set(counted) - set(OWN_WORDS) else ExitCode.DONE
+    there = 0 if added is None else len(rows) - len(added)
+    if read is not None:
+        _say_of_table(read, refused)
+        say(f"{len(rows) - there} trials added to {into}" + (f", {there} were there already" if there else ""))
+    if timings is not None:
+        say(f"{len(timings)} operation timings are in {into / 'operations'}")
+    last_line(
+        "import",
+        code,
+        folder=into,
+        rows=len(rows),
+        added=len(rows) - there,
+        valid=len(rows) - len(refused),
+        invalid=len(refused),
+        reasons=counted,
+        ignored_columns=[] if read is None else read.ignored,
+        renamed_devices={} if read is None else dict(read.renamed),
+        boundaries=_distinct(read, "boundary"),
+        meters=_distinct(read, "meter"),
+        meter_kinds=_distinct(read, "meter_kind"),
+        operations=0 if timings is None else len(timings),
+    )
+    return code
+
+
+def _say_of_table(read: "Imported", refused: Mapping[str, Sequence[str]]) -> None:
+    from joulelaw.bench.checks import Reason
+
+    if read.ignored:
+        say(f"Columns ignored, as they mean nothing here: {', '.join(map(repr, read.ignored))}")
+    for given, name in read.renamed:
+        say(f"gpu_model {given!r} is kept as {name!r}")
+    for code in dict.fromkeys(code for codes in refused.values() for code in codes):
+        which = [trial for trial, codes in refused.items() if code in codes]
+        more = f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else ""
+        named = ", ".join(which[:MOST_NAMED]) + more
+        say(f"{len(which)} rows kept as invalid, {code}: {Reason(code).explanation} ({named})")
+
+
+def _distinct(read: "Imported | None", column: str) -> list[str]:
+    return [] if read is None else sorted(set(read.trials[column].to_pylist()))
