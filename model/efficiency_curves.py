@@ -70,7 +70,8 @@ def fit_curve(flop: npt.ArrayLike, percent: npt.ArrayLike, *, robust: bool = Tru
     u = np.log(c / centre)
 
     def residuals(point: Array) -> Array:
-        return _height(point) * -np.expm1(-np.exp(point[1] + point[2] * u)) - h
+        reached: Array = -np.expm1(-np.exp(point[1] + point[2] * u))
+        return _height(point) * reached - h
 
     fit = _least_squares(residuals, float(h.max()), "linear", 1.0, None)
     if robust:

@@ -18,13 +18,14 @@ from joulelaw.model.intervals import (
     ranges_of,
 )
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Law, Provenance, Rows
+from joulelaw.model.laws.operation import Operation
 from joulelaw.model.laws.reduced_form import ReducedForm
 from joulelaw.model.laws.roofline import Roofline
 from joulelaw.model.tables import check_measurements, content_hash, meters_of
 
 Array = npt.NDArray[np.float64]
 
-LAWS: dict[str, Law] = {law.name: law for law in (Roofline(), ReducedForm())}
+LAWS: dict[str, Law] = {law.name: law for law in (Roofline(), ReducedForm(), Operation())}
 # Laws that use what is known only after the run: references to compare with, never forecasts.
 POST_RUN: dict[str, Law] = {law.name: law for law in (ReducedForm(post_run=True),)}
 
@@ -44,16 +45,18 @@ def fit_law(
     bootstrap: int = 200,
     seed: int = 0,
     *,
+    operations: pd.DataFrame | None = None,
     allow_mixed_meters: bool = False,
 ) -> FittedLaw:
     """Fit a law on the trials of a measurement table (those to be fitted: the hold-out is the caller's to leave out).
 
-    `bootstrap` is the number of resamples over cases for the coefficients' intervals (0: none).
+    `bootstrap` is the number of resamples over cases for the coefficients' intervals (0: none); `operations` are the
+    timings that the law `operation` takes.
     Raises InputError for a table that cannot be fitted: see check_measurements, and the laws' own needs.
     """
     law = law_named(name)
     checked = check_measurements(table, allow_mixed_meters=allow_mixed_meters)
-    return fit_rows(law, Rows.of(checked, catalogue), catalogue, bootstrap=bootstrap, seed=seed)
+    return fit_rows(law, Rows.of(checked, catalogue, operations), catalogue, bootstrap=bootstrap, seed=seed)
 
 
 def fit_rows(law: Law, rows: Rows, catalogue: Catalogue, *, bootstrap: int = 200, seed: int = 0) -> FittedLaw:
@@ -96,14 +99,14 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
     half: dict[str, dict[str, float]] = {"case": {}}
     achieved = LEVEL
     for target in TARGETS:
-        half["case"][target], achieved = conformal_half_width(missed[target], rows.cases)
+        half["case"][target], achieved = _half_width(missed[target], rows)
     assumed = []
     for axis in TEXT_AXES:
         values = rows.table[axis].to_numpy(dtype=str)
         names = sorted(set(values)) if len(set(values)) > 1 else []
         left_out = _out_of_fold(law, rows, estimate, [values == name for name in names])
         if left_out:
-            half[axis] = {target: conformal_half_width(left_out[target], rows.cases)[0] for target in TARGETS}
+            half[axis] = {target: _half_width(left_out[target], rows)[0] for target in TARGETS}
         else:
             half[axis] = dict.fromkeys(TARGETS, UNSEEN_HALF_WIDTH)
             assumed.append(axis)
@@ -113,16 +116,24 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
     return Widths(method, LEVEL, achieved, half)
 
 
+def _half_width(missed: Array, rows: Rows) -> tuple[float, float]:
+    """Of the rows that the law forecasts at all; nan where there is none."""
+    known = np.isfinite(missed)
+    if not known.any():
+        return float("nan"), float("nan")
+    return conformal_half_width(missed[known], rows.take(known).cases)
+
+
 def _out_of_fold(law: Law, rows: Rows, estimate: Estimate, masks: list[npt.NDArray[np.bool_]]) -> dict[str, Array]:
     """Log residuals of every row, forecast by a fit without its fold; empty where a fold leaves too little to fit."""
     missed = {target: np.full(len(rows), np.nan) for target in TARGETS}
     for mask in masks:
+        test = rows.take(mask)
         try:
             without = law.fit(rows.take(~mask), start=estimate.parameters)
+            forecast = law.forecast(without.parameters, test if law.post_run else test.pre_run())
         except InputError:
             return {}
-        test = rows.take(mask)
-        forecast = law.forecast(without.parameters, test if law.post_run else test.pre_run())
         for target, unit in (("duration", "s"), ("energy", "j")):
             missed[target][mask] = np.log(test.column(f"{target}_{unit}")) - forecast.log(target)
     return missed if masks else {}

@@ -13,6 +13,7 @@ from joulelaw import InputError
 from joulelaw.model import efficiency
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.intervals import TEXT_AXES, Ranges, Widths, Z, extrapolates
+from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
 from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, check_configurations, key
 
@@ -42,12 +43,14 @@ class Rows:
 
     table: pd.DataFrame
     counts: pd.DataFrame
+    operations: OperationTimings | None = None  # of the same devices; known before any run
 
     @classmethod
-    def of(cls, table: pd.DataFrame, catalogue: Catalogue) -> Self:
+    def of(cls, table: pd.DataFrame, catalogue: Catalogue, operations: pd.DataFrame | None = None) -> Self:
         """Count the work of a checked table; only columns that are known before a run are looked at."""
         known = [name for name in PRE_RUN_COLUMNS if name in table.columns]
-        return cls(table, count(table[known], catalogue))
+        timings = None if operations is None else OperationTimings.of(operations, catalogue)
+        return cls(table, count(table[known], catalogue), timings)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -55,12 +58,13 @@ class Rows:
     def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Self:
         """The rows of a mask, or of positions (which may repeat)."""
         at = np.flatnonzero(which) if which.dtype == bool else which
-        return type(self)(self.table.iloc[at].reset_index(drop=True), self.counts.iloc[at].reset_index(drop=True))
+        table, counts = (frame.iloc[at].reset_index(drop=True) for frame in (self.table, self.counts))
+        return type(self)(table, counts, self.operations)
 
     def pre_run(self) -> Self:
         """The same rows without a single column that is only known after the run."""
         known = [name for name in PRE_RUN_COLUMNS if name in self.table.columns]
-        return type(self)(self.table[known], self.counts)
+        return type(self)(self.table[known], self.counts, self.operations)
 
     def column(self, name: str) -> Array:
         """A numeric column of the table, or of the counts where the table has none."""
@@ -195,7 +199,8 @@ class FittedLaw:
             columns[f"predicted_{target}_{unit}"] = values
             columns[f"{target}_low_{unit}"] = values / factor
             columns[f"{target}_high_{unit}"] = values * factor
-        columns["extrapolates"] = outside.to_numpy()
+        untold = np.isnan(forecast.duration_s)
+        columns["extrapolates"] = np.where(untold, "no forecast: see the law's notes", outside.to_numpy(dtype=object))
         return pd.DataFrame(columns, index=seen.table.index)
 
     def _half_widths(self, target: str, rows: Rows, outside: "pd.Series[str]") -> Array:
