@@ -71,7 +71,8 @@ def fit_curve(flop: npt.ArrayLike, percent: npt.ArrayLike, *, robust: bool = Tru
 
     def residuals(point: Array) -> Array:
         reached: Array = -np.expm1(-np.exp(point[1] + point[2] * u))
-        return _height(point) * reached - h
+        missed: Array = _height(point) * reached - h
+        return missed
 
     fit = _least_squares(residuals, float(h.max()), "linear", 1.0, None)
     if robust:

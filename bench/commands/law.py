@@ -24,7 +24,9 @@ Mixed = Annotated[
 def fit(
     folders: Folders,
     out: Annotated[Path, typer.Option("--out", metavar="LAW.json", help="The law file to write.")],
-    law: Annotated[str, typer.Option("--law", metavar="NAME", help="roofline or reduced_form.")] = "roofline",
+    law: Annotated[
+        str, typer.Option("--law", metavar="NAME", help="roofline, reduced_form or operation.")
+    ] = "roofline",
     allow_mixed_meters: Mixed = False,
 ) -> ExitCode:
     """Fit a law on measured trials.
@@ -33,6 +35,7 @@ def fit(
     """
     from joulelaw.bench.commands.law_tables import coefficients_table, estimated_note
     from joulelaw.bench.files import check_target, replacing
+    from joulelaw.bench.operation_timings import read_operations
     from joulelaw.model.coefficients import save_law
     from joulelaw.model.holdout import HOLD_OUT
     from joulelaw.model.laws import fit_law
@@ -42,7 +45,8 @@ def fit(
     rows = measured[measured["split"] != HOLD_OUT]
     if rows.empty:
         raise InputError("every valid trial is held out", where=str(folders[0]), remedy="lower hold_out.fraction")
-    fitted = fit_law(law, rows, catalogue, allow_mixed_meters=allow_mixed_meters)
+    operations = read_operations(folders)
+    fitted = fit_law(law, rows, catalogue, operations=operations, allow_mixed_meters=allow_mixed_meters)
     with replacing(out) as temporary:
         save_law(fitted, temporary)
     console = to_people()
@@ -93,6 +97,7 @@ def validate(
 
     from joulelaw.bench.commands.law_tables import estimated_note, folds_table, noise_notes, scores_table
     from joulelaw.bench.files import check_target, write_text
+    from joulelaw.bench.operation_timings import read_operations
     from joulelaw.model.validation import DEFAULT_LAWS
     from joulelaw.model.validation import validate as score
 
@@ -102,7 +107,8 @@ def validate(
     laws = tuple(law or DEFAULT_LAWS)
     drawn = _is_drawn(measured)
     rule = hold_out or ("split" if drawn else "case")
-    result = score(measured, catalogue, laws, rule, allow_mixed_meters=allow_mixed_meters)
+    operations = read_operations(folders)
+    result = score(measured, catalogue, laws, rule, operations=operations, allow_mixed_meters=allow_mixed_meters)
     content = result.to_dict()
     if out is not None:
         predictions = json.loads(result.predictions.to_json(orient="records"))
@@ -159,7 +165,7 @@ def predict(
     table = read_table(runs)
     if fitted.law.post_run:
         what = f"{fitted.law.name} is a post-run law: it looks at what was measured"
-        raise InputError(what, where=str(law), remedy="fit one that forecasts: roofline or reduced_form")
+        raise InputError(what, where=str(law), remedy="fit one that forecasts: roofline, reduced_form or operation")
     with told_of(runs):
         forecast = _forecast(fitted, table)
     write_table(table.drop(columns=[name for name in forecast if name in table]).join(forecast), out)

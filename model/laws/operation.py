@@ -116,7 +116,11 @@ def _parameters(curves: Curves) -> dict[str, float]:
 def _curves(parameters: Parameters) -> dict[Key, Curve]:
     """The curves that a law's parameters hold."""
     texts = [name.removeprefix("curve[").removesuffix("].h_max") for name in parameters if name.endswith("].h_max")]
-    return {Key(*t.split("|")): Curve(**{n: parameters[f"curve[{t}].{n}"] for n in CURVE}) for t in texts}
+    return {Key(*t.split("|")): _curve(*(parameters[f"curve[{t}].{n}"] for n in CURVE)) for t in texts}
+
+
+def _curve(h_max: float, k: float, a: float, c_low: float, c_high: float) -> Curve:
+    return Curve(h_max, k, a, c_low, c_high)
 
 
 def _remarks(rows: Rows) -> tuple[str, ...]:
