@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -148,7 +148,7 @@ def _outcome(one: Law | Baseline, rows: Rows, fold: Fold, catalogue: Catalogue, 
     if one.post_run:
         # The reference run of a held-out case may lie outside the test rows; post-run, it is known all the same.
         h = measured_efficiency(rows.table, rows.counts)[fold.test]
-        test = Rows(test.table.assign(parallel_efficiency=h), test.counts)
+        test = replace(test, table=test.table.assign(parallel_efficiency=h))
     seen = test if one.post_run else test.pre_run()
     notes: tuple[str, ...] = ()
     try:

@@ -58,20 +58,6 @@ def test_the_law_that_made_the_data_is_best_and_the_mean_is_worst(by_split: Vali
     assert min(r2, key=r2.__getitem__) == "constant"
 
 
-def test_pre_run_forecasts_do_not_change_by_one_bit_when_held_out_measurements_do() -> None:
-    held = TABLE["split"] == "hold_out"
-    rng = np.random.default_rng(8)
-    spoilt = TABLE.copy()
-    for name in ("duration_s", "energy_j"):
-        spoilt.loc[held, name] = rng.permutation(spoilt.loc[held, name]) * 3
-    plain, changed = (validate(table, CATALOGUE).predictions for table in (TABLE, spoilt))
-    columns = ["predicted", "low", "high", "extrapolates"]
-    pre_run = ~plain["post_run"].astype(bool)
-    pd.testing.assert_frame_equal(plain[pre_run][columns], changed[pre_run][columns], check_exact=True)
-    post_run = plain[~pre_run]
-    assert not np.allclose(post_run["predicted"], changed[~pre_run]["predicted"])
-
-
 def test_drawn_folds_never_split_a_case_and_are_all_listed() -> None:
     scores = validate(TABLE, CATALOGUE, laws=("reduced_form",), hold_out="case", draws=4, baselines=False)
     assert [fold.fold for fold in scores.fold_scores if fold.target == "energy"] == [f"draw {k}" for k in range(4)]
@@ -96,6 +82,29 @@ def test_a_fold_that_cannot_be_fitted_says_why() -> None:
     failed = [fold for fold in scores.fold_scores if fold.score is None]
     assert failed
     assert all("cannot fix" in fold.failure for fold in failed)
+
+
+def test_every_fold_says_what_it_was_fitted_on_and_tested_on() -> None:
+    scores = validate(TABLE, CATALOGUE, laws=("reduced_form",), hold_out="gpu_count", baselines=False)
+    for fold in scores.fold_scores:
+        assert fold.score is not None
+        assert fold.n_fit + fold.score.n == len(TABLE)
+        assert 0 <= fold.score.coverage <= 1 <= fold.score.half_width_factor
+
+
+def test_the_forecast_of_efficiency_is_chosen_anew_in_every_fold_and_said() -> None:
+    scores = validate(TABLE, CATALOGUE, laws=("reduced_form",), hold_out="case", draws=3, baselines=False)
+    said = [note for note in scores.notes if note.startswith("reduced_form: the efficiency h is forecast from")]
+    counts = [int(note.partition(" of 3 folds")[0].rpartition("(")[2]) if "folds" in note else 3 for note in said]
+    assert sum(counts) == 3
+
+
+def test_the_noise_of_the_rows_stands_beside_the_scores() -> None:
+    twice = pd.concat([measured(CATALOGUE, noise=0.05, seed=seed, most=60) for seed in range(2)], ignore_index=True)
+    twice["trial_id"] = [f"t{k}" for k in range(len(twice))]
+    scores = validate(twice, CATALOGUE, laws=("reduced_form",), baselines=False)
+    assert {floor.target for floor in scores.noise} == {"duration", "energy"}
+    assert all(floor.sigma == pytest.approx(0.05, rel=0.25) for floor in scores.noise)
 
 
 def test_the_dictionary_is_json_without_nan(by_split: Validation) -> None:
