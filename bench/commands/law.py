@@ -117,7 +117,7 @@ def validate(
     for shown in (folds_table, scores_table):
         for target in ("duration", "energy"):
             console.print(shown(result, target))
-    for note in (*noise_notes(result), *result.notes, *estimated_note(result.provenance)):
+    for note in (*noise_notes(result.noise), *result.notes, *estimated_note(result.provenance)):
         console.print(f"Note: {note}")
     summaries = [
         {key: each[key] for key in ("law", "target", "post_run", "folds", "pooled")} for each in content["summaries"]

@@ -7,6 +7,7 @@ from rich.table import Table
 from joulelaw.bench.console import number, table
 from joulelaw.model.laws.base import FittedLaw, Provenance
 from joulelaw.model.metrics import Score
+from joulelaw.model.noise import NoiseFloor
 from joulelaw.model.validation import FoldScore, Summary, Validation
 
 ESTIMATED = "estimated: watts x time, an identity"
@@ -65,16 +66,16 @@ def folds_table(result: Validation, target: str) -> Table:
     return shown
 
 
-def noise_notes(result: Validation) -> tuple[str, ...]:
+def noise_notes(floors: Sequence[NoiseFloor]) -> tuple[str, ...]:
     """What no forecast of these rows can beat, a line for each estimate."""
-    if not result.noise:
+    if not floors:
         return ("the rows' own noise cannot be told: no repeats, and no three neighbouring configurations",)
     words = {"repeats": "degrees of freedom of repeats", "neighbours": "triples of neighbouring configurations"}
     return tuple(
         f"noise of the rows' {floor.target}: {_percent(floor.sigma)} ({_percent(floor.sigma_robust)} without "
         f"outliers), from {floor.n} {words[floor.method]}; a perfect forecast would have MAPE {_percent(floor.mape)} "
         f"and R2 log {floor.r2_log:.4f}"
-        for floor in result.noise
+        for floor in floors
     )
 
 
