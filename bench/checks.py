@@ -23,6 +23,10 @@ MAX_DISAGREEMENT = 0.10
 MAX_SKIPPED_SHARE = 0.5
 
 
+# The one remark on a valid row: it was imported, so its values were looked at, but no readings were there to be.
+IMPORTED = "imported"
+
+
 class Reason(StrEnum):
     """Why a trial is invalid. The value is the code in the `trials` table; `explanation` is for people."""
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from joulelaw import InputError
+from joulelaw.bench.checks import IMPORTED
 from joulelaw.bench.columns import as_table
 from joulelaw.bench.imported_checks import reasons_of
 from joulelaw.bench.imported_units import unit_problems
@@ -30,8 +31,6 @@ BOUNDARIES = ("gpu", "gpu_host_modelled", "node_dc", "node_ac", "cpu_package", "
 # What kind of number an energy is. A table that does not say has stated it, and no more.
 STATED = "stated"
 METER_KINDS = ("measured", "estimated", "replayed", STATED)
-# The one remark on a valid imported row: its values were looked at, its readings were not there to be.
-IMPORTED = "imported"
 
 NEEDED = ("trial_id", *CONFIGURATION_COLUMNS, "micro_steps", *MEASURED_COLUMNS)
 CHOICES = {

@@ -42,13 +42,13 @@ TRIALS = _schema(
         _field("energy_j", pa.float64(), "J", "gross, all devices of the group; null when there was no reading"),
         _field("boundary", pa.string(), note="what energy_j covers"),
         _field("meter", pa.string(), note="the meter that energy_j comes from"),
-        _field("meter_kind", pa.string(), note="measured, estimated or replayed; stated where an imported table does not say"),
+        _field("meter_kind", pa.string(), note="measured, estimated, replayed; stated: an import does not say"),
         # How the energy was made, and whether to believe it.
         _field("energy_trace_j", pa.float64(), "J", "integrated from power readings, beside the counter"),
         _field("energy_disagreement", pa.float64(), "1", "(trace - counter) / counter"),
         _field("energy_stderr_j", pa.float64(), "J", "random part, from the spacing of the readings"),
         _field("verdict", pa.string(), note="valid or invalid"),
-        _field("reasons", pa.list_(pa.string()), note="codes: why a verdict is invalid; of an imported row also that it is one"),
+        _field("reasons", pa.list_(pa.string()), note="codes of an invalid verdict; a valid imported row says so"),
         # What ran, where and how.
         _field("status", pa.string(), note="done or failed"),
         _field("failure", pa.string(), note="cause of a failure, empty otherwise"),

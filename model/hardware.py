@@ -109,7 +109,9 @@ class Catalogue:
         if name not in index:
             close = _closest(name, index)
             meant = f"close ones are {', '.join(close)}; or " if close else ""
-            remedy = f"{meant}add it as a [[device]] entry in a TOML file of your own, as in model/hardware.toml"
+            remedy = (
+                f"{meant}add it as a [[device]] entry, as in model/hardware.toml, to a file of your own (--devices)"
+            )
             raise UnknownDevice(f"unknown device {name!r}", where="gpu_model", remedy=remedy)
         return index[name]
 

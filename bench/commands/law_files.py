@@ -41,6 +41,8 @@ def told_of(path: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        if error.where.startswith("--"):
+            raise
         where = f"{path} {error.where.removeprefix('table').lstrip(' ,')}".rstrip()
         raise type(error)(error.what, where=where, remedy=error.remedy) from None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from joulelaw.bench.checks import Reason
+from joulelaw.bench.checks import IMPORTED, Reason
 from joulelaw.bench.report.quantity import MISSING, interval, percent, quantity
 from joulelaw.bench.report.study import Study
 
@@ -105,6 +105,9 @@ def validity(study: Study) -> Table:
     if len(short):
         meaning = "valid, but left out of fits and forecasts: texts shorter than sequence_length"
         rows.append(("short texts", meaning, str(len(short)), some(list(short["trial_id"]))))
+    if study.imported:
+        meaning = "valid, as far as a row alone can tell: its readings did not come with it"
+        rows.append(("imported", meaning, str(sum(list(codes) == [IMPORTED] for codes in study.valid["reasons"])), ""))
     refused = trials.drop(index=study.valid.index)
     codes = Counter(code for reasons in refused["reasons"] for code in (reasons if reasons is not None else ()))
     known = {reason.value: reason.explanation for reason in Reason}

@@ -126,6 +126,11 @@ def test_codes_are_unique_plain_and_explained_in_a_line() -> None:
         "window_too_short",
         "clock_jump",
         "shared_domain",
+        "invalid_at_source",
+        "ambiguous_steps",
+        "power_above_limit",
+        "power_below_idle",
+        "flop_above_peak",
     }
     for reason in Reason:
         assert len(reason.explanation) > 20

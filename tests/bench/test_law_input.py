@@ -84,7 +84,9 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ({"attention": "Eager"}, "runs.csv row 2: attention must be one of sdpa, eager (it is 'Eager'); correct"),
         ({"head": "lm"}, "runs.csv row 2: head must be one of classification, language_model (it is 'lm'); correct"),
         ({"activation_checkpointing": "on"}, "runs.csv row 2: activation_checkpointing is neither true nor false (it"),
-        ({"strategy": "fdsp"}, "runs.csv strategy: unknown strategy 'fdsp'; one of single"),
+        ({"strategy": "fdsp"}, "runs.csv row 2: strategy is unknown, did you mean 'fsdp'? (it is 'fdsp'); correct the"),
+        ({"gpu_model": "A100"}, "runs.csv row 2: gpu_model is in no catalogue; close ones are NVIDIA A100-PCIE-40GB"),
+        ({"precision": "fp16"}, f"runs.csv row 2: precision is not supported by {GPU_MODEL} (it is 'fp16'); correct"),
     ],
 )
 def test_a_run_that_cannot_be_is_told_with_file_and_row(
