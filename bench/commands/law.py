@@ -117,7 +117,8 @@ def validate(
     for shown in (folds_table, scores_table):
         for target in ("duration", "energy"):
             console.print(shown(result, target))
-    for note in (*noise_notes(result.noise), *result.notes, *estimated_note(result.provenance)):
+    undrawn = () if hold_out or drawn else ("no hold-out was drawn before these trials: cases are left out",)
+    for note in (*undrawn, *noise_notes(result.noise), *result.notes, *estimated_note(result.provenance)):
         console.print(f"Note: {note}")
     summaries = [
         {key: each[key] for key in ("law", "target", "post_run", "folds", "pooled")} for each in content["summaries"]
