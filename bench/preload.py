@@ -9,6 +9,7 @@ PRELOAD = (
     "deepspeed",
     "joulelaw.bench.trial",
     "joulelaw.bench.probe",
+    "joulelaw.bench.operations_rank",
     "joulelaw.bench.workloads.bert",
     "joulelaw.bench.workloads.gpt2",
     "joulelaw.bench.workloads.lstm",

@@ -28,7 +28,7 @@ def run_trial(sweep_path: Path, trial_id: str | None = None, into: Path | None =
         folder = into if into is not None else default_folder(machine.nodes, sweep.name)
         catalogue, devices_toml = study_catalogue(machine.nodes, folder / "devices.toml", partial(borrowed, machine))
         plan = make_plan(sweep, machine.nodes, catalogue, a_priori(catalogue))
-        planned = _chosen(plan, trial_id)
+        planned = chosen_trial(plan, trial_id)
         with open_dataset(folder, sweep, plan, machine.nodes, devices_toml) as dataset:
             if planned.trial_id in dataset.finished_trial_ids():
                 remedy = "name another trial with --id, or another folder with --into"
@@ -39,7 +39,8 @@ def run_trial(sweep_path: Path, trial_id: str | None = None, into: Path | None =
             return loop.rows[0]
 
 
-def _chosen(plan: Plan, trial_id: str | None) -> PlannedTrial:
+def chosen_trial(plan: Plan, trial_id: str | None) -> PlannedTrial:
+    """The trial of this id, or the plan's first. Raises InputError where there is none."""
     if trial_id is None:
         return plan.trials[0]
     by_id = {trial.trial_id: trial for trial in plan.trials}

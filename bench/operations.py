@@ -1,0 +1,199 @@
+"""`joulelaw trial SWEEP --operations`: the operations of every distinct shape of a sweep, timed alone on this machine.
+
+Without Ray: one process on one device, as a trial's. What is in the folder already is not timed again.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from joulelaw import InputError
+from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.files import write_text
+from joulelaw.bench.operations_table import Comparison, compared, is_written, read_parts, write_parts
+from joulelaw.bench.plan import Plan
+from joulelaw.bench.plan_making import make_plan
+from joulelaw.bench.plan_price import counted
+from joulelaw.bench.single_trial import chosen_trial
+from joulelaw.bench.spec import load_sweep
+from joulelaw.bench.study_devices import borrowed, study_catalogue
+from joulelaw.bench.study_folder import connection, default_folder
+from joulelaw.cluster.alone import LocalCluster
+from joulelaw.cluster.failures import ClusterError
+from joulelaw.cluster.gang import Gang, GangState
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.laws.roofline import a_priori
+
+ENTRY = "joulelaw.bench.operations_rank:run_operations"
+# At the device's peak, of one micro-step: larger shapes would take minutes each. A GPU's never come near it.
+MOST_PEAK_S = 5.0
+LOOK_EVERY_S = 0.05
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One shape: the configuration that stands for it, its parts and their sum beside the whole."""
+
+    configuration: Configuration
+    parts: list[dict[str, Any]]
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the shapes of a sweep."""
+
+    folder: Path
+    shapes: list[Timed]
+    already_timed: int
+    skipped: dict[str, int]
+    """Shapes by the reason why they were not timed."""
+
+
+def time_operations(
+    sweep_path: Path, trial_id: str | None, into: Path | None, tell: Callable[[str], None] = print
+) -> Outcome:
+    """Times the operations of a sweep's single-device trials, or of the one named, and writes them to the folder.
+
+    Raises:
+        InputError: a bad sweep, an unknown trial, or one that is not on a single device.
+        ClusterError: the process that times them died, or was silent for longer than a trial may take.
+    """
+    sweep = load_sweep(sweep_path)
+    with LocalCluster.connect(**connection(sweep)) as machine:
+        folder = into if into is not None else default_folder(machine.nodes, sweep.name)
+        catalogue, devices_toml = study_catalogue(machine.nodes, folder / "devices.toml", partial(borrowed, machine))
+        plan = make_plan(sweep, machine.nodes, catalogue, a_priori(catalogue))
+        asked = distinct_shapes(plan, trial_id)
+        fitting, too_long = _by_length(asked, catalogue)
+        waiting = [each for each in fitting if not is_written(folder, each)]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "devices.toml", devices_toml)
+        skipped = {"their step would take too long here": len(too_long), **_set_aside(plan)}
+        for model in dict.fromkeys(each.gpu_model for each in waiting):
+            part = [each for each in waiting if each.gpu_model == model]
+            with borrowed(machine, model, 1) as gang:
+                timer = _Timer(gang, folder, part, sweep.limits.trial_timeout_s, tell)
+                skipped["no memory for them"] = skipped.get("no memory for them", 0) + timer.run(sweep.root)
+    written = [each for each in fitting if is_written(folder, each)]
+    shapes = [Timed(each, parts, compared(parts)) for each in written for parts in [read_parts(folder, each)]]
+    already = len(fitting) - len(waiting)
+    return Outcome(folder, shapes, already, {reason: count for reason, count in skipped.items() if count})
+
+
+def distinct_shapes(plan: Plan, trial_id: str | None = None) -> list[Configuration]:
+    """One configuration for each shape of the plan's single-device trials, the one of the fewest layers.
+
+    Depth, accumulation and what only trainings have (checkpoints, texts, compilation) do not change an operation.
+
+    Raises:
+        InputError: an unknown trial, or one on several devices.
+    """
+    if trial_id is not None:
+        configuration = chosen_trial(plan, trial_id).spec.configuration
+        if configuration.strategy != "single":
+            what = f"trial {trial_id} is on {configuration.gpu_count} devices ({configuration.strategy})"
+            raise InputError(
+                what, where="--id", remedy="operations are timed on one: name a trial with strategy single"
+            )
+        return [_shape(configuration)]
+    trials = [each.spec.configuration for each in plan.trials if each.spec.configuration.strategy == "single"]
+    found: dict[Configuration, Configuration] = {}
+    for each in sorted(map(_shape, trials), key=lambda configuration: configuration.num_layers):
+        found.setdefault(replace(each, num_layers=1), each)
+    return list(found.values())
+
+
+def _shape(configuration: Configuration) -> Configuration:
+    return replace(
+        configuration,
+        grad_accumulation=1,
+        learning_rate=1e-4,
+        activation_checkpointing=False,
+        torch_compile=False,
+        checkpoint="",
+        data=None,
+    )
+
+
+def _by_length(asked: Sequence[Configuration], catalogue: Catalogue) -> tuple[list[Configuration], list[Configuration]]:
+    """Those whose micro-step can be timed in seconds, and the others; the smallest come first."""
+    rows = counted(asked, catalogue)
+    peak_s = [row["flop_per_micro_step"] / row["peak_flop_per_s"] for row in rows]
+    pairs = sorted(zip(peak_s, asked, strict=True), key=lambda pair: pair[0])
+    fitting = [configuration for seconds, configuration in pairs if seconds <= MOST_PEAK_S]
+    return fitting, [configuration for seconds, configuration in pairs if seconds > MOST_PEAK_S]
+
+
+def _set_aside(plan: Plan) -> dict[str, int]:
+    """Configurations that the plan itself set aside, by reason: those that do not fit in memory among them."""
+    found: dict[str, int] = {}
+    for each in plan.set_aside:
+        if each.configuration.strategy == "single":
+            found[each.kind] = found.get(each.kind, 0) + 1
+    return found
+
+
+class _Timer:
+    """One process over some configurations: what it says is written down as it comes."""
+
+    def __init__(
+        self,
+        gang: Gang,
+        folder: Path,
+        waiting: Iterable[Configuration],
+        silent_s: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._gang = gang
+        self._folder = folder
+        self._waiting = {each.configuration_id: each for each in waiting}
+        self._silent_s = silent_s
+        self._tell = tell
+        self._skipped = 0
+
+    def run(self, root: Path) -> int:
+        """Until all are timed; how many there was no memory for."""
+        logs = Path(tempfile.mkdtemp(prefix="joulelaw-operations-"))
+        count, heard_s = len(self._waiting), time.monotonic()
+        payload = {"configurations": [each.to_dict() for each in self._waiting.values()], "root": str(root)}
+        self._gang.start(ENTRY, payload, logs)
+        while self._gang.state is GangState.RUNNING:
+            for event in self._gang.poll():
+                heard_s = time.monotonic()
+                self._take(event, count)
+            if time.monotonic() - heard_s > self._silent_s:
+                self._gang.stop()
+                raise ClusterError(f"no operation was timed for {self._silent_s:g} s; what was timed before is kept")
+            time.sleep(LOOK_EVERY_S)
+        for event in self._gang.poll():
+            self._take(event, count)
+        if self._gang.state is not GangState.DONE:
+            raise ClusterError(f"timing stopped, what was timed before is kept: {self._gang.failure}")
+        shutil.rmtree(logs, ignore_errors=True)  # kept where it failed: the message names it
+        return self._skipped
+
+    def _take(self, event: dict[str, Any], count: int) -> None:
+        if event["kind"] == "ready":
+            return
+        configuration = self._waiting.pop(event["id"])
+        if event["kind"] == "skipped":
+            self._skipped += 1
+            return
+        write_parts(self._folder, configuration, event["parts"])
+        self._tell(f"{count - len(self._waiting)} of {count}: {shape_label(configuration)}")
+
+
+def shape_label(configuration: Configuration) -> str:
+    """A shape in a few words, for people."""
+    c = configuration
+    width = f" i{c.input_size}" if c.input_size else ""
+    return (
+        f"{c.model_family} L{c.num_layers} h{c.hidden_size}{width} s{c.sequence_length} B{c.micro_batch_size} "
+        f"a{c.num_heads} {c.precision}"
+    )
