@@ -47,7 +47,8 @@ class CurveScore:
     @property
     def holds(self) -> bool:
         """Within 2 % of the published curve, or better in residual than both readings of it."""
-        return self.difference <= 0.02 or self.ours.rmse <= np.nanmin([self.published_rmse, self.relabelled_rmse])
+        best = float(np.nanmin([self.published_rmse, self.relabelled_rmse]))
+        return self.difference <= 0.02 or self.ours.rmse <= best
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,7 @@ def energy_scores(folder: Path, curves: Curves) -> list[EnergyScore]:
     scores = []
     for network, file in (("transformer", "transformer_training"), ("lstm", "lstm_training")):
         table = pd.read_parquet(folder / f"{file}.parquet")
-        for origin, times in (
-            ("published", published_times(table, network)),
-            ("our", our_times(table, network, curves)),
-        ):
+        for origin, times in _times(table, network, curves).items():
             for name, rows in _parts(table, origin).items():
                 for non_negative in (False, True):
                     law = fit_linear(times[rows], table["energy_j"].to_numpy()[rows], non_negative=non_negative)
@@ -136,6 +134,10 @@ def energy_scores(folder: Path, curves: Curves) -> list[EnergyScore]:
                     free = "non-negative" if non_negative else "signs free"
                     scores.append(EnergyScore(network, f"{origin} times, {name}, {free}", int(rows.sum()), score, law))
     return scores
+
+
+def _times(table: pd.DataFrame, network: str, curves: Curves) -> dict[str, Array]:
+    return {"published": published_times(table, network), "our": our_times(table, network, curves)}
 
 
 def _parts(table: pd.DataFrame, origin: str) -> dict[str, Mask]:
@@ -152,10 +154,7 @@ def left_out_scores(folder: Path, curves: Curves, *, non_negative: bool = True) 
     table = pd.read_parquet(folder / "transformer_training.parquet")
     y = table["energy_j"].to_numpy()
     scores = []
-    for origin, times in (
-        ("published", published_times(table, "transformer")),
-        ("our", our_times(table, "transformer", curves)),
-    ):
+    for origin, times in _times(table, "transformer", curves).items():
 
         def held_out(test: Mask, times: Array = times) -> tuple[float, LinearLaw]:
             law = fit_linear(times[~test], y[~test], non_negative=non_negative)
@@ -164,10 +163,8 @@ def left_out_scores(folder: Path, curves: Curves, *, non_negative: bool = True) 
         draws = [np.random.default_rng(seed).random(len(y)) < TEST_SHARE for seed in range(SPLITS)]
         results = [held_out(test) for test in draws]
         middle = float(np.median([score for score, _ in results]))
-        name = f"{origin} times"
-        scores.append(
-            EnergyScore("transformer", name, len(y), middle, results[0][1], f"{SPLITS} random splits, median")
-        )
+        name, random = f"{origin} times", f"{SPLITS} random splits, median"
+        scores.append(EnergyScore("transformer", name, len(y), middle, results[0][1], random))
         for gpu in sorted(set(table["gpu_model"])):
             test = (table["gpu_model"] == gpu).to_numpy()
             score, law = held_out(test)
