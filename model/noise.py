@@ -22,7 +22,7 @@ from joulelaw.model.tables import CONFIGURATION_COLUMNS, DETAIL_COLUMNS, key
 Array = npt.NDArray[np.float64]
 
 TARGETS = {"duration": "duration_s", "energy": "energy_j"}
-FEWEST = 5  # of differences: fewer say nothing
+FEWEST = 10  # of differences: fewer say nothing
 WIDEST = np.log(2.0) + 1e-9  # between the outer two of three neighbours
 # Along each axis, the columns that scale with it: a wider model has more heads and a wider FFN, in proportion.
 AXES = {
@@ -80,7 +80,8 @@ def neighbour_differences(table: pd.DataFrame, values: Array) -> tuple[Array, in
         others = [name for name in _configuration(table) if name != axis]
         series = key(table.assign(**relative), others).to_numpy()
         x = np.log(table[axis].to_numpy(dtype=float))
-        for name in sorted(set(series)):
+        names, sizes = np.unique(series, return_counts=True)
+        for name in names[sizes >= 3]:
             found += _triples(x[series == name], values[series == name])
     return np.array(found), len(found)
 
