@@ -179,7 +179,7 @@ class _Timer:
         return self._skipped
 
     def _take(self, event: dict[str, Any], count: int) -> None:
-        if event["kind"] == "ready":
+        if event["kind"] not in ("parts", "skipped"):
             return
         configuration = self._waiting.pop(event["id"])
         if event["kind"] == "skipped":

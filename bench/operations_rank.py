@@ -15,8 +15,7 @@ from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.data import Batch
 from joulelaw.bench.data_source import make_source
 from joulelaw.bench.operations_recurrent import recurrent_operations
-from joulelaw.bench.operations_table import WHOLE
-from joulelaw.bench.operations_timing import Operation, Part, time_operation, timed
+from joulelaw.bench.operations_timing import WHOLE, Operation, Part, time_operation, timed
 from joulelaw.bench.operations_transformer import transformer_operations
 from joulelaw.bench.precision import autocast, check_precision, set_matmul_precision
 from joulelaw.bench.rank_state import claim_device, collector_off
@@ -33,7 +32,6 @@ def run_operations(payload: dict[str, Any], context: RankContext) -> None:
     What a device has no memory for is emitted as `skipped`.
     """
     device = claim_device(context)
-    context.emit({"kind": "ready"})
     with collector_off():
         for values in payload["configurations"]:
             configuration = Configuration.from_dict(values)

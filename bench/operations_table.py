@@ -15,7 +15,7 @@ from joulelaw.bench.table_files import read_file
 from joulelaw.bench.tables import OPERATIONS
 from joulelaw.model import recurrent
 
-WHOLE = "micro_step"
+WHOLE = "micro_step"  # as in `operations_timing`, which needs torch
 SHAPE = ("micro_batch_size", "sequence_length", "hidden_size", "input_size")
 CONFIGURATION = ("gpu_model", "model_family", "precision", "head", "attention", "num_layers", "num_heads")
 SIZES = ("intermediate_size", "vocab_size")

@@ -13,6 +13,7 @@ from joulelaw.bench.rank_state import synchronize
 
 # Calls of one timing: for at least MIN_S and FEWEST of them, but none begins later than MAX_S.
 MIN_S, MAX_S, FEWEST = 0.1, 2.0, 5
+WHOLE = "micro_step"  # the part that is all of it
 
 
 @dataclass(frozen=True)

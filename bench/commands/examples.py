@@ -14,6 +14,7 @@ EXAMPLES = {
     "trial": (
         "joulelaw trial quickstart",
         "joulelaw trial my_sweep.yaml --id 0123456789ab-r0 --into results/debug",
+        "joulelaw trial quickstart --operations --into results/operations",
     ),
     "import": (
         "joulelaw import measurements.csv --into results/theirs --boundary node_ac",

@@ -134,12 +134,19 @@ def trial(
         str | None, typer.Option("--id", metavar="TRIAL_ID", help="As `plan` shows it; the first trial else.")
     ] = None,
     into: IntoOption = None,
+    operations: Annotated[
+        bool,
+        typer.Option("--operations", help="Time the operations of all single-device trials (or of --id's) instead."),
+    ] = False,
 ) -> ExitCode:
     """Run one trial alone, without Ray.
 
-    For a first look, for debugging, or where there is no Ray.
+    For a first look, for debugging, or where there is no Ray. With --operations nothing is trained: each operation of
+    a micro-step runs alone, and their sum is shown beside the whole.
     """
     _check(sweep, into, here=True)
+    if operations:
+        return _time_operations(sweep, trial_id, into)
     from joulelaw.bench.single_trial import run_trial
     from joulelaw.bench.spec import find_sweep
 
@@ -152,6 +159,17 @@ def trial(
     code = _run_code(False, int(row["status"] != "done"), int(row["verdict"] != "valid"))
     last_line("trial", code, **{name: value for name, value in row.items() if not hasattr(value, "isoformat")})
     return code
+
+
+def _time_operations(sweep: str, trial_id: str | None, into: Path | None) -> ExitCode:
+    from joulelaw.bench.operations import time_operations
+    from joulelaw.bench.operations_display import as_json, show
+    from joulelaw.bench.spec import find_sweep
+
+    outcome = time_operations(find_sweep(sweep), trial_id, into, say)
+    show(outcome, to_people())
+    last_line("trial", ExitCode.DONE, **as_json(outcome))
+    return ExitCode.DONE
 
 
 def _say_how_to_go_on(sweep: str, folder: Path | None) -> None:

@@ -103,11 +103,13 @@ def test_every_command_has_examples_in_its_help(capsys: pytest.CaptureFixture[st
 
 def stub_studies(monkeypatch: pytest.MonkeyPatch, **outcome: Any) -> None:
     """Studies that are over at once; what they train has its own tests."""
-    from joulelaw.bench import single_trial
+    from joulelaw.bench import operations, single_trial
 
     values = {"done": 2, "failed": 0, "invalid": 0, "already_done": 0, "interrupted": False} | outcome
     result = SimpleNamespace(folder=Path("results/lab/my sweep"), **values)
     row = {"trial_id": "a-r0", "status": "done", "verdict": "valid", "failure": "", "energy_j": float("nan")}
+    timed = operations.Outcome(Path("results/operations"), [], 0, {})
+    monkeypatch.setattr(operations, "time_operations", lambda path, trial_id, into, tell: timed)
     monkeypatch.setattr(sweep, "run_study", lambda path, into: result)
     monkeypatch.setattr(single_trial, "run_trial", lambda path, trial_id, into: row)
 
