@@ -198,8 +198,9 @@ def _checksum(content: dict[str, Any]) -> str:
 
 def _without_names(others: dict[str, DeviceSpec], devices: dict[str, DeviceSpec]) -> dict[str, DeviceSpec]:
     """Catalogue devices that share no name or alias with the law's own, which go first."""
-    taken = {name for spec in devices.values() for name in (spec.name, *spec.aliases)}
-    return {name: spec for name, spec in others.items() if not taken & {spec.name, *spec.aliases}}
+    taken = {name.casefold() for spec in devices.values() for name in (spec.name, *spec.aliases)}
+    names = {name: {each.casefold() for each in (spec.name, *spec.aliases)} for name, spec in others.items()}
+    return {name: spec for name, spec in others.items() if not taken & names[name]}
 
 
 def _device_to_dict(spec: DeviceSpec) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The device catalogue: peaks, bandwidth, memory, power limit and link of each device, by exact name.
+"""The device catalogue: peaks, bandwidth, memory, power limit and link of each device, by name.
 
 The figures live in `hardware.toml`, each with its source; a user's own or measured devices are further files of
 the same form. A name that is not there raises and names the close ones: no device ever stands in for another.
@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ KINDS = ("cuda", "cpu")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 # How a logical CPU device is named, as in "AMD EPYC (1 core)"; no GPU is.
 CPU_NAME = re.compile(r"\(\d+ cores?\)$")
+# How NVML names a part of a GPU, as in "NVIDIA A100-SXM4-40GB MIG 1g.5gb".
+MIG = re.compile(r"\bMIG\b")
 
 
 class UnknownDevice(InputError):  # noqa: N818 (its name says what is wrong)
@@ -89,8 +92,8 @@ class Catalogue:
             added = read_devices(Path(path))
             known = _index(devices.values())
             for spec in added:
-                if spec.name in known:
-                    devices.pop(known[spec.name].name, None)
+                if spec.name.casefold() in known:
+                    devices.pop(known[spec.name.casefold()].name, None)
             devices.update({spec.name: spec for spec in added})
             _index(devices.values(), where=str(path))
         return cls(devices)
@@ -100,20 +103,26 @@ class Catalogue:
         return tuple(self.devices)
 
     def get(self, name: str) -> DeviceSpec:
-        """The device of this exact name or alias.
+        """The device of this name or alias; capital and small letters are the same, and nothing else is.
 
         Raises:
             UnknownDevice: there is none; the message names the close ones and how to add one.
         """
-        index = _index(self.devices.values())
-        if name not in index:
-            close = _closest(name, index)
-            meant = f"close ones are {', '.join(close)}; or " if close else ""
-            remedy = (
-                f"{meant}add it as a [[device]] entry, as in model/hardware.toml, to a file of your own (--devices)"
-            )
-            raise UnknownDevice(f"unknown device {name!r}", where="gpu_model", remedy=remedy)
-        return index[name]
+        found = self._index.get(name.casefold())
+        if found is not None:
+            return found
+        if MIG.search(name):
+            meant = "a MIG instance has a part of its GPU's peaks and no power reading of its own: "
+        else:
+            close = _closest(name, self._index)
+            meant = f"{'leave out the spaces around it; ' if name != name.strip() else ''}"
+            meant += f"close ones are {', '.join(close)}; or " if close else ""
+        remedy = f"{meant}add it as a [[device]] entry, as in model/hardware.toml, to a file of your own (--devices)"
+        raise UnknownDevice(f"unknown device {name!r}", where="gpu_model", remedy=remedy)
+
+    @cached_property
+    def _index(self) -> dict[str, DeviceSpec]:
+        return _index(self.devices.values())
 
 
 def to_toml(spec: DeviceSpec) -> str:
@@ -127,19 +136,19 @@ def to_toml(spec: DeviceSpec) -> str:
 
 
 def _index(specs: Any, where: str = "") -> dict[str, DeviceSpec]:
+    """Every name and alias, with small letters."""
     index: dict[str, DeviceSpec] = {}
     for spec in specs:
         for name in (spec.name, *spec.aliases):
-            if name in index:
+            if index.setdefault(name.casefold(), spec) is not spec:
                 raise InputError(f"the name {name!r} is given twice", where=where, remedy="keep one of the entries")
-            index[name] = spec
     return index
 
 
 def _closest(name: str, index: Mapping[str, DeviceSpec]) -> list[str]:
     """At most four device names that the user may have meant: those that contain it, then those spelt alike."""
-    wanted = name.casefold()
-    folded = {candidate.casefold(): spec.name for candidate, spec in index.items()}
+    wanted = name.strip().casefold()
+    folded = {candidate: spec.name for candidate, spec in index.items()}
     containing = [known for candidate, known in folded.items() if wanted in candidate]
     alike = [folded[match] for match in difflib.get_close_matches(wanted, folded, n=4, cutoff=0.5)]
     return list(dict.fromkeys([*containing, *alike]))[:4]

@@ -2,6 +2,7 @@
 
 import datetime
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def test_figures_are_the_data_sheets_in_si_units(name: str) -> None:
         ("NVIDIA A10", 72, 1024, 1.695e9),
         ("NVIDIA A30", 56, 2048, 1.440e9),
         ("NVIDIA GeForce RTX 4090", 128, 512, 2.520e9),
+        ("Tesla V100S-PCIE-32GB", 80, 1024, 1.597e9),
+        ("NVIDIA TITAN RTX", 72, 1024, 1.770e9),  # full rate, as the Quadros
+        ("NVIDIA GeForce RTX 2080", 46, 512, 1.710e9),
+        ("NVIDIA GeForce RTX 3080", 68, 512, 1.710e9),
+        ("NVIDIA GeForce RTX 3090 Ti", 84, 512, 1.860e9),
+        ("NVIDIA RTX A6000", 84, 1024, 1.800e9),
+        ("NVIDIA RTX A4000", 48, 1024, 1.560e9),
+        ("NVIDIA GeForce RTX 4080", 76, 512, 2.505e9),
+        ("NVIDIA RTX 6000 Ada Generation", 142, 1024, 2.505e9),
+        ("NVIDIA GeForce RTX 5090", 170, 512, 2.407e9),
+        ("AMD Instinct MI210", 104, 1024, 1.700e9),
         ("NVIDIA A100-SXM4-40GB", 108, 2048, 1.410e9),
         ("NVIDIA H100 80GB HBM3", 132, 4096, 1.830e9),
     ],
@@ -75,6 +87,37 @@ def test_the_fp16_peak_is_units_times_clock(
     assert CATALOGUE.get(name).peak("fp16") == pytest.approx(multiprocessors * flop_per_clock * boost_hz, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "bus_bits", "bits_per_s"),
+    [
+        ("Tesla P40", 384, 7.2e9),
+        ("NVIDIA GeForce GTX 1080 Ti", 352, 11e9),
+        ("Tesla T4", 256, 10e9),
+        ("NVIDIA GeForce RTX 2080 Ti", 352, 14e9),
+        ("NVIDIA GeForce RTX 2080", 256, 14e9),
+        ("NVIDIA TITAN RTX", 384, 14e9),
+        ("NVIDIA GeForce RTX 3080", 320, 19e9),
+        ("NVIDIA GeForce RTX 3090", 384, 19.5e9),
+        ("NVIDIA GeForce RTX 3090 Ti", 384, 21e9),
+        ("NVIDIA RTX A4000", 256, 14e9),
+        ("NVIDIA RTX A5000", 384, 16e9),
+        ("NVIDIA RTX A6000", 384, 16e9),
+        ("NVIDIA A10", 384, 12.5e9),
+        ("NVIDIA A40", 384, 14.5e9),
+        ("NVIDIA GeForce RTX 4080", 256, 22.4e9),
+        ("NVIDIA GeForce RTX 4090", 384, 21e9),
+        ("NVIDIA RTX 6000 Ada Generation", 384, 20e9),
+        ("NVIDIA L4", 192, 12.5e9),
+        ("NVIDIA L20", 384, 18e9),
+        ("NVIDIA L40S", 384, 18e9),
+        ("NVIDIA GeForce RTX 5090", 512, 28e9),
+        ("AMD Instinct MI210", 4096, 3.2e9),
+    ],
+)
+def test_the_bandwidth_is_bus_width_times_rate(name: str, bus_bits: int, bits_per_s: float) -> None:
+    assert CATALOGUE.get(name).bandwidth_bytes_per_s == pytest.approx(bus_bits * bits_per_s / 8, rel=0.01)
+
+
 @pytest.mark.parametrize("name", CATALOGUE.names())
 def test_precisions_keep_their_proportions(name: str) -> None:
     """A sparse figure beside a dense one breaks the factor 2 between precisions."""
@@ -82,6 +125,8 @@ def test_precisions_keep_their_proportions(name: str) -> None:
     if "tf32" in peaks:
         assert peaks["fp16"] / peaks["tf32"] == pytest.approx(2, rel=0.03)
         assert peaks["bf16"] == peaks["fp16"]
+    if "bf16" in peaks:
+        assert peaks["fp16"] / peaks["bf16"] in (1, 2), "the MI100 has half the rate in bf16"
     if "fp8" in peaks:
         assert peaks["fp8"] / peaks["fp16"] == pytest.approx(2, rel=0.03)
     assert peaks["fp32"] <= peaks.get("tf32", peaks["fp16"])
@@ -107,13 +152,65 @@ def test_one_die_of_an_mi250x_is_a_device() -> None:
 
 
 def test_every_entry_says_where_it_comes_from() -> None:
-    assert len(CATALOGUE.names()) >= 25
+    assert len(CATALOGUE.names()) >= 50
     assert all(spec.source and spec.date and spec.power_limit_w for spec in CATALOGUE.devices.values())
 
 
-@pytest.mark.parametrize("name", ["GeForce RTX 2080 Ti", "NVIDIA GeForce RTX 2080 Ti"])
-def test_older_drivers_names_are_aliases(name: str) -> None:
-    assert CATALOGUE.get(name).name == "NVIDIA GeForce RTX 2080 Ti"
+# As nvidia-smi has printed them, under older drivers and newer ones.
+PRINTED = {
+    "Tesla V100-SXM2-32GB": ["Tesla V100-SXM2-32GB", "V100-SXM2-32GB"],
+    "Tesla V100S-PCIE-32GB": ["Tesla V100S-PCIE-32GB"],
+    "Tesla T4": ["Tesla T4", "NVIDIA T4"],
+    "NVIDIA GeForce RTX 2080 Ti": ["GeForce RTX 2080 Ti", "NVIDIA GeForce RTX 2080 Ti"],
+    "NVIDIA TITAN RTX": ["TITAN RTX", "NVIDIA TITAN RTX"],
+    "Quadro RTX 8000": ["Quadro RTX 8000"],
+    "NVIDIA RTX A6000": ["RTX A6000", "NVIDIA RTX A6000"],
+    "NVIDIA RTX 6000 Ada Generation": ["NVIDIA RTX 6000 Ada Generation"],
+    "NVIDIA A100-SXM4-40GB": ["A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB"],
+    "NVIDIA A100 80GB PCIe": ["NVIDIA A100 80GB PCIe"],
+    "NVIDIA H100 NVL": ["NVIDIA H100 NVL"],
+    "NVIDIA H100 80GB HBM3": ["NVIDIA H100 80GB HBM3"],
+}
+
+
+@pytest.mark.parametrize(("name", "printed"), [(name, each) for name, all_of in PRINTED.items() for each in all_of])
+def test_the_names_that_drivers_print_are_known_whatever_their_case(name: str, printed: str) -> None:
+    for spelt in (printed, printed.lower(), printed.upper()):
+        assert CATALOGUE.get(spelt).name == name
+
+
+@pytest.mark.parametrize("name", CATALOGUE.names())
+def test_every_alias_is_one_device_and_drivers_prefixes_do_not_matter(name: str) -> None:
+    spec = CATALOGUE.get(name)
+    for alias in spec.aliases:
+        assert [each.name for each in CATALOGUE.devices.values() if alias in (each.name, *each.aliases)] == [name]
+        assert CATALOGUE.get(alias) is spec
+    for prefix, others in (("Tesla ", ("", "NVIDIA ")), ("NVIDIA GeForce ", ("GeForce ", "")), ("NVIDIA ", ("",))):
+        if name.startswith(prefix):
+            assert {CATALOGUE.get(other + name.removeprefix(prefix)).name for other in others} == {name}
+            break
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (" Tesla T4 ", "leave out the spaces around it; close ones are Tesla T4"),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "a MIG instance has a part of its GPU's peaks"),
+        ("A100", "close ones are NVIDIA A100-PCIE-40GB"),
+        ("RTX 6000", "close ones are"),  # Quadro or Ada: never one of them
+        ("Tesla T4 x2", "Tesla T4"),
+    ],
+)
+def test_a_name_that_is_nearly_one_is_refused_with_what_is_odd(name: str, told: str) -> None:
+    with pytest.raises(UnknownDevice, match=re.escape(told)):
+        CATALOGUE.get(name)
+
+
+def test_names_of_one_file_that_differ_in_case_only_are_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(to_toml(replace(MEASURED, name="My Card")) + to_toml(replace(MEASURED, name="my card")))
+    with pytest.raises(InputError, match="'my card' is given twice"):
+        Catalogue.load([path])
 
 
 @pytest.mark.parametrize(
