@@ -74,10 +74,13 @@ def fit_curve(flop: npt.ArrayLike, percent: npt.ArrayLike, *, robust: bool = Tru
         missed: Array = _height(point) * reached - h
         return missed
 
-    fit = _least_squares(residuals, float(h.max()), "linear", 1.0, None)
-    if robust:
-        size = max(OUTLIER_SD * 1.4826 * float(np.median(np.abs(fit.fun))), 1e-9 * float(h.max()))
-        fit = _least_squares(residuals, float(h.max()), "huber", size, fit.x)
+    highest = float(h.max())
+    if robust:  # the size of an ordinary residual, from a fit in which nearly all count linearly
+        rough = _least_squares(residuals, highest, "huber", 1e-2 * highest, None)
+        size = max(OUTLIER_SD * 1.4826 * float(np.median(np.abs(rough.fun))), 1e-9 * highest)
+        fit = _least_squares(residuals, highest, "huber", size, rough.x)
+    else:
+        fit = _least_squares(residuals, highest, "linear", 1.0, None)
     missed = residuals(fit.x)
     log_k, a = float(fit.x[1]), float(fit.x[2])
     return Curve(
