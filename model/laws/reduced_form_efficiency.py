@@ -24,17 +24,18 @@ MEASURED, THROUGHPUT = "efficiency", "throughput_efficiency"
 
 PUBLISHED = ("intercept", "log_C", "log_M", "log_gpu_count", "strategy")
 FAMILY = (*PUBLISHED, "gpu_model", "model_family")
+_COUNTS = ("log_gpu_count*strategy", "log_gpu_count*gpu_model")
 CANDIDATES: dict[str, tuple[str, ...]] = {
     "C, M, count, strategy": PUBLISHED,
-    "and GPU model": (*PUBLISHED, "gpu_model"),
-    "and GPU model, family": FAMILY,
-    "and GPU model, family, count by strategy": (*FAMILY, "log_gpu_count*strategy"),
-    "and GPU model, family, count by strategy and GPU model": (
+    "C, M, count, strategy, GPU model": (*PUBLISHED, "gpu_model"),
+    "C, M, count, strategy, GPU model, family": FAMILY,
+    "C, M, count by strategy, GPU model, family": (*FAMILY, *_COUNTS[:1]),
+    "C, M, count by strategy and GPU model, family": (*FAMILY, *_COUNTS),
+    "C, M, count, strategy, GPU model, family, micro-steps, accumulation": (
         *FAMILY,
-        "log_gpu_count*strategy",
-        "log_gpu_count*gpu_model",
+        "log_micro_steps",
+        "log_grad_accumulation",
     ),
-    "and GPU model, family, micro-steps, accumulation": (*FAMILY, "log_micro_steps", "log_grad_accumulation"),
 }
 EFFICIENCY_PARAMETERS = tuple(
     f"{kind}.{term if term.startswith(('log_', 'intercept')) and '*' not in term else term + '['}"
