@@ -91,6 +91,7 @@ class Forecast:
 
     duration_s: Array
     energy_j: Array
+    outside: npt.NDArray[np.object_] | None = None  # by row, in words, what only this law knows to lie outside its fit
 
     def log(self, target: str) -> Array:
         return np.log(self.duration_s if target == "duration" else self.energy_j)
@@ -102,6 +103,8 @@ class Estimate:
 
     parameters: dict[str, float]
     notes: tuple[str, ...] = ()
+    # Of the parameters in their order (of their logarithms for a law of positive ones); empty where the law has none.
+    covariance: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 class Law(Protocol):
@@ -191,6 +194,8 @@ class FittedLaw:
         seen = rows if self.law.post_run else rows.pre_run()
         forecast = self.law.forecast(self.parameters, seen)
         outside = extrapolates(seen.sized, self.provenance.ranges)
+        if forecast.outside is not None:
+            outside = (outside + "; " + pd.Series(forecast.outside, index=outside.index, dtype=str)).str.strip("; ")
         if self.provenance.n_trials == 0:
             outside = pd.Series("everything: nothing was fitted", index=outside.index, dtype=str)
         columns: dict[str, object] = {}
@@ -199,8 +204,7 @@ class FittedLaw:
             columns[f"predicted_{target}_{unit}"] = values
             columns[f"{target}_low_{unit}"] = values / factor
             columns[f"{target}_high_{unit}"] = values * factor
-        untold = np.isnan(forecast.duration_s)
-        columns["extrapolates"] = np.where(untold, "no forecast: see the law's notes", outside.to_numpy(dtype=object))
+        columns["extrapolates"] = outside.to_numpy()
         return pd.DataFrame(columns, index=seen.table.index)
 
     def _half_widths(self, target: str, rows: Rows, outside: "pd.Series[str]") -> Array:

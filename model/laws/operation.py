@@ -72,20 +72,23 @@ class Operation:
         return Estimate(parameters, tuple(notes) + (_remarks(rows) if start is None else ()))
 
     def forecast(self, parameters: Parameters, rows: Rows) -> Forecast:
-        """nan for several devices. Raises InputError for a device, precision or network that was not fitted."""
+        """nan for several devices, which `outside` says. Raises InputError for a device or network not fitted."""
         curves = _curves(parameters)
         values = {target: np.full(len(rows), np.nan) for target in TARGETS}
-        at = np.flatnonzero(rows.column("gpu_count") == 1)
+        alone = rows.column("gpu_count") == 1
+        words = np.where(alone, "", "several devices: no forecast").astype(object)
+        at = np.flatnonzero(alone)
         networks = np.array([network_of(name) for name in rows.table["model_family"].iloc[at]], dtype=str)
         for network, part in _networks(rows.take(at)):
-            times, _ = _seconds(network, part, curves)
+            times, outside = _seconds(network, part, curves)
+            words[at[networks == network][outside]] = "operations of sizes not timed"
             for target in TARGETS:
                 if f"{target}.constant[{network}]" not in parameters:
                     what = f"the law was fitted on no {network}"
                     raise InputError(what, where="model_family", remedy="fit it on such trials too")
                 slopes = [parameters[f"{target}.operation[{network}.{name}]"] for name in FLOP[network]]
                 values[target][at[networks == network]] = parameters[f"{target}.constant[{network}]"] + times @ slopes
-        return Forecast(duration_s=values["duration"], energy_j=values["energy"])
+        return Forecast(duration_s=values["duration"], energy_j=values["energy"], outside=words)
 
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
         """Linear coefficients with percentile intervals of the draws; curves with their least squares' errors."""

@@ -153,6 +153,17 @@ def test_groups_are_left_out_of_the_fit_and_have_no_forecast(fitted: FittedLaw) 
     assert forecast["energy_low_j"][~on_groups].notna().all()
 
 
+def test_sizes_that_were_not_timed_are_marked(fitted: FittedLaw) -> None:
+    small = timings().query("flop < 3e7")
+    law = fit_law("operation", trials(), CATALOGUE, bootstrap=0, operations=small)
+    marked = law.predict(trials())["extrapolates"] == "operations of sizes not timed"
+    largest = 6 * trials()["micro_batch_size"] * trials()["sequence_length"] * trials()["hidden_size"] ** 2
+    assert marked.tolist() == (largest > small["flop"].max()).tolist()
+    assert marked.any()
+    assert not fitted.predict(trials())["extrapolates"].any()
+    assert any("outside those timed" in note for note in law.notes)
+
+
 def test_operations_without_a_term_are_left_out_and_told() -> None:
     more = pd.concat([timings(), timings().head(3).assign(operation="feed_forward")], ignore_index=True)
     law = fit_law("operation", trials(), CATALOGUE, bootstrap=0, operations=more)
