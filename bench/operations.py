@@ -17,6 +17,7 @@ from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.files import write_text
 from joulelaw.bench.operations_table import Comparison, compared, is_written, read_parts, write_parts
 from joulelaw.bench.plan import Plan
+from joulelaw.bench.plan_fit import misfits
 from joulelaw.bench.plan_making import make_plan
 from joulelaw.bench.plan_price import counted
 from joulelaw.bench.single_trial import chosen_trial
@@ -26,13 +27,15 @@ from joulelaw.bench.study_folder import connection, default_folder
 from joulelaw.cluster.alone import LocalCluster
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.gang import Gang, GangState
+from joulelaw.cluster.inventory import Node
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws.roofline import a_priori
 
 ENTRY = "joulelaw.bench.operations_rank:run_operations"
 # At the device's peak, of one micro-step: larger shapes would take minutes each. A GPU's never come near it.
-MOST_PEAK_S = 5.0
+MOST_PEAK_S = 2.0
 LOOK_EVERY_S = 0.05
+LONG, NO_MEMORY = "a micro-step would take too long here", "attention's scores, alone, do not fit in memory"
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,17 @@ def time_operations(
         catalogue, devices_toml = study_catalogue(machine.nodes, folder / "devices.toml", partial(borrowed, machine))
         plan = make_plan(sweep, machine.nodes, catalogue, a_priori(catalogue))
         asked = distinct_shapes(plan, trial_id)
-        fitting, too_long = _by_length(asked, catalogue)
+        small, too_large = _by_memory(asked, machine.nodes, catalogue)
+        fitting, too_long = _by_length(small, catalogue)
         waiting = [each for each in fitting if not is_written(folder, each)]
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "devices.toml", devices_toml)
-        skipped = {"their step would take too long here": len(too_long), **_set_aside(plan)}
+        skipped = {LONG: len(too_long), NO_MEMORY: len(too_large), **_set_aside(plan)}
         for model in dict.fromkeys(each.gpu_model for each in waiting):
             part = [each for each in waiting if each.gpu_model == model]
             with borrowed(machine, model, 1) as gang:
                 timer = _Timer(gang, folder, part, sweep.limits.trial_timeout_s, tell)
-                skipped["no memory for them"] = skipped.get("no memory for them", 0) + timer.run(sweep.root)
+                skipped[NO_MEMORY] += timer.run(sweep.root)
     written = [each for each in fitting if is_written(folder, each)]
     shapes = [Timed(each, parts, compared(parts)) for each in written for parts in [read_parts(folder, each)]]
     already = len(fitting) - len(waiting)
@@ -119,6 +123,15 @@ def _shape(configuration: Configuration) -> Configuration:
         checkpoint="",
         data=None,
     )
+
+
+def _by_memory(
+    asked: Sequence[Configuration], nodes: Sequence[Node], catalogue: Catalogue
+) -> tuple[list[Configuration], list[Configuration]]:
+    """Those that fit with unfused attention, whose scores are timed whatever the model runs, and the others."""
+    unfused = [replace(each, attention="eager", num_layers=1) for each in asked]
+    judged = list(zip(asked, misfits(unfused, nodes, catalogue), strict=True))
+    return [each for each, why in judged if why is None], [each for each, why in judged if why is not None]
 
 
 def _by_length(asked: Sequence[Configuration], catalogue: Catalogue) -> tuple[list[Configuration], list[Configuration]]:

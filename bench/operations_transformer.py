@@ -126,7 +126,7 @@ def _head_flop(c: Configuration) -> float:
 
 def _heads(x: Tensor, heads: int) -> Tensor:
     """(B, s, h) -> (B, heads, s, h / heads), a view as the models make it."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def _parameters(*modules: nn.Module) -> list[Tensor]:

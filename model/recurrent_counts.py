@@ -37,7 +37,9 @@ def recurrent_counts(
         "tensor_parallel": one,
         "tokens_per_micro_step": shape.tokens,
         "flop_per_micro_step": flop,
+        "row_flop_per_micro_step": flop / shape.micro_batch_size,  # a time step's products have a row a sequence
         "recomputed_flop_per_micro_step": zero,
+        "row_flop_per_micro_step": recurrent.flop_of_a_row(shape),
         "hardware_flop_per_micro_step": flop,
         "gemm_bytes_per_micro_step": recurrent.matmul_bytes(shape, e) + weights,
         "elementwise_bytes_per_micro_step": stored_activation_bytes(shape, e, given["dropout"] > 0, given["on_cpu"]),
@@ -89,10 +91,10 @@ def peak_bytes(shape: Shape, given: Mapping[str, npt.NDArray[Any]]) -> Numbers:
     is_lstm = shape.family == "lstm"
     again = np.where(several, FP32_BYTES * psi if is_lstm else words, 0)
     end = FP32_BYTES * psi + again + (2 if is_lstm else 1) * layer
-    return 12 * psi + np.maximum(start, end)
+    return np.asarray(12 * psi + np.maximum(start, end))
 
 
 def _log_probabilities(shape: Shape) -> Numbers:
     """Of a language model, in fp32."""
     size = FP32_BYTES * shape.guesses * shape.vocab_size
-    return size if shape.head == "language_model" else np.zeros_like(size)
+    return np.asarray(size if shape.head == "language_model" else np.zeros_like(size))

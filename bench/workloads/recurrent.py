@@ -66,7 +66,7 @@ def _last(hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Te
 def native_in_fp16(device: torch.device) -> AbstractContextManager[None]:
     """torch's own kernels where fp16 is computed on a CPU: oneDNN's fused LSTM has none for it."""
     if device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.float16:
-        return torch.backends.mkldnn.flags(enabled=False, allow_tf32=None)  # type: ignore[no-any-return]
+        return torch.backends.mkldnn.flags(enabled=False, allow_tf32=None)
     return nullcontext()
 
 

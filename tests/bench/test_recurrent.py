@@ -20,7 +20,6 @@ from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import counts
 from joulelaw.model.recurrent import FAMILIES
 from tests.bench.trial_ranks import TINY, run_trial
-from tests.evidence import record
 from tests.model.rows import CPU
 
 pytestmark = pytest.mark.xdist_group("ranks")
@@ -117,20 +116,6 @@ def test_peak_memory_is_predicted_within_a_fifth(family: str, changes: dict[str,
     row = counts(pd.DataFrame([configuration.to_dict()]), Catalogue({device.name: device})).iloc[0]
     assert row["num_parameters"] == done["num_parameters"]
     predicted = row["memory_bytes_per_device"]
-    record(
-        "memory",
-        strategy="single",
-        ranks=1,
-        model=f"{family}, {done['num_parameters'] / 1e6:.0f}M",
-        tokens=configuration.sequence_length * configuration.micro_batch_size,
-        precision=configuration.precision,
-        options=", ".join(
-            f"{name.replace('_', ' ')} {changes[name]}"
-            for name in sorted(changes.keys() & {"head", "dropout", "grad_accumulation"})
-        ),
-        measured_bytes=measured,
-        predicted_bytes=round(predicted),
-    )
     assert predicted == pytest.approx(measured, rel=0.2)
 
 

@@ -114,6 +114,10 @@ def test_p1_spans_the_papers_grid() -> None:
 def test_p2_spans_the_papers_two_grids() -> None:
     rows = asked("p2")
     assert {(row.strategy, row.gpu_count) for row in rows} == {("single", 1)}
+    recurrent = [row for row in rows if row.model_family in ("lstm", "gru")]
+    assert {(row.num_layers, row.sequence_length) for row in recurrent} == {(1, 4)}
+    assert (span(recurrent, "input_size"), span(recurrent, "hidden_size")) == ((64, 640), (64, 6400))
+    rows = [row for row in rows if row not in recurrent]
     energy = [row for row in rows if row.num_layers > 1]
     assert {row.num_layers for row in energy} == {4, 6, 12}
     assert {row.num_heads for row in energy} == {2, 4, 8, 12}, "as in the published energies"
