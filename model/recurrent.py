@@ -131,12 +131,6 @@ def flop_training(shape: Shape) -> Numbers:
     return 3 * flop_forward(shape)
 
 
-def flop_of_a_row(shape: Shape) -> Numbers:
-    """FLOPs of training that one token costs in the products with weights, as `work.flop_of_a_row`: 6 k n each."""
-    head = shape.hidden_size * shape.vocab_size if shape.head == "language_model" else 0
-    return 6 * (layer_parameters(shape, biases=0) + head)
-
-
 def matmul_bytes(shape: Shape, element_bytes: Numbers) -> Numbers:
     """Memory traffic of the matrix products, each operand read and each result written once, as `work.matmul_bytes`.
 

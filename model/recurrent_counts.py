@@ -39,7 +39,6 @@ def recurrent_counts(
         "flop_per_micro_step": flop,
         "row_flop_per_micro_step": flop / shape.micro_batch_size,  # a time step's products have a row a sequence
         "recomputed_flop_per_micro_step": zero,
-        "row_flop_per_micro_step": recurrent.flop_of_a_row(shape),
         "hardware_flop_per_micro_step": flop,
         "gemm_bytes_per_micro_step": recurrent.matmul_bytes(shape, e) + weights,
         "elementwise_bytes_per_micro_step": stored_activation_bytes(shape, e, given["dropout"] > 0, given["on_cpu"]),
