@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from joulelaw import InputError
 from joulelaw.model.hardware import Catalogue, DeviceSpec
 from joulelaw.model.intervals import Widths
-from joulelaw.model.laws import law_named
+from joulelaw.model.laws import LAWS, POST_RUN, law_named
 from joulelaw.model.laws.base import Coefficient, FittedLaw, Law, Provenance
 from joulelaw.model.parallelism import COUNTS_VERSION
 
@@ -77,9 +77,18 @@ def load_law(path: Path, catalogue: Catalogue | None = None) -> FittedLaw:
     """
     path = Path(path)
     content = _read(path)
+    try:
+        return _assembled(path, content, catalogue or Catalogue.load())
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # made by another program, checksum and all
+        what = f"is not a whole law file ({type(error).__name__}: {error})"
+        raise LawFileError(what, where=str(path), remedy=REMEDY) from error
+
+
+def _assembled(path: Path, content: dict[str, Any], known: Catalogue) -> FittedLaw:
+    if content["law"] not in LAWS | POST_RUN:
+        raise LawFileError(f"is of a law {content['law']!r} that is not known here", where=str(path), remedy=REMEDY)
     law = law_named(content["law"])
     _check_parameters(path, law, content["parameters"])
-    known = catalogue or Catalogue.load()
     devices = {device["name"]: _device_from_dict(device) for device in content["devices"]}
     others = {name: spec for name, spec in known.devices.items() if name not in devices}
     origin = content["provenance"]
@@ -88,13 +97,16 @@ def load_law(path: Path, catalogue: Catalogue | None = None) -> FittedLaw:
         "meters": tuple((str(name), str(kind)) for name, kind in origin["meters"]),
         "boundaries": tuple(origin["boundaries"]),
     }
+    widths = Widths(**_with_nan(Widths, content["widths"]))
+    if not all(isinstance(each, dict) for each in (widths.half, *widths.half.values())):
+        raise ValueError("widths are no table")
     return FittedLaw(
         law=law,
         parameters=content["parameters"],
         coefficients=tuple(Coefficient(**_with_nan(Coefficient, c)) for c in content["coefficients"]),
         provenance=Provenance(**provenance),
         catalogue=Catalogue({**_without_names(others, devices), **devices}),
-        widths=Widths(**_with_nan(Widths, content["widths"])),
+        widths=widths,
         covariance=np.array(content["covariance"], dtype=float).reshape([len(content["covariance"])] * 2),
         notes=tuple(content["notes"]),
     )
@@ -141,7 +153,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(), parse_constant=_refuse_constant)
     except OSError as error:
         raise LawFileError(f"cannot be read: {error.strerror}", where=str(path), remedy=REMEDY) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LawFileError(f"is not a law file: no JSON ({error})", where=str(path), remedy=REMEDY) from error
     if not isinstance(content, dict) or "schema_version" not in content:
         raise LawFileError("is not a law file", where=str(path), remedy=REMEDY)
@@ -170,6 +182,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_parameters(path: Path, law: Law, parameters: dict[str, float]) -> None:
     """The names of a law's parameters change with what it counts; those of another version mean something else."""
+    for name, value in parameters.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or (law.logarithmic and value < 0):
+            what = f"its parameter {name} is {value!r}, which is no number that it can be"
+            raise LawFileError(what, where=str(path), remedy="fit it again; coefficients are not changed by hand")
     always, perhaps = law.parameter_names
     missing = sorted(set(always) - set(parameters))
     unknown = sorted(name for name in set(parameters) - set(always) if not _is_among(name, perhaps))

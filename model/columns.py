@@ -1,6 +1,7 @@
 """Columns of a table as arrays: numbers with defaults, and rows grouped by the texts they share."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
@@ -44,10 +45,16 @@ def read_numbers(column: pd.Series) -> tuple[npt.NDArray[np.float64], npt.NDArra
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan), np.zeros(len(column), dtype=bool)
     if column.dtype == object:
-        plain = np.array([isinstance(each, str | Real) and not isinstance(each, bool | np.bool_) for each in column])
-        column = column.where(plain, None)
+        column = pd.Series([each if isinstance(each, str) else _number(each) for each in column], index=column.index)
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return values, np.isnan(values) & given
+
+
+def _number(value: Any) -> float | None:
+    """Of what a column of objects holds: numbers of Python, NumPy and decimal libraries; true and false are none."""
+    if isinstance(value, Real | Decimal) and not isinstance(value, bool | np.bool_):
+        return float(value)
+    return None
 
 
 def refuse(table: pd.DataFrame, name: str, wrong: npt.ArrayLike, why: str) -> None:

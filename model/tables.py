@@ -60,6 +60,10 @@ PRE_RUN_COLUMNS = (
     "input_size",
 )
 
+# What a table tells about a trial beside that.
+TOLD_COLUMNS = ("trial_id", "meter", "meter_kind", "verdict", "split", "repeats", "parallel_efficiency")
+NESTED = (list, tuple, dict, set, np.ndarray)
+
 UNKNOWN_METER = "unstated"
 MOST = 1e9  # of any count: products of a few stay far below what a float holds
 
@@ -98,6 +102,7 @@ def find_configurations(table: pd.DataFrame, problems: Problems) -> pd.DataFrame
     Of the columns that are there: which are missing is the caller's question. Where there are problems the result is
     good for looking on, not for counting.
     """
+    _refuse_nested(table, problems)
     checked = table.reset_index(drop=True)
     for name in TEXT_COLUMNS:
         if name in checked.columns:
@@ -110,15 +115,26 @@ def find_configurations(table: pd.DataFrame, problems: Problems) -> pd.DataFrame
         wrong = checked["hidden_size"] % checked["num_heads"] > 0
         problems.find("num_heads", wrong, "must divide hidden_size")
     if {"node_count", "gpu_count"} <= set(checked.columns):
-        problems.find("node_count", checked["node_count"] > checked["gpu_count"], "must be at most gpu_count")
+        wrong = (checked["node_count"] > checked["gpu_count"]) & (checked["gpu_count"] >= 1)
+        problems.find("node_count", wrong, "must be at most gpu_count")
     if "trial_id" in checked.columns:
         _find_repeated_ids(checked["trial_id"], problems)
     return checked
 
 
+def _refuse_nested(table: pd.DataFrame, problems: Problems) -> None:
+    """Lists and structs, which Parquet has: no other check can look at them."""
+    for name in (*PRE_RUN_COLUMNS, *MEASURED_COLUMNS, *TOLD_COLUMNS):
+        here = name in table.columns and table[name].dtype == object
+        if here and pd.api.types.infer_dtype(table[name]) == "mixed":
+            nested = [isinstance(each, NESTED) for each in table[name]]
+            if not problems.find(name, nested, "must be one value, not several").all():
+                problems.refuse()
+
+
 def _texts(table: pd.DataFrame, name: str, problems: Problems) -> pd.Series:
     column = table[name]
-    if not isinstance(column.dtype, pd.CategoricalDtype) and not pd.api.types.is_string_dtype(column.dtype):
+    if not isinstance(column.dtype, pd.CategoricalDtype) and not pd.api.types.is_string_dtype(column):
         column = column.astype(str).where(column.notna(), None)
     problems.find(name, column.isna() | (column == ""), "is empty")
     return column

@@ -33,7 +33,8 @@ def fit(
 
     On the valid ones that are not held out; coefficients are written with their intervals and origin.
     """
-    from joulelaw.bench.commands.law_tables import coefficients_table, estimated_note
+    from joulelaw.bench.commands.law_files import told_of
+    from joulelaw.bench.commands.law_tables import coefficients_table, estimated_note, narrow_notes
     from joulelaw.bench.files import check_target, replacing
     from joulelaw.bench.operation_timings import read_operations
     from joulelaw.model.coefficients import save_law
@@ -46,12 +47,13 @@ def fit(
     if rows.empty:
         raise InputError("every valid trial is held out", where=str(folders[0]), remedy="lower hold_out.fraction")
     operations = read_operations(folders)
-    fitted = fit_law(law, rows, catalogue, operations=operations, allow_mixed_meters=allow_mixed_meters)
+    with told_of(", ".join(map(str, folders))):
+        fitted = fit_law(law, rows, catalogue, operations=operations, allow_mixed_meters=allow_mixed_meters)
     with replacing(out) as temporary:
         save_law(fitted, temporary)
     console = to_people()
     console.print(coefficients_table(fitted))
-    for note in (*fitted.notes, *estimated_note(fitted.provenance)):
+    for note in (*fitted.notes, *narrow_notes(fitted.provenance), *estimated_note(fitted.provenance)):
         console.print(f"Note: {note}")
     last_line(
         "fit",
@@ -95,7 +97,8 @@ def validate(
     """
     import json
 
-    from joulelaw.bench.commands.law_tables import estimated_note, folds_table, noise_notes, scores_table
+    from joulelaw.bench.commands.law_files import told_of
+    from joulelaw.bench.commands.law_tables import estimated_note, folds_table, mixed_notes, noise_notes, scores_table
     from joulelaw.bench.files import check_target, write_text
     from joulelaw.bench.operation_timings import read_operations
     from joulelaw.model.validation import DEFAULT_LAWS
@@ -108,7 +111,8 @@ def validate(
     drawn = _is_drawn(measured)
     rule = hold_out or ("split" if drawn else "case")
     operations = read_operations(folders)
-    result = score(measured, catalogue, laws, rule, operations=operations, allow_mixed_meters=allow_mixed_meters)
+    with told_of(", ".join(map(str, folders))):
+        result = score(measured, catalogue, laws, rule, operations=operations, allow_mixed_meters=allow_mixed_meters)
     content = result.to_dict()
     if out is not None:
         predictions = json.loads(result.predictions.to_json(orient="records"))
@@ -118,7 +122,8 @@ def validate(
         for target in ("duration", "energy"):
             console.print(shown(result, target))
     undrawn = () if hold_out or drawn else ("no hold-out was drawn before these trials: cases are left out",)
-    for note in (*undrawn, *noise_notes(result.noise), *result.notes, *estimated_note(result.provenance)):
+    told = (*mixed_notes(result.provenance), *estimated_note(result.provenance))
+    for note in (*undrawn, *noise_notes(result.noise), *result.notes, *told):
         console.print(f"Note: {note}")
     summaries = [
         {key: each[key] for key in ("law", "target", "post_run", "folds", "pooled")} for each in content["summaries"]

@@ -36,14 +36,14 @@ def read_table(path: Path) -> pd.DataFrame:
 
 
 @contextmanager
-def told_of(path: Path) -> Iterator[None]:
-    """Names the file in what an InputError says of a table."""
+def told_of(place: Path | str) -> Iterator[None]:
+    """Names the file, or the folders, in what an InputError says of "the table"."""
     try:
         yield
     except InputError as error:
-        if error.where.startswith("--"):
+        if not error.where.startswith("table"):
             raise
-        where = f"{path} {error.where.removeprefix('table').lstrip(' ,')}".rstrip()
+        where = f"{place} {error.where.removeprefix('table').lstrip(' ,')}".rstrip()
         raise type(error)(error.what, where=where, remedy=error.remedy) from None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from joulelaw.bench.console import number, table
+from joulelaw.model.intervals import TEXT_AXES
 from joulelaw.model.laws.base import FittedLaw, Provenance
 from joulelaw.model.metrics import Score
 from joulelaw.model.noise import NoiseFloor
@@ -19,6 +20,22 @@ def estimated_note(provenance: Provenance) -> tuple[str, ...]:
     if not provenance.energy_is_estimated:
         return ()
     return (f"joules here are {ESTIMATED}; the result is the law of duration",)
+
+
+def narrow_notes(provenance: Provenance) -> tuple[str, ...]:
+    """What a law was fitted on one of only, so that its forecasts of any other are not held up by a measurement."""
+    ones = [f"{axis} ({provenance.ranges[axis][0]})" for axis in TEXT_AXES if len(provenance.ranges.get(axis, ())) == 1]
+    if not ones:
+        return mixed_notes(provenance)
+    told = f"fitted on one {', one '.join(ones)}: any other is extrapolated to, and marked so in forecasts"
+    return (told, *mixed_notes(provenance))
+
+
+def mixed_notes(provenance: Provenance) -> tuple[str, ...]:
+    """That joules of different meters, or of different boundaries, were taken together, as was asked for."""
+    meters = [f"{name} ({kind})" for name, kind in provenance.meters]
+    several = [values for values in (meters, list(provenance.boundaries)) if len(values) > 1]
+    return tuple(f"joules of {' and '.join(values)} are taken together" for values in several)
 
 
 def coefficients_table(fitted: FittedLaw) -> Table:
