@@ -205,8 +205,9 @@ def test_an_odd_parquet_file_is_one_message(case: str, capsys: Capture) -> None:
     [
         arrow(**{name: pa.array(TABLE[name]).dictionary_encode() for name in ("gpu_model", "strategy", "num_layers")}),
         arrow(energy_j=pa.array(TABLE["energy_j"].round(6)).cast(pa.decimal128(20, 6))),
+        arrow(strategy=pa.array(TABLE["strategy"], pa.large_string())),
         arrow(
-            strategy=pa.array(TABLE["strategy"], pa.large_string()), gpu_count=pa.array(TABLE["gpu_count"], pa.uint8())
+            strategy=pa.array(TABLE["strategy"]).cast(pa.binary()), gpu_count=pa.array(TABLE["gpu_count"], pa.uint8())
         ),
         arrow(extra=pa.array([{"a": [1]}] * 12)),
     ],
