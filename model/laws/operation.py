@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from joulelaw import InputError
-from joulelaw.model.columns import flags
+from joulelaw.model.columns import codes, flags
 from joulelaw.model.efficiency_curves import Curve
 from joulelaw.model.intervals import TARGETS, Z
 from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows
@@ -78,8 +78,9 @@ class Operation:
         alone = rows.column("gpu_count") == 1
         words = np.where(alone, "", "several devices: no forecast").astype(object)
         at = np.flatnonzero(alone)
-        networks = np.array([network_of(name) for name in rows.table["model_family"].iloc[at]], dtype=str)
-        for network, part in _networks(rows.take(at)):
+        known = rows if alone.all() else rows.take(at)
+        networks = _network_of_each(known)
+        for network, part in _networks(known):
             times, outside = _seconds(network, part, curves)
             words[at[networks == network][outside]] = "operations of sizes not timed"
             for target in TARGETS:
@@ -100,9 +101,15 @@ class Operation:
 
 def _networks(rows: Rows) -> Iterator[tuple[str, Rows]]:
     """The rows of each network, in order of its name."""
-    networks = np.array([network_of(name) for name in rows.table["model_family"]], dtype=str)
-    for network in sorted(set(networks)):
-        yield network, rows.take(networks == network)
+    networks = _network_of_each(rows)
+    names = np.unique(networks)
+    for network in names:
+        yield str(network), rows if len(names) == 1 else rows.take(networks == network)
+
+
+def _network_of_each(rows: Rows) -> npt.NDArray[np.str_]:
+    families, code = codes(rows.table, "model_family")
+    return np.array([network_of(family) for family in families], dtype=str)[code]
 
 
 def _seconds(network: str, rows: Rows, curves: Curves) -> tuple[Array, Array]:
