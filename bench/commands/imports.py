@@ -129,6 +129,9 @@ def _say_of_table(read: "Imported", refused: Mapping[str, Sequence[str]]) -> Non
         say(f"Columns ignored, as they mean nothing here: {', '.join(map(repr, read.ignored))}")
     for given, name in read.renamed:
         say(f"gpu_model {given!r} is kept as {name!r}")
+    for what in ("boundary", "meter", "meter_kind"):
+        if len(several := _distinct(read, what)) > 1:
+            say(f"Several values of {what}: {', '.join(several)}; a fit takes one alone, or --allow-mixed-meters")
     for code in dict.fromkeys(code for codes in refused.values() for code in codes):
         which = [trial for trial, codes in refused.items() if code in codes]
         more = f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else ""

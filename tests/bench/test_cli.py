@@ -25,6 +25,7 @@ from joulelaw.cluster.failures import ClusterError
 from joulelaw.model import laws, validation
 from joulelaw.model.hardware import DeviceSpec, to_toml
 from tests.bench.factories import GPU_MODEL, synthetic_dataset
+from tests.bench.imported_tables import MY_GPU, plain_table
 
 # One worker runs them all, as they share one study.
 pytestmark = pytest.mark.xdist_group("cli")
@@ -60,6 +61,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finished = rows[rows["status"] == "done"]
     plain = finished.drop(columns=["reasons", "nodes", "device_uuids", "shared_with", "energy_j", "duration_s"])
     plain.to_csv(home / "runs.csv", index=False)
+    plain_table(9).to_csv(home / "measurements.csv", index=False)
+    (home / "my_gpus.toml").write_text(MY_GPU)
     return home
 
 
