@@ -121,6 +121,14 @@ def _splits(rows: Rows, seed: int) -> tuple[Fold, ...]:
     return folds(rows.table, "case", rows.counts["flop_per_micro_step"], seed=1000 * seed)
 
 
+def _extremes(spread: dict[str, list[tuple[float, float]]]) -> list[list[str]]:
+    lines = []
+    for label, each in spread.items():
+        r2, error = np.quantile(np.array(each), [0, 0.5, 1], axis=0).T
+        lines.append([label, *(f"{value:.4f}" for value in r2), *(f"{100 * value:.1f} %" for value in error)])
+    return lines
+
+
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
@@ -138,13 +146,8 @@ def main(arguments: Sequence[str]) -> None:
             label: [score(rows, _splits(rows, seed), one) for seed in range(asked.seeds)]
             for label, one in (("pre-run", of_law(False)), ("post-run", of_law(True)))
         }
-        lines = [
-            (label, *(f"{r2:.4f}" for r2, _ in each), *(f"{100 * error:.1f} %" for _, error in each))
-            for label, each in spread.items()
-        ]
-        numbers = range(asked.seeds)
-        header = ["the law", *(f"R2, seed {k}" for k in numbers), *(f"MAPE, seed {k}" for k in numbers)]
-        print(f"\n{name}, other sets of 20 splits\n\n{table(header, lines)}", flush=True)
+        header = ["the law", "R2 log: least", "median", "most", "MAPE: least", "median", "most"]
+        print(f"\n{name}, {asked.seeds} sets of 20 splits\n\n{table(header, _extremes(spread))}", flush=True)
         content[name] = {"tried": scores, "seeds": spread}
     print("\n" + json.dumps(content))
 
