@@ -40,6 +40,8 @@ __all__ = [
     "read_trials",
 ]
 
+# In a folder of imported trials, where they come from.
+ORIGIN = "imported.json"
 _ROOM_BYTES = 1 << 16
 
 
@@ -91,6 +93,9 @@ class Dataset:
             folder.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(folder)
         try:
+            if (folder / ORIGIN).is_file():
+                remedy = "choose another folder with --into; fit and validate take several"
+                raise DatasetError("imported trials are in it", where=str(folder), remedy=remedy)
             if cls.exists(folder):
                 remedy = "choose another folder with --into, or give the same sweep to resume it"
                 raise DatasetError("a study is already in it", where=str(folder), remedy=remedy)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from joulelaw import InputError
-from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.dataset import ORIGIN, Dataset
 from joulelaw.bench.files import replacing, storage_errors, write_text
 from joulelaw.bench.growing_table import write_groups
 from joulelaw.bench.measurements import read_trials_table
@@ -22,7 +22,6 @@ from joulelaw.model.hardware import Catalogue, DeviceSpec, read_devices, to_toml
 from joulelaw.model.problems import MOST_SHOWN, shown_value
 from joulelaw.model.tables import CONFIGURATION_COLUMNS, MEASURED_COLUMNS
 
-ORIGIN = "imported.json"
 # Rows of one id are the same trial where these agree.
 SAME = (*CONFIGURATION_COLUMNS, "micro_steps", *MEASURED_COLUMNS, "boundary", "meter", "meter_kind")
 

@@ -52,9 +52,9 @@ def read_numbers(column: pd.Series) -> tuple[npt.NDArray[np.float64], npt.NDArra
 
 def _number(value: Any) -> float | None:
     """Of what a column of objects holds: numbers of Python, NumPy and decimal libraries; true and false are none."""
-    if isinstance(value, Real | Decimal) and not isinstance(value, bool | np.bool_):
-        return float(value)
-    return None
+    if isinstance(value, bool | np.bool_):
+        return None
+    return float(value) if isinstance(value, Real | Decimal) else None
 
 
 def refuse(table: pd.DataFrame, name: str, wrong: npt.ArrayLike, why: str) -> None:

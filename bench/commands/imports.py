@@ -132,11 +132,12 @@ def _say_of_table(read: "Imported", refused: Mapping[str, Sequence[str]]) -> Non
     for what in ("boundary", "meter", "meter_kind"):
         if len(several := _distinct(read, what)) > 1:
             say(f"Several values of {what}: {', '.join(several)}; a fit takes one alone, or --allow-mixed-meters")
+    explained = {reason.value: reason.explanation for reason in Reason}
     for code in dict.fromkeys(code for codes in refused.values() for code in codes):
         which = [trial for trial, codes in refused.items() if code in codes]
         more = f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else ""
         named = ", ".join(which[:MOST_NAMED]) + more
-        say(f"{len(which)} rows kept as invalid, {code}: {Reason(code).explanation} ({named})")
+        say(f"{len(which)} rows kept as invalid, {code}: {explained[code]} ({named})")
 
 
 def _distinct(read: "Imported | None", column: str) -> list[str]:

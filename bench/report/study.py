@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.bench.imported_folder import ORIGIN
+from joulelaw.bench.dataset import ORIGIN
 from joulelaw.bench.measurements import devices_files, read_measurements, with_full_texts
 from joulelaw.bench.report.quantity import percent
 from joulelaw.model.coefficients import load_law

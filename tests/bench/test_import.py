@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from joulelaw import InputError
 from joulelaw.bench.measurements import data_hash, read_measurements, read_trials
 from joulelaw.model import laws, validation
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import counts
-from tests.bench.factories import synthetic_dataset
+from tests.bench.factories import new_dataset, synthetic_dataset
 from tests.bench.imported_tables import MY_GPU, plain_table, refusal, run, written
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,6 +113,12 @@ def test_a_study_of_our_own_is_not_imported_into(tmp_path: Path, capsys: Capture
     synthetic_dataset(tmp_path / "study")
     told = refusal(capsys, "import", written(tmp_path, plain_table(9)), "--into", "study", "--boundary", "gpu")
     assert told.startswith("study: a study of `joulelaw run` is in it; ")
+
+
+def test_a_study_is_not_begun_among_imported_trials(tmp_path: Path, capsys: Capture) -> None:
+    run(capsys, "import", written(tmp_path, plain_table(9)), "--into", "d", "--boundary", "gpu")
+    with pytest.raises(InputError, match="d: imported trials are in it; choose another folder with --into"):
+        new_dataset(Path("d"))
 
 
 def test_ambiguous_and_refused_rows_are_kept_and_not_fitted(tmp_path: Path, capsys: Capture) -> None:
