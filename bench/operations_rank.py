@@ -32,12 +32,15 @@ def run_operations(payload: dict[str, Any], context: RankContext) -> None:
     What a device has no memory for is emitted as `skipped`.
     """
     device = claim_device(context)
+    context.emit({"kind": "ready"})
     with collector_off():
         for values in payload["configurations"]:
             configuration = Configuration.from_dict(values)
             check_precision(configuration.precision, context.device_kind)
             try:
-                found = [asdict(part) for part in time_parts(configuration, device, Path(payload["root"]))]
+                found = [
+                    asdict(part) for part in time_parts(configuration, device, Path(payload["root"]), context.emit)
+                ]
             except torch.OutOfMemoryError as error:
                 found, reason = [], str(error).splitlines()[0]
                 context.emit({"kind": "skipped", "id": configuration.configuration_id, "reason": reason})
@@ -47,8 +50,13 @@ def run_operations(payload: dict[str, Any], context: RankContext) -> None:
                 torch.cuda.empty_cache()
 
 
-def time_parts(configuration: Configuration, device: torch.device, root: Path) -> list[Part]:
-    """Every operation alone, forward and backward; the optimizer; then the whole forward pass and micro-step."""
+def time_parts(
+    configuration: Configuration, device: torch.device, root: Path, emit: Callable[[dict[str, Any]], None]
+) -> list[Part]:
+    """Every operation alone, forward and backward; the optimizer; then the whole forward pass and micro-step.
+
+    After each operation a sign of life is emitted.
+    """
     set_matmul_precision(configuration.precision)
     torch.manual_seed(0)
     training = load_workload(configuration.model_family).build(configuration, device, root)
@@ -57,6 +65,7 @@ def time_parts(configuration: Configuration, device: torch.device, root: Path) -
     parts: list[Part] = []
     for operation in operations(training, configuration, batch, device):
         parts += time_operation(operation, configuration.precision, device)
+        emit({"kind": "alive"})
     parts.append(_optimizer(training, configuration, device))
     return [*parts, *_whole(training, stepper, configuration, batch, device)]
 
