@@ -25,7 +25,14 @@ from joulelaw.model.intervals import case_folds
 from joulelaw.model.laws import LAWS, POST_RUN
 from joulelaw.model.laws.base import Rows
 from joulelaw.model.laws.reduced_form import form_terms
-from joulelaw.model.laws.reduced_form_efficiency import MEASURED, THROUGHPUT, Predictor, forecast_log_h, predictors
+from joulelaw.model.laws.reduced_form_efficiency import (
+    MEASURED,
+    THROUGHPUT,
+    Predictor,
+    forecast_log_h,
+    measured_log_h,
+    predictors,
+)
 from joulelaw.model.laws.reduced_form_terms import design, expanded
 from joulelaw.model.metrics import mape, r2_log
 from joulelaw.model.tables import check_measurements
@@ -44,16 +51,17 @@ TREES = {
 def linear(kind: str, terms: Sequence[str]) -> Forecaster:
     def forecast(fitted: Rows, tested: Rows) -> tuple[Array, Array]:
         one = Predictor(kind, tuple(terms))
-        fit = one.fit(fitted)
+        measured = measured_log_h(fitted)
+        fit = one.fit(fitted, measured)
         parameters = {f"{kind}.{name}": float(value) for name, value in zip(fit.names, fit.values, strict=True)}
-        return one.cross_fitted(fitted), forecast_log_h(parameters, tested)
+        return one.cross_fitted(fitted, measured), forecast_log_h(parameters, tested)
 
     return forecast
 
 
 def by_trees(kind: str, terms: Sequence[str], model: Callable[[], GradientBoostingRegressor]) -> Forecaster:
     def forecast(fitted: Rows, tested: Rows) -> tuple[Array, Array]:
-        log_h = Predictor(kind, ()).log_h(fitted)
+        log_h = measured_log_h(fitted)[kind]
         X, new = (design(rows, terms, np.zeros(len(rows))) for rows in (fitted, tested))
         grouped, several = fitted.column("gpu_count") > 1, tested.column("gpu_count") > 1
         crossed = np.zeros(len(fitted))

@@ -17,14 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from joulelaw import InputError
-from joulelaw.model.efficiency import measured_efficiency
 from joulelaw.model.fitting import LeastSquares, least_squares
 from joulelaw.model.intervals import TARGETS
-from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows
+from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows, numeric_slopes
 from joulelaw.model.laws.reduced_form_efficiency import (
     EFFICIENCY_PARAMETERS,
+    MEASURED,
     best_predictor,
     forecast_log_h,
+    measured_log_h,
     predictor_of,
 )
 from joulelaw.model.laws.reduced_form_terms import design, meaning, named
@@ -65,15 +66,15 @@ class ReducedForm:
 
     def forecast(self, parameters: Parameters, rows: Rows) -> Forecast:
         """exp of the form; post-run, nan where no efficiency was measured. A strategy not fitted has no term."""
-        if self.post_run:
-            log_h = np.log(measured_efficiency(rows.table, rows.counts))
-        else:
-            log_h = forecast_log_h(parameters, rows)
+        log_h = measured_log_h(rows)[MEASURED] if self.post_run else forecast_log_h(parameters, rows)
         values = {}
         for target in TARGETS:
             names = named(parameters, target)
             values[target] = np.exp(design(rows, names, log_h) @ [parameters[f"{target}.{name}"] for name in names])
         return Forecast(duration_s=values["duration"], energy_j=values["energy"])
+
+    def slopes(self, parameters: Parameters, rows: Rows) -> tuple[Sequence[str], dict[str, Array]]:
+        return numeric_slopes(self, parameters, rows)
 
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
         """With the cluster-robust intervals of the least squares; the bootstrap's are not used."""
@@ -81,18 +82,18 @@ class ReducedForm:
         return tuple(c for target, fit in fits.items() for c in _coefficients(target, fit))
 
     def _solve(self, rows: Rows, known: Parameters | None) -> tuple[dict[str, LeastSquares], tuple[str, ...]]:
-        h = measured_efficiency(rows.table, rows.counts)
-        notes = [f"{int(np.isnan(h).sum())} trials without a measured efficiency left out"] if np.isnan(h).any() else []
-        rows, log_h = rows.take(~np.isnan(h)), np.log(h[~np.isnan(h)])
+        measured = measured_log_h(rows)
+        known_h = np.isfinite(measured[MEASURED])
+        notes = [] if known_h.all() else [f"{int((~known_h).sum())} trials without a measured efficiency left out"]
+        rows, measured = rows.take(known_h), {kind: log_h[known_h] for kind, log_h in measured.items()}
         if known is None:
             _refuse_too_few(self.name, rows)
         fits: dict[str, LeastSquares] = {}
-        if not self.post_run:
-            log_h = np.zeros(len(rows))
-            if (rows.column("gpu_count") > 1).any():
-                chosen = best_predictor(rows, form_terms(rows)) if known is None else predictor_of(known)
-                fits[chosen.kind], log_h = chosen.fit(rows), chosen.cross_fitted(rows)
-                notes += [chosen.note] if chosen.label else []
+        log_h = measured[MEASURED] if self.post_run else np.zeros(len(rows))
+        if not self.post_run and (rows.column("gpu_count") > 1).any():
+            chosen = best_predictor(rows, form_terms(rows), measured) if known is None else predictor_of(known)
+            fits[chosen.kind], log_h = chosen.fit(rows, measured), chosen.cross_fitted(rows, measured)
+            notes += [chosen.note] if chosen.label else []
         for target in TARGETS:
             names = named(known, target) if known is not None else form_terms(rows)
             y = np.log(rows.column(COLUMNS[target]))

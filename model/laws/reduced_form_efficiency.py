@@ -5,13 +5,14 @@ and the one is taken with which the law of energy misses unseen cases least. Bot
 row's h comes from a fit without its case, and so does each row's energy. One device has h = 1 by definition.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from joulelaw.model.efficiency import efficiency, measured_efficiency
+from joulelaw.model.columns import numbers
+from joulelaw.model.efficiency import efficiency
 from joulelaw.model.fitting import LeastSquares, least_squares, solve
 from joulelaw.model.intervals import case_folds
 from joulelaw.model.laws.base import Parameters, Rows
@@ -56,22 +57,15 @@ class Predictor:
     def note(self) -> str:
         return f"the {self.kind.replace('_', ' ')} h is forecast from {self.label}: best on the fitted rows"
 
-    def log_h(self, rows: Rows) -> Array:
-        """The measured log h of this kind."""
-        if self.kind == MEASURED:
-            return np.log(measured_efficiency(rows.table, rows.counts))
-        h = efficiency(rows.table, rows.counts)["parallel_efficiency"].to_numpy(dtype=float)
-        return np.asarray(np.log(h))
-
-    def fit(self, rows: Rows) -> LeastSquares:
-        """Least squares on the rows of several devices."""
-        some = rows.take(rows.column("gpu_count") > 1)
-        log_h = self.log_h(rows)[rows.column("gpu_count") > 1]
+    def fit(self, rows: Rows, measured: Mapping[str, Array]) -> LeastSquares:
+        """Least squares on the rows of several devices, given every kind of measured log h."""
+        grouped = rows.column("gpu_count") > 1
+        some, log_h = rows.take(grouped), measured[self.kind][grouped]
         return least_squares(design(some, self.terms, log_h), log_h, some.cases, self.terms)
 
-    def cross_fitted(self, rows: Rows) -> Array:
+    def cross_fitted(self, rows: Rows, measured: Mapping[str, Array]) -> Array:
         """log h of each row by a fit without its case; 0 on one device. One case alone is forecast in sample."""
-        log_h, grouped = self.log_h(rows), rows.column("gpu_count") > 1
+        log_h, grouped = measured[self.kind], rows.column("gpu_count") > 1
         X = design(rows, self.terms, log_h)
         forecast = np.zeros(len(rows))
         for mask in case_folds(rows.cases, most=10) or [np.ones(len(rows), dtype=bool)]:
@@ -79,6 +73,13 @@ class Predictor:
             values, kept = solve(X[rest], log_h[rest])
             forecast[mask] = X[mask][:, kept] @ values
         return np.where(grouped, forecast, 0.0)
+
+
+def measured_log_h(rows: Rows) -> dict[str, Array]:
+    """The measured log h of each kind."""
+    of_tokens = efficiency(rows.table, rows.counts)["parallel_efficiency"].to_numpy(dtype=float)
+    own = numbers(rows.table, "parallel_efficiency", of_tokens)
+    return {MEASURED: np.asarray(np.log(own)), THROUGHPUT: np.asarray(np.log(of_tokens))}
 
 
 def predictors(rows: Rows) -> list[Predictor]:
@@ -100,10 +101,10 @@ def predictor_of(parameters: Parameters) -> Predictor:
     return Predictor(kind, tuple(named(parameters, kind)))
 
 
-def best_predictor(rows: Rows, energy_names: Sequence[str]) -> Predictor:
+def best_predictor(rows: Rows, energy_names: Sequence[str], measured: Mapping[str, Array]) -> Predictor:
     """The predictor whose cross-fitted h lets the law of energy miss unseen cases least, on these rows alone."""
     tried = predictors(rows)
-    misses = [_missed(rows, energy_names, one.cross_fitted(rows)) for one in tried]
+    misses = [_missed(rows, energy_names, one.cross_fitted(rows, measured)) for one in tried]
     return tried[int(np.argmin(misses))]
 
 
