@@ -38,10 +38,14 @@ def check_precision(precision: Precision, device_kind: str) -> None:
 
 
 def set_matmul_precision(precision: Precision) -> None:
-    """Sets this process's fp32 matrix products to the precision's own: TF32 where it is asked for, else full."""
+    """Sets this process's fp32 matrix products to the precision's own: TF32 where it is asked for, else full.
+
+    Those of cuDNN's recurrent layers too, which are TF32 by default.
+    """
     import torch
 
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def low_dtype(precision: Precision) -> "torch.dtype | None":

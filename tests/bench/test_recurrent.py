@@ -12,7 +12,7 @@ import torch
 from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.data_source import make_source
-from joulelaw.bench.precision import TRAINABLE
+from joulelaw.bench.precision import TRAINABLE, set_matmul_precision
 from joulelaw.bench.spec import load_sweep
 from joulelaw.bench.sweep import run_study
 from joulelaw.bench.workloads import load_workload
@@ -77,6 +77,14 @@ def test_the_loss_falls_in_every_precision_of_a_cpu(family: str, precision: Any,
     spec = TrialSpec(configuration, seed=1, window=Window(warmup_steps=2, min_steps=40))
     losses = run_trial(tmp_path, spec)[0].losses()
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+def test_cudnns_products_are_tf32_only_where_that_is_asked_for() -> None:
+    """By default they are, whatever is said of other matrix products: an fp32 trial would not be one."""
+    for precision in ("tf32", "fp32"):
+        set_matmul_precision(precision)
+        assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
+        assert torch.get_float32_matmul_precision() == {"tf32": "high", "fp32": "highest"}[precision]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
