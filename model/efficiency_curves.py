@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 
 TERA = 1e12
 FULL_PERCENT = 100.0  # the most that h_max can be
-FEWEST_SIZES = 5  # different FLOPs that a curve of three parameters takes
+FEWEST_SIZES = 4  # different FLOPs: one more than a curve has parameters
 REMEDY = f"time it at {FEWEST_SIZES} sizes at least"
 A_BOUNDS = (0.02, 3.0)
 LOG_K_BOUNDS = (-12.0, 12.0)  # of k c0^a, with c0 the geometric mean size: far beyond any saturation
@@ -40,9 +40,11 @@ class Curve:
     errors: tuple[float, float, float] = (float("nan"),) * 3
 
     @property
-    def at_bound(self) -> bool:
-        """True where the timings would have more than the whole peak: v_max is too low, or saturation was not seen."""
-        return self.h_max >= FULL_PERCENT * (1 - 1e-6)
+    def at_bound(self) -> tuple[str, ...]:
+        """Parameters at a bound. h_max: v_max is too low, or saturation was not seen; a: the sizes are few."""
+        whole = self.h_max >= FULL_PERCENT * (1 - 1e-6)
+        steep = not A_BOUNDS[0] * (1 + 1e-6) < self.a < A_BOUNDS[1] * (1 - 1e-6)
+        return (*(["h_max"] if whole else []), *(["a"] if steep else []))
 
     def percent(self, flop: npt.ArrayLike) -> Array:
         """Efficiency of calls of so many FLOP, in percent of peak."""

@@ -21,7 +21,7 @@ from joulelaw import InputError
 from joulelaw.model.columns import codes, flags
 from joulelaw.model.efficiency_curves import Curve
 from joulelaw.model.intervals import TARGETS, Z
-from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows
+from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows, numeric_slopes
 from joulelaw.model.operation_energy import fit_linear
 from joulelaw.model.operation_timings import Curves, Key, forward_seconds
 from joulelaw.model.operations import FLOP, network_of
@@ -91,6 +91,9 @@ class Operation:
                 values[target][at[networks == network]] = parameters[f"{target}.constant[{network}]"] + times @ slopes
         return Forecast(duration_s=values["duration"], energy_j=values["energy"], outside=words)
 
+    def slopes(self, parameters: Parameters, rows: Rows) -> tuple[Sequence[str], dict[str, Array]]:
+        return numeric_slopes(self, parameters, rows)
+
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
         """Linear coefficients with percentile intervals of the draws; curves with their least squares' errors."""
         linear = [name for name in estimate.parameters if not name.startswith("curve[")]
@@ -137,7 +140,9 @@ def _remarks(rows: Rows) -> tuple[str, ...]:
     if rows.operations is None:
         return ()
     curves = rows.operations.curves
-    stuck = [f"{' '.join(key)}: h_max is at its bound, the whole peak" for key, c in curves.items() if c.at_bound]
+    stuck = [
+        f"curve of {' '.join(key)}: {' and '.join(c.at_bound)} at a bound" for key, c in curves.items() if c.at_bound
+    ]
     others = rows.operations.without_term
     return (*stuck, *([f"timings without a term in this law left out: {', '.join(others)}"] if others else []))
 
@@ -159,13 +164,15 @@ def _coefficient(parameter: str, value: float, draws: list[dict[str, float]]) ->
 
 
 def _curve_coefficients(key: Key, curve: Curve) -> Iterator[Coefficient]:
+    """Intervals are those of the logarithms, as all three are positive."""
     height, log_k, a = curve.errors
     name = f"{key.network}.{key.operation}[{key.gpu_model}, {key.precision}]"
-    for what, value, low, high, unit, meaning in (
-        ("h_max", curve.h_max, curve.h_max - Z * height, curve.h_max + Z * height, "%", "efficiency of the largest"),
-        ("k", curve.k, curve.k * np.exp(-Z * log_k), curve.k * np.exp(Z * log_k), "TFLOP^-a", "rise with size"),
-        ("a", curve.a, curve.a - Z * a, curve.a + Z * a, "1", "exponent of the size"),
+    for what, value, error, unit, meaning in (
+        ("h_max", curve.h_max, height / curve.h_max, "%", "efficiency of large calls"),
+        ("k", curve.k, log_k, "TFLOP^-a", "rise with size"),
+        ("a", curve.a, a / curve.a, "1", "exponent of the size"),
     ):
-        stuck = what == "h_max" and curve.at_bound
-        known = bool(low >= value / 2 and high <= 2 * value) and not stuck
-        yield Coefficient("curve", f"{name}.{what}", value, float(low), float(high), unit, meaning, stuck, known)
+        factor = float(np.exp(min(Z * error, 300.0)))
+        stuck = what in curve.at_bound
+        known = factor <= 2 and not stuck
+        yield Coefficient("curve", f"{name}.{what}", value, value / factor, value * factor, unit, meaning, stuck, known)

@@ -127,7 +127,7 @@ def test_a_precision_without_timings_is_refused_in_a_forecast(fitted: FittedLaw)
 
 
 def test_too_few_sizes_of_an_operation_are_named() -> None:
-    few = timings().groupby("operation").head(4)
+    few = timings().groupby("operation").head(3)
     with pytest.raises(InputError, match="transformer attention_output on CPU"):
         fit_law("operation", trials(), CATALOGUE, operations=few)
 
