@@ -6,34 +6,26 @@ Without Ray: one process on one device, as a trial's. What is in the folder alre
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.files import write_text
+from joulelaw.bench.operations_shapes import by_length, by_memory, distinct_shapes, set_aside_by_plan, shape_label
 from joulelaw.bench.operations_table import Comparison, compared, is_written, read_parts, write_parts
-from joulelaw.bench.plan import Plan
-from joulelaw.bench.plan_fit import misfits
 from joulelaw.bench.plan_making import make_plan
-from joulelaw.bench.plan_price import counted
-from joulelaw.bench.single_trial import chosen_trial
 from joulelaw.bench.spec import load_sweep
 from joulelaw.bench.study_devices import borrowed, study_catalogue
 from joulelaw.bench.study_folder import connection, default_folder
 from joulelaw.cluster.alone import LocalCluster
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.gang import Gang, GangState
-from joulelaw.cluster.inventory import Node
-from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws.roofline import a_priori
 
 ENTRY = "joulelaw.bench.operations_rank:run_operations"
-# At the device's peak, of one micro-step: larger shapes would take minutes each. A GPU's never come near it.
-MOST_PEAK_S = 2.0
 LOOK_EVERY_S = 0.05
 LONG, NO_MEMORY = "a micro-step would take too long here", "attention's scores, alone, do not fit in memory"
 
@@ -73,13 +65,13 @@ def time_operations(
         catalogue, devices_toml = study_catalogue(machine.nodes, folder / "devices.toml", partial(borrowed, machine))
         plan = make_plan(sweep, machine.nodes, catalogue, a_priori(catalogue))
         asked = distinct_shapes(plan, trial_id)
-        small, too_large = _by_memory(asked, machine.nodes, catalogue)
-        fitting, too_long = _by_length(small, catalogue)
+        small, too_large = by_memory(asked, machine.nodes, catalogue)
+        fitting, too_long = by_length(small, catalogue)
         waiting = [each for each in fitting if not is_written(folder, each)]
         folder.mkdir(parents=True, exist_ok=True)
         if devices_toml:  # the shipped catalogue lacks some of them
             write_text(folder / "devices.toml", devices_toml)
-        skipped = {LONG: len(too_long), NO_MEMORY: len(too_large), **_set_aside(plan)}
+        skipped = {LONG: len(too_long), NO_MEMORY: len(too_large), **set_aside_by_plan(plan)}
         for model in dict.fromkeys(each.gpu_model for each in waiting):
             part = [each for each in waiting if each.gpu_model == model]
             with borrowed(machine, model, 1) as gang:
@@ -89,68 +81,6 @@ def time_operations(
     shapes = [Timed(each, parts, compared(parts)) for each in written for parts in [read_parts(folder, each)]]
     already = len(fitting) - len(waiting)
     return Outcome(folder, shapes, already, {reason: count for reason, count in skipped.items() if count})
-
-
-def distinct_shapes(plan: Plan, trial_id: str | None = None) -> list[Configuration]:
-    """One configuration for each shape of the plan's single-device trials, the one of the fewest layers.
-
-    Depth, accumulation and what only trainings have (checkpoints, texts, compilation) do not change an operation.
-
-    Raises:
-        InputError: an unknown trial, or one on several devices.
-    """
-    if trial_id is not None:
-        configuration = chosen_trial(plan, trial_id).spec.configuration
-        if configuration.strategy != "single":
-            what = f"trial {trial_id} is on {configuration.gpu_count} devices ({configuration.strategy})"
-            raise InputError(
-                what, where="--id", remedy="operations are timed on one: name a trial with strategy single"
-            )
-        return [_shape(configuration)]
-    trials = [each.spec.configuration for each in plan.trials if each.spec.configuration.strategy == "single"]
-    found: dict[Configuration, Configuration] = {}
-    for each in sorted(map(_shape, trials), key=lambda configuration: configuration.num_layers):
-        found.setdefault(replace(each, num_layers=1), each)
-    return list(found.values())
-
-
-def _shape(configuration: Configuration) -> Configuration:
-    return replace(
-        configuration,
-        grad_accumulation=1,
-        learning_rate=1e-4,
-        activation_checkpointing=False,
-        torch_compile=False,
-        checkpoint="",
-        data=None,
-    )
-
-
-def _by_memory(
-    asked: Sequence[Configuration], nodes: Sequence[Node], catalogue: Catalogue
-) -> tuple[list[Configuration], list[Configuration]]:
-    """Those that fit with unfused attention, whose scores are timed whatever the model runs, and the others."""
-    unfused = [replace(each, attention="eager", num_layers=1) for each in asked]
-    judged = list(zip(asked, misfits(unfused, nodes, catalogue), strict=True))
-    return [each for each, why in judged if why is None], [each for each, why in judged if why is not None]
-
-
-def _by_length(asked: Sequence[Configuration], catalogue: Catalogue) -> tuple[list[Configuration], list[Configuration]]:
-    """Those whose micro-step can be timed in seconds, and the others; the smallest come first."""
-    rows = counted(asked, catalogue)
-    peak_s = [row["flop_per_micro_step"] / row["peak_flop_per_s"] for row in rows]
-    pairs = sorted(zip(peak_s, asked, strict=True), key=lambda pair: pair[0])
-    fitting = [configuration for seconds, configuration in pairs if seconds <= MOST_PEAK_S]
-    return fitting, [configuration for seconds, configuration in pairs if seconds > MOST_PEAK_S]
-
-
-def _set_aside(plan: Plan) -> dict[str, int]:
-    """Configurations that the plan itself set aside, by reason: those that do not fit in memory among them."""
-    found: dict[str, int] = {}
-    for each in plan.set_aside:
-        if each.configuration.strategy == "single":
-            found[each.kind] = found.get(each.kind, 0) + 1
-    return found
 
 
 class _Timer:
@@ -195,13 +125,3 @@ class _Timer:
             return
         write_parts(self._folder, configuration, event["parts"])
         self._tell(f"{count - len(self._waiting)} of {count}: {shape_label(configuration)}")
-
-
-def shape_label(configuration: Configuration) -> str:
-    """A shape in a few words, for people."""
-    c = configuration
-    width = f" i{c.input_size}" if c.input_size else ""
-    return (
-        f"{c.model_family} L{c.num_layers} h{c.hidden_size}{width} s{c.sequence_length} B{c.micro_batch_size} "
-        f"a{c.num_heads} {c.precision}"
-    )

@@ -5,10 +5,19 @@ from typing import Any
 from rich.console import Console
 
 from joulelaw.bench.console import number, table
-from joulelaw.bench.operations import Outcome, Timed, shape_label
-from joulelaw.bench.operations_table import WHOLE
+from joulelaw.bench.operations import Outcome, Timed
+from joulelaw.bench.operations_shapes import shape_label
+from joulelaw.bench.operations_table import WHOLE, is_p2s
 
-SUMS = ("forward sum ms", "forward ms", "unexplained", "micro-step sum ms", "micro-step ms", "unexplained ")
+SUMS = (
+    "P2's forward ms",
+    "forward sum ms",
+    "forward ms",
+    "unexplained",
+    "micro-step sum ms",
+    "micro-step ms",
+    "unexplained ",
+)
 
 
 def show(outcome: Outcome, console: Console) -> None:
@@ -16,13 +25,16 @@ def show(outcome: Outcome, console: Console) -> None:
     shown = table("Sum of the isolated operations beside the whole", ["shape", *SUMS], SUMS)
     for each in outcome.shapes:
         c = each.comparison
-        forward = (_ms(c.forward_sum_s), _ms(c.forward_s), f"{c.forward_unexplained:+.0%}")
+        forward = (_ms(c.p2_forward_s), _ms(c.forward_sum_s), _ms(c.forward_s), f"{c.forward_unexplained:+.0%}")
         both = (_ms(c.micro_step_sum_s), _ms(c.micro_step_s), f"{c.unexplained:+.0%}")
         shown.add_row(shape_label(each.configuration), *forward, *both)
     if len(outcome.shapes) == 1:
         _show_parts(outcome.shapes[0], console)
     console.print(shown)
-    console.print("Unexplained: the share of the whole that the sum leaves; below 0 where isolated calls take longer.")
+    console.print(
+        "P2: the published law's operations, forward. Unexplained: the share of the whole that the sum of all leaves; "
+        "below 0 where isolated calls take longer."
+    )
     for reason, count in outcome.skipped.items():
         console.print(f"{count} not timed: {reason}")
 
@@ -55,7 +67,8 @@ def _show_parts(shape: Timed, console: Console) -> None:
             rate = part["flop"] / part["duration_s"] / 1e9
             seconds = part["duration_s"]
             told = (_ms(seconds), _ms(part["calls"] * seconds), number(rate))
-            shown.add_row(part["operation"], part["phase"], str(part["calls"]), *told)
+            name = part["operation"] + (" (P2)" if is_p2s(part) else "")
+            shown.add_row(name, part["phase"], str(part["calls"]), *told)
     console.print(shown)
 
 

@@ -14,6 +14,7 @@ from joulelaw.bench.files import replacing, storage_errors
 from joulelaw.bench.table_files import read_file
 from joulelaw.bench.tables import OPERATIONS
 from joulelaw.model import recurrent
+from joulelaw.model.operations import FLOP
 
 WHOLE = "micro_step"  # as in `operations_timing`, which needs torch
 SHAPE = ("micro_batch_size", "sequence_length", "hidden_size", "input_size")
@@ -43,6 +44,8 @@ Part = Mapping[str, Any]
 class Comparison:
     """The sum of the isolated operations beside the whole, in seconds of one micro-step."""
 
+    p2_forward_s: float
+    """Of the sum, the operations that P2 has: with fused attention, what scores and output would take instead."""
     forward_sum_s: float
     forward_s: float
     micro_step_sum_s: float
@@ -68,7 +71,19 @@ def compared(parts: Sequence[Part]) -> Comparison:
         if part["operation"] != WHOLE:
             sums[part["phase"]] += part["calls"] * part["duration_s"]
     both = sums["forward"] + sums["backward"]
-    return Comparison(sums["forward"], whole["forward"], both, whole["both"], sums["step"])
+    p2 = sum(_layer_calls(part, parts) * part["duration_s"] for part in parts if is_p2s(part))
+    return Comparison(p2, sums["forward"], whole["forward"], both, whole["both"], sums["step"])
+
+
+def is_p2s(part: Part) -> bool:
+    """Whether the published law has a term for it."""
+    return part["phase"] == "forward" and any(part["operation"] in names for names in FLOP.values())
+
+
+def _layer_calls(part: Part, parts: Sequence[Part]) -> int:
+    """Its calls, or those of its neighbour in the same layer where another operation takes its place."""
+    layers = (each["calls"] for each in parts if each["operation"] == "final_projection")
+    return part["calls"] or next(layers, 0)
 
 
 def is_written(folder: Path, configuration: Configuration) -> bool:

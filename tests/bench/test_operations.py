@@ -17,6 +17,7 @@ from joulelaw.bench import operations, operations_rank
 from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.data_source import make_source
 from joulelaw.bench.operation_timings import read_operations
+from joulelaw.bench.operations_shapes import distinct_shapes
 from joulelaw.bench.operations_table import compared, write_parts
 from joulelaw.bench.operations_timing import FEWEST, MIN_S, WHOLE, Operation, time_operation, timed
 from joulelaw.bench.workloads import load_workload
@@ -131,7 +132,8 @@ def test_the_sum_counts_each_operation_as_often_as_it_is_called() -> None:
         part("feed_forward", "forward", 4, 1.0),
         part("feed_forward", "backward", 4, 2.0),
         part("attention_scores", "forward", 0, 100.0),
-        part("head", "forward", 1, 0.5),
+        part("final_projection", "forward", 4, 0.01),
+        part("head", "forward", 1, 0.46),
         part("optimizer", "step", 1, 3.0),
         part(WHOLE, "forward", 1, 5.0),
         part(WHOLE, "both", 1, 15.0),
@@ -139,6 +141,7 @@ def test_the_sum_counts_each_operation_as_often_as_it_is_called() -> None:
     found = compared(parts)
     assert (found.forward_sum_s, found.forward_s, found.forward_unexplained) == (4.5, 5.0, pytest.approx(0.1))
     assert (found.micro_step_sum_s, found.optimizer_s) == (12.5, 3.0)
+    assert found.p2_forward_s == 4 * (100.0 + 0.01), "scores as if they were not fused"
     assert found.unexplained == pytest.approx(1 - 12.5 / 15)
 
 
@@ -212,6 +215,6 @@ def test_a_trial_on_several_devices_has_no_operations_of_its_own(tiny: Path) -> 
     if spread is None:
         pytest.skip("one core")
     with pytest.raises(InputError, match="name a trial with strategy single"):
-        operations.distinct_shapes(plan, spread.trial_id)
+        distinct_shapes(plan, spread.trial_id)
     single = next(each for each in plan.trials if each.spec.configuration.strategy == "single")
-    assert len(operations.distinct_shapes(plan, single.trial_id)) == 1
+    assert len(distinct_shapes(plan, single.trial_id)) == 1
