@@ -40,15 +40,13 @@ CHOICES = {
     "verdict": ("valid", "invalid"),
 }
 POSITIVE = ("parallel_efficiency", "energy_net_j", "padded_tokens")
-COUNTS = ("repeats", "input_size")
 TRUTHS = ("activation_checkpointing", "torch_compile", "ambiguous_steps")
 OPTIONAL = (
     *CHOICES,
     *POSITIVE,
-    *COUNTS,
     *TRUTHS,
     *("meter", "energy_stderr_j", "power_limit_w", "link", "link_bytes_per_s", "network_bytes_per_s"),
-    *("num_labels", "dropout", "attention", "head", "tensor_parallel"),
+    *("repeats", "input_size", "num_labels", "dropout", "attention", "head", "tensor_parallel"),
 )
 
 
@@ -108,13 +106,13 @@ def _find_optional(table: pd.DataFrame, problems: Problems) -> None:
             problems.find(name, wrong, f"must be one of {', '.join(choices)}")
     if "split" in table.columns and table["split"].notna().any():
         problems.find("split", table["split"].isna(), "is empty, where other rows have one")
-    for name in (*POSITIVE, *COUNTS, "energy_stderr_j"):
+    for name in (*POSITIVE, "repeats", "energy_stderr_j"):
         if name in table.columns:
             values, unreadable = read_numbers(table[name])
             problems.find(name, unreadable, "is not a number")
             least = 0 if name == "energy_stderr_j" else np.nextafter(0, 1)
             problems.find(name, (values < least) | np.isinf(values), "must be a positive number")
-            if name in COUNTS:
+            if name == "repeats":
                 problems.find(name, values > np.floor(values), "must be a whole number")
     for name in TRUTHS:
         if name in table.columns:

@@ -108,8 +108,8 @@ def find_configurations(table: pd.DataFrame, problems: Problems) -> pd.DataFrame
         if name in checked.columns:
             checked[name] = _texts(checked, name, problems)
     for name in (*COUNT_COLUMNS, "micro_steps"):
-        if name in checked.columns:
-            checked[name] = _counts(checked, name, problems)
+        if name in checked.columns and not _are_counts(checked[name]):
+            checked[name] = _read_counts(checked, name, problems)
     _find_optional(checked, problems)
     if {"hidden_size", "num_heads"} <= set(checked.columns):
         wrong = checked["hidden_size"] % checked["num_heads"] > 0
@@ -136,15 +136,19 @@ def _texts(table: pd.DataFrame, name: str, problems: Problems) -> pd.Series:
     column = table[name]
     if not isinstance(column.dtype, pd.CategoricalDtype) and not pd.api.types.is_string_dtype(column):
         column = column.astype(str).where(column.notna(), None)
-    problems.find(name, column.isna() | (column == ""), "is empty")
+    if (empty := column.isna()).any() or (column == "").any():
+        problems.find(name, empty | (column == ""), "is empty")
     return column
 
 
-def _counts(table: pd.DataFrame, name: str, problems: Problems) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+def _are_counts(column: pd.Series) -> bool:
+    """Told in two passes, as most columns of most tables are."""
+    return bool(column.dtype == np.int64 and column.min() >= 1 and column.max() <= MOST)
+
+
+def _read_counts(table: pd.DataFrame, name: str, problems: Problems) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
     """Whole numbers from 1 to MOST; as floats where a value is none."""
-    if (column := table[name]).dtype.kind == "i" and column.min() >= 1 and column.max() <= MOST:
-        return column.to_numpy(dtype=np.int64)
-    values, _ = read_numbers(column)
+    values, _ = read_numbers(table[name])
     good = problems.find(name, np.isnan(values), "is not a number") & _find_counts(name, values, problems)
     return values.astype(np.int64) if good.all() else values
 

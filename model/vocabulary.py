@@ -6,6 +6,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from joulelaw.model import recurrent
 from joulelaw.model.architecture import FAMILY_NAMES
 from joulelaw.model.columns import codes, numbers
 from joulelaw.model.hardware import Catalogue, DeviceSpec, UnknownDevice
@@ -31,6 +32,9 @@ def find_unknown(table: pd.DataFrame, catalogue: Catalogue, problems: Problems) 
             problems.find("precision", wrong, f"is not supported by {spec.name}")
     if {"strategy", "gpu_count"} <= set(table.columns):
         _find_counts(table, problems)
+    if {"model_family", "strategy", "num_heads", "hidden_size", "intermediate_size"} <= set(table.columns):
+        for name, family in recurrent.FAMILIES.items():
+            _find_recurrent(table, table["model_family"] == name, family.gates, problems)
 
 
 def _find_others(table: pd.DataFrame, name: str, known: Collection[str], problems: Problems) -> None:
@@ -61,3 +65,11 @@ def _find_counts(table: pd.DataFrame, problems: Problems) -> None:
     degree = numbers(table, "tensor_parallel", FSDP_TP_DEGREE)
     odd = np.asarray(gpus, dtype=float) % degree != 0
     problems.find("gpu_count", (table["strategy"] == "fsdp_tp") & odd, "must be a multiple of tensor_parallel")
+
+
+def _find_recurrent(table: pd.DataFrame, of_family: "pd.Series[bool]", gates: int, problems: Problems) -> None:
+    """LSTM and GRU have no heads, gates of one width, and counts of one device."""
+    problems.find("num_heads", of_family & (table["num_heads"] != 1), "must be 1: a recurrent network has no heads")
+    other = table["intermediate_size"] != gates * table["hidden_size"]
+    problems.find("intermediate_size", of_family & other, f"must be {gates} x hidden_size, the width of the gates")
+    problems.find("strategy", of_family & (table["strategy"] != "single"), "must be single for a recurrent network")

@@ -52,7 +52,7 @@ def import_refusal(capsys: Capture, table: pd.DataFrame, name: str = "t.csv") ->
         ("trial_id", "t000", "trial_id occurs twice, first in row 1 (it is 't000')"),
         ("strategy", "fdsp", "strategy is unknown, did you mean 'fsdp'? (it is 'fdsp')"),
         ("strategy", None, "strategy is empty"),
-        ("model_family", "t5", "model_family is unknown, one of bert, gpt2"),
+        ("model_family", "t5", "model_family is unknown, one of bert, gpt2, lstm, gru"),
         ("precision", "bf16", "precision is not supported by Tesla T4 (it is 'bf16')"),
         ("precision", "fp8", "precision is unknown"),
         ("gpu_model", "A100", "gpu_model is in no catalogue; close ones are NVIDIA A100-PCIE-40GB"),
@@ -68,6 +68,17 @@ def test_an_impossible_value_is_told_with_row_trial_column_and_value(
     error = import_refusal(capsys, table, name)
     trial = value if column == "trial_id" else "t003"
     assert error.startswith(f"{name} row 4, trial {trial}: {told}"), error
+
+
+def test_what_a_recurrent_network_cannot_have_is_told(capsys: Capture) -> None:
+    table = TABLE[:3].assign(model_family=["lstm", "gru", "lstm"], strategy=["fsdp", "single", "single"])
+    table = table.assign(gpu_count=1, num_heads=[1, 2, 1], intermediate_size=table["hidden_size"] * [4, 3, 3])
+    told = import_refusal(capsys, table).splitlines()
+    assert told[1].startswith("  row 1, trial t000: strategy must be single for a recurrent network")
+    assert told[2].startswith("  row 2, trial t001: num_heads must be 1")
+    assert told[3].startswith("  row 3, trial t002: intermediate_size must be 4 x hidden_size, the width of the gates")
+    good = table.assign(strategy="single", num_heads=1, intermediate_size=table["hidden_size"] * [4, 3, 4])
+    assert run(capsys, "import", written(Path(), good), "--into", "d", "--boundary", "gpu")[1]["added"] == 3
 
 
 @pytest.mark.parametrize(
