@@ -11,6 +11,9 @@ import pandas as pd
 import pytest
 
 from joulelaw import InputError
+from joulelaw.bench.checks import Reason
+from joulelaw.bench.imported import NEEDED, OPTIONAL
+from joulelaw.bench.imported_checks import HOST_W
 from joulelaw.bench.measurements import data_hash, read_measurements, read_trials
 from joulelaw.model import laws, validation
 from joulelaw.model.hardware import Catalogue
@@ -261,3 +264,11 @@ def test_every_bad_timing_is_named(tmp_path: Path, capsys: Capture) -> None:
     assert "row 3: gpu_model is in no catalogue" in told
     assert "row 4: model_family must be one of transformer, lstm, gru (it is 'rnn')" in told
     assert not Path("d").exists()
+
+
+def test_the_docs_name_every_column_and_every_reason() -> None:
+    text = (ROOT / "docs" / "import.md").read_text()
+    assert [name for name in (*NEEDED, *OPTIONAL) if f"`{name}`" not in text] == []
+    reasons = list(Reason)[list(Reason).index(Reason.INVALID_AT_SOURCE) :]
+    assert [reason.value for reason in reasons if f"`{reason.value}`" not in text] == []
+    assert f"{HOST_W / 1000:g} kW a node" in text
