@@ -16,6 +16,7 @@ from joulelaw.model.hardware import Catalogue
 from joulelaw.model.operations import FLOP, forward_calls
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 TEXT = ("gpu_model", "precision", "model_family", "operation")
 
 
@@ -80,7 +81,7 @@ class OperationTimings:
         return tuple(sorted(f"{network}.{name}" for network, name in pairs if name not in FLOP.get(network, {})))
 
 
-def forward_seconds(network: str, table: pd.DataFrame, peak_flop_per_s: Array, curves: Curves) -> tuple[Array, Array]:
+def forward_seconds(network: str, table: pd.DataFrame, peak_flop_per_s: Array, curves: Curves) -> tuple[Array, Mask]:
     """(seconds, outside): rows x operations of the network, for one forward pass of each row's micro-batch.
 
     t_i = the number of calls x c / (v_max h_i(c)). `outside` is True for rows whose calls are larger or smaller than

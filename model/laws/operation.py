@@ -21,12 +21,13 @@ from joulelaw import InputError
 from joulelaw.model.columns import codes, flags
 from joulelaw.model.efficiency_curves import Curve
 from joulelaw.model.intervals import TARGETS, Z
-from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows, numeric_slopes
+from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows
 from joulelaw.model.operation_energy import fit_linear
 from joulelaw.model.operation_timings import Curves, Key, forward_seconds
 from joulelaw.model.operations import FLOP, network_of
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 COLUMNS = {"duration": "duration_s", "energy": "energy_j"}
 UNITS = {"duration": ("s", "1"), "energy": ("J", "W")}
 CURVE = ("h_max", "k", "a", "c_low", "c_high")  # c_low and c_high: the sizes timed, TFLOP
@@ -64,35 +65,34 @@ class Operation:
                 raise InputError(what, where=f"law {self.name}", remedy="run more configurations")
             for target, column in COLUMNS.items():
                 fitted = fit_linear(times, part.column(column), relative=True)
-                parameters[f"{target}.constant[{network}]"] = fitted.intercept
-                for name, value in zip(FLOP[network], fitted.slopes, strict=True):
-                    parameters[f"{target}.operation[{network}.{name}]"] = float(value)
+                values = (fitted.intercept, *map(float, fitted.slopes))
+                parameters |= dict(zip(_linear(target, network), values, strict=True))
             if outside.any():
                 notes.append(f"{outside.sum()} {network} trials have operations of sizes outside those timed")
         return Estimate(parameters, tuple(notes) + (_remarks(rows) if start is None else ()))
 
     def forecast(self, parameters: Parameters, rows: Rows) -> Forecast:
         """nan for several devices, which `outside` says. Raises InputError for a device or network not fitted."""
-        curves = _curves(parameters)
         values = {target: np.full(len(rows), np.nan) for target in TARGETS}
-        alone = rows.column("gpu_count") == 1
-        words = np.where(alone, "", "several devices: no forecast").astype(object)
-        at = np.flatnonzero(alone)
-        known = rows if alone.all() else rows.take(at)
-        networks = _network_of_each(known)
-        for network, part in _networks(known):
-            times, outside = _seconds(network, part, curves)
-            words[at[networks == network][outside]] = "operations of sizes not timed"
+        words = np.full(len(rows), "several devices: no forecast", dtype=object)
+        for network, at, times, outside in _parts(parameters, rows):
+            words[at] = np.where(outside, "operations of sizes not timed", "")
             for target in TARGETS:
-                if f"{target}.constant[{network}]" not in parameters:
-                    what = f"the law was fitted on no {network}"
-                    raise InputError(what, where="model_family", remedy="fit it on such trials too")
-                slopes = [parameters[f"{target}.operation[{network}.{name}]"] for name in FLOP[network]]
-                values[target][at[networks == network]] = parameters[f"{target}.constant[{network}]"] + times @ slopes
+                constant, *slopes = (parameters[name] for name in _linear(target, network))
+                values[target][at] = constant + times @ slopes
         return Forecast(duration_s=values["duration"], energy_j=values["energy"], outside=words)
 
     def slopes(self, parameters: Parameters, rows: Rows) -> tuple[Sequence[str], dict[str, Array]]:
-        return numeric_slopes(self, parameters, rows)
+        """In the linear coefficients: of log E in e_i, t_i / E. The timings are not redrawn, so curves have no part."""
+        names = [name for name in parameters if not name.startswith("curve[")]
+        forecast = self.forecast(parameters, rows)
+        value = {"duration": forecast.duration_s, "energy": forecast.energy_j}
+        slopes = {target: np.zeros((len(rows), len(names))) for target in TARGETS}
+        for network, at, times, _ in _parts(parameters, rows):
+            for target in TARGETS:
+                columns = np.array([names.index(name) for name in _linear(target, network)])
+                slopes[target][np.ix_(at, columns)] = np.insert(times, 0, 1.0, axis=1) / value[target][at, None]
+        return names, slopes
 
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
         """Linear coefficients with percentile intervals of the draws; curves with their least squares' errors."""
@@ -100,6 +100,25 @@ class Operation:
         curves = rows.operations.curves if rows.operations else _curves(estimate.parameters)
         own = [_coefficient(name, estimate.parameters[name], draws) for name in linear]
         return (*own, *(each for key, curve in curves.items() for each in _curve_coefficients(key, curve)))
+
+
+def _linear(target: str, network: str) -> list[str]:
+    """The parameters of a network's linear law: its constant, then its operations' in order."""
+    return [f"{target}.constant[{network}]", *(f"{target}.operation[{network}.{name}]" for name in FLOP[network])]
+
+
+def _parts(parameters: Parameters, rows: Rows) -> Iterator[tuple[str, npt.NDArray[np.intp], Array, Mask]]:
+    """Of the rows on one device: each fitted network, its rows' positions, their operations' seconds, and `outside`."""
+    curves = _curves(parameters)
+    alone = np.flatnonzero(rows.column("gpu_count") == 1)
+    known = rows if len(alone) == len(rows) else rows.take(alone)
+    networks = _network_of_each(known)
+    for network, part in _networks(known):
+        if f"energy.constant[{network}]" not in parameters:
+            what = f"the law was fitted on no {network}"
+            raise InputError(what, where="model_family", remedy="fit it on such trials too")
+        times, outside = _seconds(network, part, curves)
+        yield network, alone[networks == network], times, outside
 
 
 def _networks(rows: Rows) -> Iterator[tuple[str, Rows]]:
@@ -115,7 +134,7 @@ def _network_of_each(rows: Rows) -> npt.NDArray[np.str_]:
     return np.array([network_of(family) for family in families], dtype=str)[code]
 
 
-def _seconds(network: str, rows: Rows, curves: Curves) -> tuple[Array, Array]:
+def _seconds(network: str, rows: Rows, curves: Curves) -> tuple[Array, Mask]:
     """Seconds of each operation in the whole run (rows x operations), and which rows lie outside the sizes timed."""
     forward, outside = forward_seconds(network, rows.table, rows.column("peak_flop_per_s"), curves)
     passes = np.where(flags(rows.table, "activation_checkpointing"), 4, 3)

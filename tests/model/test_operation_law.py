@@ -9,8 +9,9 @@ import pytest
 from joulelaw import InputError
 from joulelaw.model.coefficients import export_law, load_law, save_law
 from joulelaw.model.efficiency_curves import Curve
-from joulelaw.model.laws import FittedLaw, fit_law
+from joulelaw.model.laws import FittedLaw, Rows, fit_law
 from joulelaw.model.operations import FLOP
+from joulelaw.model.tables import check_measurements
 from joulelaw.model.validation import validate
 from tests.model.rows import CATALOGUE, CPU, ROW
 
@@ -151,6 +152,19 @@ def test_groups_are_left_out_of_the_fit_and_have_no_forecast(fitted: FittedLaw) 
     assert forecast["predicted_energy_j"].isna().to_numpy().tolist() == on_groups.tolist()
     assert forecast["extrapolates"][on_groups].str.contains("no forecast").all()
     assert forecast["energy_low_j"][~on_groups].notna().all()
+
+
+def test_slopes_are_those_of_the_forecast(fitted: FittedLaw) -> None:
+    rows = Rows.of(check_measurements(trials()), CATALOGUE)
+    names, slopes = fitted.law.slopes(fitted.parameters, rows)
+    for name in names:
+        target = name.partition(".")[0]
+        step = 1e-6 * fitted.parameters[name]
+        up, down = (
+            fitted.law.forecast({**fitted.parameters, name: fitted.parameters[name] + way}, rows).log(target)
+            for way in (step, -step)
+        )
+        np.testing.assert_allclose(slopes[target][:, list(names).index(name)], (up - down) / (2 * step), rtol=1e-4)
 
 
 def test_sizes_that_were_not_timed_are_marked(fitted: FittedLaw) -> None:
