@@ -9,15 +9,7 @@ from joulelaw.bench.operations import Outcome, Timed
 from joulelaw.bench.operations_shapes import shape_label
 from joulelaw.bench.operations_table import WHOLE, is_p2s
 
-SUMS = (
-    "P2's forward ms",
-    "forward sum ms",
-    "forward ms",
-    "unexplained",
-    "micro-step sum ms",
-    "micro-step ms",
-    "unexplained ",
-)
+SUMS = ("P2's ms", "sum ms", "forward ms", "unexplained", "sum ms ", "micro-step ms", "unexplained ")
 
 
 def show(outcome: Outcome, console: Console) -> None:
