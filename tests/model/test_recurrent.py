@@ -162,6 +162,16 @@ def test_what_a_recurrent_network_cannot_have_is_refused(changes: dict[str, Any]
         closed_forms(replace(configured("lstm"), **changes))
 
 
+def test_both_kinds_of_network_have_the_same_counts() -> None:
+    """A table may mix them: no column of one may be left empty for the other."""
+    mixed = [configured("lstm").to_dict(), TINY.to_dict()]
+    apart = [closed_forms(configured("lstm")), closed_forms(TINY)]
+    assert set(apart[0].index) == set(apart[1].index)
+    together = counts(pd.DataFrame(mixed), Catalogue({DEVICE.name: DEVICE}))
+    for row, alone in zip(together.iterrows(), apart, strict=True):
+        pd.testing.assert_series_equal(row[1].sort_index(), alone.sort_index(), check_names=False)
+
+
 def test_the_input_is_as_wide_as_the_layers_where_a_table_does_not_say() -> None:
     row = configured("gru").to_dict()
     without = {name: value for name, value in row.items() if name != "input_size"}
