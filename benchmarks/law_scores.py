@@ -187,7 +187,7 @@ def _published(section: str, subset: str, fold: str, law: str, target: str) -> s
     same = (known["section"] == section) & (known["subset"] == subset) & (known["law"] == law)
     same &= known["target"] == target
     found = [each for each in known[same].to_dict("records") if each["fold"] in fold]
-    scores = [(f"{each['r2_log']}", f"{float(each['mape']):.0%}" if each["mape"] else "", each) for each in found]
+    scores = [(f"{each['r2_log']}", f"{100 * float(each['mape']):g} %" if each["mape"] else "", each) for each in found]
     return "; ".join(f"{r2}{', ' if mape else ''}{mape} ({each['source']})" for r2, mape, each in scores)
 
 
