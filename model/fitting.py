@@ -1,21 +1,21 @@
 """Two solvers: least squares with cluster-robust errors, and positive coefficients on log residuals with Huber loss."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import stats
+
+from joulelaw.model.levenberg import Minimum, Problem, Residuals, minimise
 
 Array = npt.NDArray[np.float64]
-Residuals = Callable[[Array], tuple[Array, Array]]  # log coefficients -> (log residuals, their Jacobian)
 
 # Log residuals are divided by their own size, so that data and prior weigh against each other as their doubts do.
 # That size is found from a first fit at NOISE, and is never taken below what good repeats reach or above a misfit.
 NOISE = 0.05
 SMALLEST_NOISE, LARGEST_NOISE = 0.005, 0.2
-HUBER_AT = 2.0  # in units of that size
 # A column is dependent when what the others leave of it is this small a share of it.
 DEPENDENT = 1e-8
 
@@ -110,43 +110,53 @@ def independent_columns(X: Array) -> list[int]:
     return kept
 
 
+@dataclass(frozen=True)
+class PositiveFit:
+    """The logarithms of the coefficients, and the size of the log residuals that data and prior were weighed by."""
+
+    logs: Array
+    noise: float
+
+
 def fit_positive(
     coefficients: Sequence[Positive],
     residuals: Residuals,
     *,
     start: Array | None = None,
     centre: Array | None = None,
-    starts: int = 5,
+    precision: Array | None = None,
+    starts: int = 3,
     seed: int = 0,
-) -> Array:
+) -> PositiveFit:
     """The logarithms of the coefficients that minimise Huber's loss of the log residuals plus the weak prior.
 
     `start` fits from there alone (a refit near a known optimum); otherwise the prior and `starts` - 1 random
     points around it are tried and the best is kept. `centre` moves the prior's centre (log), which a bootstrap
-    does at random, so that coefficients the rows say nothing about spread as widely as the prior does.
+    does at random, so that coefficients the rows say nothing about spread as widely as the prior does; `precision` is
+    the prior's inverse covariance where it is not that of the coefficients' own factors.
     """
     low, high = np.array([c.log_bounds for c in coefficients]).T
-    expected = np.log([c.prior for c in coefficients])
-    spread = np.log([c.factor for c in coefficients])
+    expected, spread = priors(coefficients)
     middle = expected if centre is None else centre
-    inside = 1e-6 * (high - low)
+    sharp = np.diag(spread**-2.0) if precision is None else precision
 
-    def minimise(point: Array, noise: float) -> optimize.OptimizeResult:
-        return optimize.least_squares(
-            lambda u: np.concatenate([residuals(u)[0] / noise, (u - middle) / spread]),
-            np.clip(point, low + inside, high - inside),
-            jac=lambda u: np.vstack([residuals(u)[1] / noise, np.diag(1.0 / spread)]),
-            bounds=(low, high),
-            loss="huber",
-            f_scale=HUBER_AT,
-            max_nfev=200,
-        )
+    def minimum(point: Array, noise: float) -> Minimum:
+        return minimise(Problem(residuals, noise, middle, sharp, low, high), point)
 
     best = start
     if best is None:
         rng = np.random.default_rng(seed)
-        points = [expected, *(rng.normal(expected, spread / 2) for _ in range(starts - 1))]
-        best = min((minimise(point, NOISE) for point in points), key=lambda fit: float(fit.cost)).x
-    size = 1.4826 * float(np.median(np.abs(residuals(best)[0])))  # a normal distribution's, and no outlier's
-    logs: Array = minimise(best, min(max(size, SMALLEST_NOISE), LARGEST_NOISE)).x
-    return logs
+        points = [middle, *(rng.normal(middle, spread / 2) for _ in range(starts - 1))]
+        best = min((minimum(point, NOISE) for point in points), key=lambda found: found.loss).u
+    noise = min(max(size_of(residuals(best)[0]), SMALLEST_NOISE), LARGEST_NOISE)
+    return PositiveFit(minimum(best, noise).u, noise)
+
+
+def priors(coefficients: Sequence[Positive]) -> tuple[Array, Array]:
+    """Centre and standard deviation of the coefficients' logarithms before any row."""
+    return np.log([c.prior for c in coefficients]), np.log([c.factor for c in coefficients])
+
+
+def size_of(residuals: Array) -> float:
+    """Standard deviation of a normal distribution with their median size: no outlier moves it."""
+    return 1.4826 * float(np.median(np.abs(residuals)))

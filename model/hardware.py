@@ -10,7 +10,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,14 @@ class Catalogue:
     def names(self) -> tuple[str, ...]:
         """Names of all devices, without their aliases."""
         return tuple(self.devices)
+
+    def own_names(self, names: Iterable[str]) -> dict[str, str]:
+        """The catalogue's own name for each name or alias.
+
+        Raises:
+            UnknownDevice: as `get`.
+        """
+        return {name: self.get(str(name)).name for name in names}
 
     def get(self, name: str) -> DeviceSpec:
         """The device of this name or alias; capital and small letters are the same, and nothing else is.

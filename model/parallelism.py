@@ -26,7 +26,7 @@ from joulelaw.model.work import Execution
 
 # Raise it whenever a count comes to mean something else, however little: coefficients that were fitted on other counts
 # are no longer those of the law, and law files of another version are refused.
-COUNTS_VERSION = 1
+COUNTS_VERSION = 2
 
 ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2}
 # Without a `tensor_parallel` column, fsdp_tp splits each layer over this many devices.
@@ -49,8 +49,9 @@ SIZES = (
 )
 SHAPE = (*SIZES, "num_labels")
 # Columns that rows are grouped by and numeric columns, each with what a table that does not say is taken to be:
-# Hugging Face's dropout and attention, and two classes.
-KEYS = {"model_family": "", "strategy": "", "head": "classification", "attention": "sdpa"}
+# Hugging Face's dropout and attention, two classes, and the head that a family is mostly fine-tuned with.
+KEYS = {"model_family": "", "strategy": "", "head": "", "attention": "sdpa"}
+USUAL_HEAD = {"gpt2": "language_model"}  # the others': classification
 NUMBERS = {
     **dict.fromkeys((*SIZES, "gpu_count", "grad_accumulation"), np.nan),
     "num_labels": 2,
@@ -90,15 +91,16 @@ STRATEGIES = {
 def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     """What each trial of a measurement table asks of one of its devices, with the table's index.
 
-    Columns: num_parameters (of the whole model), data_parallel, tensor_parallel, tokens_per_micro_step (per
-    data-parallel rank); flop_ (the model's), recomputed_flop_ (what checkpointing adds), hardware_flop_ (all that
-    run), gemm_bytes_ (products, embedding tables and autocast's weights), elementwise_bytes_ (the stored activations
-    once, a third more with checkpointing: multiply by a fitted factor), comm_bytes_ (sent), collectives_ and
-    kernels_per_micro_step; optimizer_bytes_ (AdamW, and accumulating gradients), comm_bytes_, collectives_ and
-    kernels_per_step; memory_bytes_per_device (predicted peak); peak_flop_per_s, bandwidth_bytes_per_s,
-    link_bytes_per_s (one direction) and power_limit_w. The table's `power_limit_w`, `link_bytes_per_s`,
-    `network_bytes_per_s` (on several nodes) and `tensor_parallel` are used where present, as are `num_labels`,
-    `dropout`, `attention`, `head` and `activation_checkpointing`, and, of recurrent networks, `input_size`.
+    Columns: num_parameters (of the whole model), data_parallel, tensor_parallel, tokens_per_micro_step (per data-
+    parallel rank); flop_ (the model's), row_flop_ (of one row of the products with weights), recomputed_flop_ (what
+    checkpointing adds), hardware_flop_ (all that run), gemm_bytes_ (products, embedding tables and autocast's
+    weights), elementwise_bytes_ (the stored activations once, a third more with checkpointing: multiply by a fitted
+    factor), comm_bytes_ (sent), collectives_ and kernels_per_micro_step; optimizer_bytes_ (AdamW, and accumulating
+    gradients), comm_bytes_, collectives_ and kernels_per_step; memory_bytes_per_device (predicted peak);
+    peak_flop_per_s, bandwidth_bytes_per_s, link_bytes_per_s (one direction), power_limit_w and the catalogue's
+    default_power_limit_w. The table's `power_limit_w`, `link_bytes_per_s`, `network_bytes_per_s` (on several nodes)
+    and `tensor_parallel` are used where present, as are `num_labels`, `dropout`, `attention`, `head` and
+    `activation_checkpointing`, and, of recurrent networks, `input_size`.
 
     Raises:
         InputError: no rows, a missing column, an unknown device, strategy, family or precision, a precision that the
@@ -119,6 +121,7 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     result: dict[str, Numbers] = {}
     for (family, strategy, head, attention), rows in groups(keys):
         part = given if len(rows) == len(table) else {name: values[rows] for name, values in given.items()}
+        head = head or USUAL_HEAD.get(family, "classification")
         if family in recurrent.FAMILIES:
             found = recurrent_counts(family, strategy, head, part, PER_PARAMETER_BYTES)
         else:
@@ -158,6 +161,7 @@ def _group_counts(
         "tokens_per_micro_step": shape.tokens,
         "flop_per_micro_step": work.flop_training(shape, t),
         "recomputed_flop_per_micro_step": work.flop_recomputed(shape, execution, t),
+        "row_flop_per_micro_step": work.flop_of_a_row(shape, t),
         "hardware_flop_per_micro_step": work.flop_hardware(shape, execution, t),
         "gemm_bytes_per_micro_step": work.matmul_bytes(shape, e, execution, t) + weights,
         "elementwise_bytes_per_micro_step": passes * memory.stored_activation_bytes(shape, numerics, t),
@@ -220,4 +224,5 @@ def _device_columns(table: pd.DataFrame, catalogue: Catalogue) -> dict[str, Numb
         "bandwidth_bytes_per_s": bandwidth,
         "link_bytes_per_s": np.where(numbers(table, "node_count", 1) > 1, network, link),
         "power_limit_w": numbers(table, "power_limit_w", limit),
+        "default_power_limit_w": limit,
     }

@@ -73,7 +73,7 @@ def fit_rows(law: Law, rows: Rows, catalogue: Catalogue, *, bootstrap: int = 200
         provenance=provenance_of(rows),
         catalogue=catalogue,
         widths=forecast_widths(law, rows, estimate),
-        covariance=_covariance(law, estimate, draws),
+        covariance=estimate.covariance if estimate.covariance.size else _covariance(law, estimate, draws),
         notes=estimate.notes,
     )
 

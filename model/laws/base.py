@@ -12,7 +12,7 @@ import pandas as pd
 from joulelaw import InputError
 from joulelaw.model import efficiency
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import TEXT_AXES, Ranges, Widths, Z, extrapolates
+from joulelaw.model.intervals import TARGETS, TEXT_AXES, Ranges, Widths, Z, extrapolates
 from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
 from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, check_configurations, key
@@ -47,7 +47,11 @@ class Rows:
 
     @classmethod
     def of(cls, table: pd.DataFrame, catalogue: Catalogue, operations: pd.DataFrame | None = None) -> Self:
-        """Count the work of a checked table; only columns that are known before a run are looked at."""
+        """Count the work of a checked table; only columns that are known before a run are looked at.
+
+        Devices get the catalogue's own names: under two drivers' names one device would be two.
+        """
+        table = table.assign(gpu_model=table["gpu_model"].map(catalogue.own_names(table["gpu_model"].unique())))
         known = [name for name in PRE_RUN_COLUMNS if name in table.columns]
         timings = None if operations is None else OperationTimings.of(operations, catalogue)
         return cls(table, count(table[known], catalogue), timings)
@@ -125,6 +129,9 @@ class Law(Protocol):
         """Fit on measured rows. `start` are known near parameters; `resampled` marks a bootstrap draw."""
 
     def forecast(self, parameters: Parameters, rows: Rows) -> Forecast: ...
+
+    def slopes(self, parameters: Parameters, rows: Rows) -> tuple[Sequence[str], dict[str, Array]]:
+        """By target, of the log forecasts in the parameters (their logarithms for positive ones): rows x names."""
 
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
         """The fitted numbers with intervals: from the bootstrap draws, or the law's own errors."""
@@ -224,12 +231,24 @@ class FittedLaw:
 
     def _spread(self, target: str, rows: Rows) -> Array:
         """Standard deviation of log forecasts from the parameters' covariance, by the delta method."""
-        base = self.law.forecast(self.parameters, rows).log(target)
-        step = 1e-4
-        slopes = np.zeros((len(rows), len(self.parameters)))
-        for j, name in enumerate(self.parameters):
-            moved = dict(self.parameters)
-            moved[name] = moved[name] * np.exp(step) if self.law.logarithmic else moved[name] + step
-            slopes[:, j] = (self.law.forecast(moved, rows).log(target) - base) / step
-        variance: Array = np.einsum("ij,jk,ik->i", slopes, self.covariance, slopes)
-        return np.sqrt(variance)
+        names, slopes = self.law.slopes(self.parameters, rows)
+        place = {name: j for j, name in enumerate(list(self.parameters)[: len(self.covariance)])}
+        known = [j for j, name in enumerate(names) if name in place]
+        at = [place[names[j]] for j in known]
+        slope = slopes[target][:, known]
+        variance: Array = np.einsum("ij,ij->i", slope @ self.covariance[np.ix_(at, at)], slope)
+        return np.sqrt(np.maximum(variance, 0.0))
+
+
+def numeric_slopes(law: Law, parameters: Parameters, rows: Rows) -> tuple[list[str], dict[str, Array]]:
+    """Law.slopes by finite differences, for laws that have no formula of their own."""
+    names, step = list(parameters), 1e-4
+    base = law.forecast(parameters, rows)
+    slopes = {target: np.zeros((len(rows), len(names))) for target in TARGETS}
+    for j, name in enumerate(names):
+        moved = dict(parameters)
+        moved[name] = moved[name] * np.exp(step) if law.logarithmic else moved[name] + step
+        changed = law.forecast(moved, rows)
+        for target in TARGETS:
+            slopes[target][:, j] = (changed.log(target) - base.log(target)) / step
+    return names, slopes

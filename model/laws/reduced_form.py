@@ -19,7 +19,7 @@ import numpy.typing as npt
 from joulelaw import InputError
 from joulelaw.model.fitting import LeastSquares, least_squares
 from joulelaw.model.intervals import TARGETS
-from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows
+from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows, numeric_slopes
 from joulelaw.model.laws.reduced_form_efficiency import (
     EFFICIENCY_PARAMETERS,
     MEASURED,
@@ -72,6 +72,9 @@ class ReducedForm:
             names = named(parameters, target)
             values[target] = np.exp(design(rows, names, log_h) @ [parameters[f"{target}.{name}"] for name in names])
         return Forecast(duration_s=values["duration"], energy_j=values["energy"])
+
+    def slopes(self, parameters: Parameters, rows: Rows) -> tuple[Sequence[str], dict[str, Array]]:
+        return numeric_slopes(self, parameters, rows)
 
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
         """With the cluster-robust intervals of the least squares; the bootstrap's are not used."""

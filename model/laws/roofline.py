@@ -1,19 +1,24 @@
 """Our law: time is a smooth maximum of what overlaps plus what does not; energy is a sum, as it never overlaps.
 
-Seconds of a micro-step:  T = (A^p + B^p + H^p)^(1/p) + S, with
-  A = W / (eta_flop peak)    arithmetic; eta_flop_reduced for tf32, fp16 and bf16, whose peaks are other units'
-  B = (Q_gemm + passes Q_elementwise) / (eta_bandwidth bandwidth)    memory traffic
-  H = kernels kernel_s + micro_step_s + layers sharding_s            the host, which launches and shards
-  S = X / (eta_link link) + collectives collective_s + group_s + the optimizer step's share
-and p = 1 + overlap. Joules of a run of M micro-steps:
+Seconds of a micro-step:  T = (D^p + H^p)^(1/p) + (G^p + I^p)^(1/p) + X, with
+  D = ((W + fill_rows W_row) / (eta_flop peak) or Q_products / (eta_bandwidth bandwidth), whichever smoothly is larger)
+      + (passes Q_elementwise + Q_optimizer) / (eta_bandwidth bandwidth)             the device, kernel after kernel
+  H = kernels kernel_s + micro_step_s + step_s / k + layers (step_launches kernel_s / k + sharding_s)        the host
+  G = group_s, I = tokens of the node input_token_s      waiting for the slowest rank, and for the node's input
+  X = (sent + staging message) / (eta_link link) + collectives collective_s          the link
+and p = 1 + overlap; eta_flop_reduced stands for tf32, fp16 and bf16, whose peaks are other units'; k micro-steps a
+step. A power limit below the device's default slows D (`model.power_cap`). Joules of a run of M micro-steps:
   E = sum over devices of [P_static T + e_flop W + e_byte Q + e_link X + e_kernel kernels] M + host_w T M,
 with P_static = kappa_static limit, e_flop = kappa_flop limit / peak, e_byte = kappa_byte limit / bandwidth,
 e_link = kappa_link limit / link and e_kernel = kappa_kernel_s limit (however small, a kernel wakes the device for some
-microseconds: launch-bound trials show it). The kappas are shared by all devices: a device that was never measured gets
-its coefficients from its data sheet. host_w is fitted per boundary and is 0 where the boundary is the device alone.
+microseconds: launch-bound trials show it). host_w is fitted per boundary and is 0 where it is the device alone.
+
+The coefficients are shared by all devices: one that was never measured gets its own from its data sheet. Where the
+rows hold several device models, each has corrections beside (`roofline_terms.CORRECTIONS`), expected near 1: a few
+trials on a new device model settle its own.
 
 Sources: Williams, Waterman and Patterson 2009 (roofline); Choi, Bedard, Fowler and Vuduc 2013 (energy roofline).
-Left out: power caps that throttle, contention between ranks for the host, overlap of communication with compute.
+Left out: contention between ranks for the host, overlap of communication with compute.
 """
 
 from collections.abc import Sequence
@@ -21,29 +26,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+from scipy.linalg import block_diag
 
 from joulelaw import __version__
-from joulelaw.model.fitting import Positive, Residuals, fit_positive
+from joulelaw.model.fitting import Positive, PositiveFit, fit_positive, priors
 from joulelaw.model.hardware import Catalogue
+from joulelaw.model.identifiability import doubt_of, identifiability
 from joulelaw.model.intervals import Z
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Forecast, Parameters, Provenance, Rows
-from joulelaw.model.laws.roofline_devices import device_coefficients
-from joulelaw.model.laws.roofline_terms import (
-    DURATION,
-    DURATION_TERMS,
-    ENERGY,
-    ENERGY_TERMS,
-    HOST,
-    OVERLAPPING,
-    Terms,
-    energy_features,
-    time_features,
-)
+from joulelaw.model.laws.roofline_anchor import Anchor
+from joulelaw.model.laws.roofline_devices import device_coefficients, interval_of
+from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout
+from joulelaw.model.laws.roofline_power import default_limit_w, power_scales, remarks
+from joulelaw.model.laws.roofline_terms import CORRECTIONS, DURATION, ENERGY, HOST, UNMEASURED
 
 Array = npt.NDArray[np.float64]
-DURATION_NAMES = tuple(c.name for c in DURATION)
-SCALE = "energy.power_scale_w[{}]"
 
 
 @dataclass(frozen=True)
@@ -56,59 +53,62 @@ class Roofline:
 
     @property
     def parameter_names(self) -> tuple[Sequence[str], Sequence[str]]:
-        return [f"{c.target}.{c.name}" for c in (*DURATION, *ENERGY)], [
-            *(f"energy.{c.name}" for c in HOST.values()),
-            SCALE[:-3],
-        ]
+        corrections = [f"{target}.{c.name}[" for target, used in CORRECTIONS.items() for c in used]
+        hosts = [f"energy.{c.name}" for c in HOST.values()]
+        return [f"{c.target}.{c.name}" for c in (*DURATION, *ENERGY)], [*hosts, *corrections, "energy.power_scale_w["]
 
     def fit(self, rows: Rows, *, seed: int = 0, start: Parameters | None = None, resampled: bool = False) -> Estimate:
         """Duration first; then energy on the measured durations, so that its coefficients are those of energy alone."""
         rng = np.random.default_rng(seed) if resampled else None
         micro_steps = rows.column("micro_steps")
-        terms = Terms.of(DURATION_TERMS, time_features(rows), DURATION_NAMES)
-        seconds = np.log(rows.column("duration_s") / micro_steps)
+        seconds, joules = (rows.column(name) / micro_steps for name in ("duration_s", "energy_j"))
+        measured_models = corrected_models(start) if start is not None and resampled else []
+        models = sorted({*rows.table["gpu_model"], *measured_models} - {UNMEASURED})
+        boundaries = sorted(set(rows.table["boundary"].astype(str))) if start is None else boundaries_of(start)
+        scales = power_scales(rows, start)
 
-        def duration_residuals(logs: Array) -> tuple[Array, Array]:
-            value, slope = smooth_maximum(terms, logs)
-            return np.log(value) - seconds, slope
-
-        parameters = _solve(DURATION, duration_residuals, seed, start, rng)
-        energy = energy_coefficients(rows, start)
-        scales = _power_scales(rows, start)
-        limit_w = _limit_w(rows, scales)
-        features = energy_features(rows, limit_w, np.exp(seconds), parameters["duration.elementwise_passes"])
-        joules_terms = Terms.of(ENERGY_TERMS, features, [c.name for c in energy])
-        joules = np.log(rows.column("energy_j") / micro_steps)
-
-        def energy_residuals(logs: Array) -> tuple[Array, Array]:
-            values = joules_terms.values(logs)
-            total = values.sum(axis=1)
-            return np.log(total) - joules, values @ joules_terms.powers / total[:, None]
-
-        parameters |= _solve(energy, energy_residuals, seed, start, rng)
-        return Estimate(parameters | scales, tuple(_remarks(scales)))
+        layout = duration_layout(rows, models)
+        time = _solve(layout, seconds, seed, start, rng)
+        duration = _found(layout, time, seconds, rows, resampled)
+        passes, limit_w = duration.parameters["duration.elementwise_passes"], default_limit_w(rows, scales)
+        energies = energy_layout(rows, models, boundaries, limit_w, seconds, passes)
+        energy = _solve(energies, joules, seed, start, rng)
+        whole = _together([duration, _found(energies, energy, joules, rows, resampled)])
+        return Estimate(whole.parameters | scales, (*remarks(scales), *whole.notes), whole.covariance)
 
     def forecast(self, parameters: Parameters, rows: Rows) -> Forecast:
         """Seconds from counts, then joules from counts and those seconds. No measured column is looked at.
 
         Energy is nan for a device without a power limit that the fit did not have either.
         """
-        terms = Terms.of(DURATION_TERMS, time_features(rows), DURATION_NAMES)
-        micro_step_s, _ = smooth_maximum(terms, _logs(DURATION, parameters))
-        limit_w = _limit_w(rows, parameters)
-        passes = parameters["duration.elementwise_passes"]
-        energy = energy_coefficients(rows, parameters)
-        features = energy_features(rows, limit_w, micro_step_s, passes)
-        sums = Terms.of(ENERGY_TERMS, features, [c.name for c in energy])
-        joules = sums.values(_logs(energy, parameters)).sum(axis=1)
+        _, energy, micro_step_s = layouts(parameters, rows)
+        joules = energy.value(energy.logs(parameters))
         micro_steps = rows.column("micro_steps")
         return Forecast(duration_s=micro_step_s * micro_steps, energy_j=joules * micro_steps)
 
+    def slopes(self, parameters: Parameters, rows: Rows) -> tuple[Sequence[str], dict[str, Array]]:
+        """Of the log forecasts in the logarithms of the parameters; energy's through the duration it is given, too."""
+        time, energy, _ = layouts(parameters, rows)
+        _, seconds = time.log_and_slope(time.logs(parameters))
+        logs = energy.logs(parameters)
+        _, joules = energy.log_and_slope(logs)
+        through_time = energy.share("static", logs)[:, None] * seconds
+        names = [f"{c.target}.{c.name}" for c in (*time.coefficients, *energy.coefficients)]
+        return names, {
+            "duration": np.hstack([seconds, np.zeros_like(joules)]),
+            "energy": np.hstack([through_time, joules]),
+        }
+
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
-        """Shared coefficients with percentile intervals of the draws; then those of each device, which follow."""
-        shared = (*DURATION, *energy_coefficients(rows, estimate.parameters))
-        own = tuple(_coefficient(c, estimate.parameters, draws) for c in shared)
-        return own + device_coefficients(own, rows, _limit_w(rows, estimate.parameters))
+        """Shared coefficients and corrections with percentile intervals of the draws; then those of each device."""
+        time, energy, _ = layouts(estimate.parameters, rows)
+        # Corrections tell one device from another: of one alone, and of none, there is nothing to report.
+        models = sorted(set(rows.table["gpu_model"]))
+        hidden = {UNMEASURED, *(models if len(models) == 1 else [])}
+        known = [c for c in (*time.coefficients, *energy.coefficients) if _device_of(c.name) not in hidden]
+        own = tuple(_coefficient(c, estimate.parameters, draws) for c in known)
+        limit_w = default_limit_w(rows, estimate.parameters)
+        return own + device_coefficients(estimate.parameters, draws, rows, limit_w)
 
 
 def a_priori(catalogue: Catalogue | None = None) -> FittedLaw:
@@ -117,7 +117,7 @@ def a_priori(catalogue: Catalogue | None = None) -> FittedLaw:
     For the devices alone (boundary gpu). Energy is nan for devices without a power limit.
     """
     coefficients = (*DURATION, *ENERGY)
-    spread = np.log([c.factor for c in coefficients])
+    _, spread = priors(coefficients)
     reach = np.exp(Z * spread)
     own = tuple(
         Coefficient(c.target, c.name, c.prior, c.prior / r, c.prior * r, c.unit, c.meaning, identified=False)
@@ -134,90 +134,77 @@ def a_priori(catalogue: Catalogue | None = None) -> FittedLaw:
     )
 
 
-def smooth_maximum(terms: Terms, logs: Array) -> tuple[Array, Array]:
-    """Seconds of a micro-step, and the slope of their logarithm in the logarithms of the duration's coefficients."""
-    values = terms.values(logs)
-    blocks = [terms.block(name) for name in OVERLAPPING]
-    totals = np.column_stack([values[:, block].sum(axis=1) for block in blocks])
-    overlap = float(np.exp(logs[DURATION_NAMES.index("overlap")]))
-    p = 1.0 + overlap
-    largest = totals.max(axis=1, keepdims=True)
-    scaled = totals / largest
-    powered = scaled**p
-    norm = powered.sum(axis=1, keepdims=True)
-    maximum = largest * norm ** (1 / p)
-    serial = values[:, terms.block("serial")].sum(axis=1)
-    total = maximum[:, 0] + serial
-    weights = np.ones_like(values)
-    for j, block in enumerate(blocks):
-        weights[:, block] = (totals[:, [j]] / maximum) ** (p - 1)
-    slope = (values * weights) @ terms.powers
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = np.where(scaled > 0, powered * np.log(scaled), 0.0).sum(axis=1) / norm[:, 0]
-    by_p = maximum[:, 0] * (entropy / p - np.log(norm[:, 0]) / p**2)
-    slope[:, DURATION_NAMES.index("overlap")] += by_p * overlap
-    return total, slope / total[:, None]
+def layouts(parameters: Parameters, rows: Rows, corrected: Sequence[str] | None = None) -> tuple[Layout, Layout, Array]:
+    """The formulas of time and energy for these rows, and the seconds of a micro-step that the second is given."""
+    models = corrected_models(parameters) if corrected is None else corrected
+    time = duration_layout(rows, models)
+    micro_step_s = time.value(time.logs(parameters))
+    passes, limit_w = parameters["duration.elementwise_passes"], default_limit_w(rows, parameters)
+    energy = energy_layout(rows, models, boundaries_of(parameters), limit_w, micro_step_s, passes)
+    return time, energy, micro_step_s
 
 
-def energy_coefficients(rows: Rows, known: Parameters | None) -> tuple[Positive, ...]:
-    """The energy's coefficients: those of a known fit, otherwise those that the rows' boundaries call for."""
-    boundaries = set(rows.table["boundary"].astype(str))
-    if known is None:
-        return (*ENERGY, *(host for boundary, host in HOST.items() if boundary in boundaries))
-    return (*ENERGY, *(host for host in HOST.values() if f"energy.{host.name}" in known))
+def _device_of(name: str) -> str:
+    """The device model that a correction is of, otherwise nothing to do with one."""
+    return name.partition("[")[2].removesuffix("]")
+
+
+def corrected_models(parameters: Parameters) -> list[str]:
+    """The device models that have corrections of their own."""
+    prefix = f"duration.{CORRECTIONS['duration'][0].name}["
+    return [name.removeprefix(prefix)[:-1] for name in parameters if name.startswith(prefix)]
+
+
+def boundaries_of(parameters: Parameters) -> list[str]:
+    """The boundaries with a power of the host."""
+    return [boundary for boundary, host in HOST.items() if f"energy.{host.name}" in parameters]
 
 
 def _solve(
-    coefficients: Sequence[Positive],
-    residuals: Residuals,
-    seed: int,
-    start: Parameters | None,
-    rng: np.random.Generator | None,
-) -> dict[str, float]:
-    near = None if start is None else _logs(coefficients, start)
-    centre = None
+    layout: Layout, measured: Array, seed: int, start: Parameters | None, rng: np.random.Generator | None
+) -> PositiveFit:
+    target = np.log(measured)
+
+    def residuals(logs: Array) -> tuple[Array, Array]:
+        forecast, slope = layout.log_and_slope(logs)
+        return forecast - target, slope
+
+    near, centre = None, None
+    if start is not None:
+        near = layout.logs({f"{c.target}.{c.name}": c.prior for c in layout.coefficients} | dict(start))
     if rng is not None:
-        expected, spread = np.log([c.prior for c in coefficients]), np.log([c.factor for c in coefficients])
-        centre = np.clip(rng.normal(expected, spread), *np.array([c.log_bounds for c in coefficients]).T)
-    logs = fit_positive(coefficients, residuals, start=near, centre=centre, seed=seed)
-    return {f"{c.target}.{c.name}": float(value) for c, value in zip(coefficients, np.exp(logs), strict=True)}
+        expected, spread = priors(layout.coefficients)
+        centre = np.clip(rng.normal(expected, spread), *np.array([c.log_bounds for c in layout.coefficients]).T)
+    return fit_positive(layout.coefficients, residuals, start=near, centre=centre, seed=seed)
 
 
-def _logs(coefficients: Sequence[Positive], parameters: Parameters) -> Array:
-    return np.log([parameters[f"{c.target}.{c.name}"] for c in coefficients])
+def _found(layout: Layout, fit: PositiveFit, measured: Array, rows: Rows, resampled: bool) -> Estimate:
+    """The anchored parameters of one target; unless of a bootstrap's draw, with their covariance and what rows tell."""
+    matrix = Anchor.of(layout)
+    if resampled:
+        return Estimate(matrix.parameters(fit.logs))
+    forecast, slope = layout.log_and_slope(fit.logs)
+    doubt = doubt_of(fit, layout.coefficients, slope, forecast - np.log(measured), rows.cases)
+    covariance, prior = matrix.covariance(doubt.covariance), matrix.covariance(np.diag(doubt.spread**2))
+    measured_only = len(matrix.names) - len(matrix.unmeasured)
+    known = identifiability(layout.coefficients, fit, doubt, matrix.names[:measured_only], covariance, prior)
+    return Estimate(matrix.parameters(fit.logs), (str(known),), covariance)
 
 
-def _power_scales(rows: Rows, known: Parameters | None) -> dict[str, float]:
-    """Watts that stand in for the power limit of devices that have none: the median that their trials drew."""
-    prefix = SCALE.partition("[")[0]
-    if known is not None:
-        return {name: value for name, value in known.items() if name.startswith(prefix)}
-    drawn = rows.column("energy_j") / rows.column("duration_s") / rows.column("gpu_count")
-    unlimited = pd.Series(drawn)[np.isnan(rows.column("power_limit_w"))]
-    medians = unlimited.groupby(rows.table["gpu_model"].iloc[unlimited.index]).median()
-    return {SCALE.format(model): float(watts) for model, watts in medians.items()}
-
-
-def _limit_w(rows: Rows, scales: Parameters) -> Array:
-    own = rows.column("power_limit_w")
-    stand_in = np.array([scales.get(SCALE.format(model), np.nan) for model in rows.table["gpu_model"]])
-    return np.where(np.isnan(own), stand_in, own)
-
-
-def _remarks(scales: Parameters) -> list[str]:
-    return [
-        f"{name.partition('[')[2][:-1]} has no power limit: {watts:.3g} W, the median its trials drew, stands in"
-        for name, watts in scales.items()
-    ]
+def _together(estimates: Sequence[Estimate]) -> Estimate:
+    """The estimates of the two targets as one; their errors are taken to be independent."""
+    duration, energy = estimates
+    covariance = np.zeros((0, 0))
+    if duration.covariance.size:
+        covariance = block_diag(duration.covariance, energy.covariance)
+    return Estimate(duration.parameters | energy.parameters, (*duration.notes, *energy.notes), covariance)
 
 
 def _coefficient(c: Positive, parameters: Parameters, draws: list[dict[str, float]]) -> Coefficient:
-    """Called identified: its interval is within a factor 2, and fewer than 5 % of the draws are at a bound."""
     name = f"{c.target}.{c.name}"
-    value, low, high, stuck = parameters[name], float("nan"), float("nan"), 0.0
-    if draws:
-        drawn = np.array([draw[name] for draw in draws])
-        low, high = (float(limit) for limit in np.quantile(drawn, [0.025, 0.975]))
-        stuck = float(np.mean([c.at_bound(float(v)) for v in drawn]))
-    identified = bool(draws) and high <= 2 * value and low >= value / 2 and stuck < 0.05
-    return Coefficient(c.target, c.name, value, low, high, c.unit, c.meaning, c.at_bound(value), identified)
+    value = parameters[name]
+    low, high, identified = interval_of(value, [draw[name] for draw in draws])
+    stuck = float(np.mean([c.at_bound(draw[name]) for draw in draws])) if draws else 0.0
+    return Coefficient(
+        c.target, c.name, value, low, high, c.unit, c.meaning, c.at_bound(value), identified and stuck < 0.05
+    )

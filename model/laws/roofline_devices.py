@@ -1,50 +1,97 @@
-"""Watts and joules of each device, from the roofline's shared coefficients and the device's data sheet."""
+"""Each device's own numbers: the shared coefficients times its corrections and its data sheet, with intervals."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from joulelaw.model.laws.base import Coefficient, Rows
+from joulelaw.model.laws.base import Coefficient, Parameters, Rows, Target
 
 Array = npt.NDArray[np.float64]
 
-# kappa -> (name of the device's own, what the power limit is divided by, unit, meaning)
-OWN = {
-    "kappa_static": ("static_w", "", "W", "power of one device whatever it does"),
-    "kappa_flop": ("flop_j", "peak_flop_per_s", "J/FLOP", "energy of one floating-point operation"),
-    "kappa_byte": ("byte_j", "bandwidth_bytes_per_s", "J/B", "energy of one byte of memory traffic"),
-    "kappa_link": ("link_byte_j", "link_bytes_per_s", "J/B", "energy of one byte sent"),
-    "kappa_kernel_s": ("kernel_j", "", "J", "energy of one kernel whatever its size"),
-}
+
+@dataclass(frozen=True)
+class Own:
+    """A device's own number: coefficient x correction x limit^watts x the sheet's column to a power."""
+
+    name: str
+    target: Target
+    coefficient: str
+    correction: str
+    sheet: str
+    sheet_power: int
+    watts: bool
+    unit: str
+    meaning: str
 
 
-def device_coefficients(shared: Sequence[Coefficient], rows: Rows, limit_w: Array) -> tuple[Coefficient, ...]:
-    """The energy coefficients of every device model and precision among the rows, intervals scaled along.
+OWN = (
+    Own("flop_per_s", "duration", "eta_flop", "compute", "peak_flop_per_s", 1, False, "FLOP/s", "products' speed"),
+    Own(
+        "bytes_per_s",
+        "duration",
+        "eta_bandwidth",
+        "bandwidth",
+        "bandwidth_bytes_per_s",
+        1,
+        False,
+        "B/s",
+        "memory's speed",
+    ),
+    Own("sent_bytes_per_s", "duration", "eta_link", "link", "link_bytes_per_s", 1, False, "B/s", "link's speed"),
+    Own("static_w", "energy", "kappa_static", "static", "", 0, True, "W", "power of one device whatever it does"),
+    Own("flop_j", "energy", "kappa_flop", "dynamic", "peak_flop_per_s", -1, True, "J/FLOP", "energy of one operation"),
+    Own(
+        "byte_j", "energy", "kappa_byte", "dynamic", "bandwidth_bytes_per_s", -1, True, "J/B", "energy of a byte moved"
+    ),
+    Own("sent_byte_j", "energy", "kappa_link", "dynamic", "link_bytes_per_s", -1, True, "J/B", "energy of a byte sent"),
+    Own("kernel_j", "energy", "kappa_kernel_s", "dynamic", "", 0, True, "J", "energy of a kernel whatever its size"),
+)
+BY_PRECISION = "peak_flop_per_s"
 
-    Where rows of a device have several power limits, their median is used.
+
+def device_coefficients(
+    parameters: Parameters, draws: Sequence[Parameters], rows: Rows, limit_w: Array
+) -> tuple[Coefficient, ...]:
+    """Of every device model among the rows, of its arithmetic for each precision; links where groups were measured.
+
+    Where rows of a device differ in their link or have several power limits, their median is used.
     """
-    result: list[Coefficient] = []
+    result: dict[str, Coefficient] = {}
     pairs = list(zip(rows.table["gpu_model"], rows.table["precision"], strict=True))
     for model, precision in sorted(set(pairs)):
         at = [k for k, pair in enumerate(pairs) if pair == (model, precision)]
-        for kappa in shared:
-            if kappa.name not in OWN:
-                continue
-            name, divisor, unit, meaning = OWN[kappa.name]
-            scale = float(np.median(limit_w[at]))
-            scale /= float(rows.column(divisor)[at[0]]) if divisor else 1.0
-            where = f"{model}, {precision}" if divisor == "peak_flop_per_s" else str(model)
-            own = replace(
-                kappa,
-                name=f"{name}[{where}]",
-                value=kappa.value * scale,
-                low=kappa.low * scale,
-                high=kappa.high * scale,
-                unit=unit,
-                meaning=f"{meaning}, from {kappa.name}",
-            )
-            if all(known.name != own.name for known in result):
-                result.append(own)
-    return tuple(result)
+        for own in OWN:
+            where = f"{model}, {precision}" if own.sheet == BY_PRECISION else str(model)
+            name = f"{own.name}[{where}]"
+            if name not in result:
+                scale = float(np.median(rows.column(own.sheet)[at])) ** own.sheet_power if own.sheet else 1.0
+                scale *= float(np.median(limit_w[at])) if own.watts else 1.0
+                factors = _factors(own, str(model), precision, parameters)
+                result[name] = _own(own, name, factors, scale, parameters, draws)
+    return tuple(result.values())
+
+
+def interval_of(value: float, drawn: Sequence[float]) -> tuple[float, float, bool]:
+    """The 95 % percentile interval of draws, and whether it is within a factor 2 of the value; nan without draws."""
+    if not drawn:
+        return float("nan"), float("nan"), False
+    low, high = (float(limit) for limit in np.quantile(drawn, [0.025, 0.975]))
+    return low, high, high <= 2 * value and low >= value / 2
+
+
+def _factors(own: Own, model: str, precision: str, parameters: Mapping[str, float]) -> list[str]:
+    reduced = "_reduced" if own.coefficient == "eta_flop" and precision != "fp32" else ""
+    correction = f"{own.target}.{own.correction}[{model}]"
+    return [f"{own.target}.{own.coefficient}{reduced}", *([correction] if correction in parameters else [])]
+
+
+def _own(
+    own: Own, name: str, factors: Sequence[str], scale: float, parameters: Parameters, draws: Sequence[Parameters]
+) -> Coefficient:
+    value = scale * float(np.prod([parameters[each] for each in factors]))
+    drawn = [scale * float(np.prod([draw[each] for each in factors])) for draw in draws]
+    low, high, identified = interval_of(value, drawn)
+    meaning = f"{own.meaning}, from {own.coefficient}"
+    return Coefficient(own.target, name, value, low, high, own.unit, meaning, identified=identified)

@@ -130,7 +130,7 @@ def test_a_table_gives_what_its_rows_give_alone_with_its_index() -> None:
     shuffled = table.sample(frac=1, random_state=1)
     alone = pd.concat([counts(table.loc[[name]], CATALOGUE) for name in shuffled.index])
     pd.testing.assert_frame_equal(counts(shuffled, CATALOGUE), alone)
-    assert np.isfinite(alone.drop(columns="power_limit_w").to_numpy()).all()
+    assert np.isfinite(alone.drop(columns=["power_limit_w", "default_power_limit_w"]).to_numpy()).all()
 
 
 def test_devices_come_from_the_catalogue_and_the_table_overrides_them() -> None:
@@ -181,3 +181,17 @@ def test_missing_columns_and_rows_raise() -> None:
         counts(pd.DataFrame([ROW]).drop(columns=["gpu_count", "hidden_size"]), CATALOGUE)
     with pytest.raises(InputError, match="no rows"):
         counts(pd.DataFrame([ROW]).iloc[:0], CATALOGUE)
+
+
+def test_a_row_costs_what_one_more_token_does_where_attention_is_left_out() -> None:
+    """Products with weights grow with tokens, attention's with their square: two lengths tell them apart."""
+    for family, head in (("bert", "classification"), ("gpt2", "language_model")):
+        short, long = (count(model_family=family, head=head, sequence_length=s, micro_batch_size=1) for s in (64, 128))
+        attention = 24 * ROW["num_layers"] * ROW["hidden_size"] / 2  # 3 x 4 s^2 h a layer
+        grown = long["flop_per_micro_step"] - short["flop_per_micro_step"] - attention * (128**2 - 64**2)
+        assert grown / 64 == pytest.approx(short["row_flop_per_micro_step"])
+
+
+def test_gpt2_is_taken_to_learn_a_language_and_bert_to_classify_where_a_table_does_not_say() -> None:
+    for family, head in (("bert", "classification"), ("gpt2", "language_model")):
+        pd.testing.assert_series_equal(count(model_family=family), count(model_family=family, head=head))

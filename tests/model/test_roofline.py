@@ -8,10 +8,11 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from joulelaw import InputError
+from joulelaw.model.fitting import priors
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import Rows, fit_law
-from joulelaw.model.laws.roofline import DURATION_NAMES, Roofline, a_priori, smooth_maximum
-from joulelaw.model.laws.roofline_terms import DURATION, DURATION_TERMS, Terms, time_features
+from joulelaw.model.laws.roofline import Roofline, a_priori
+from joulelaw.model.laws.roofline_forms import duration_layout
 from joulelaw.model.tables import check_configurations
 from tests.model.synthetic import DEVICES, TRUTH, configurations, measured, truth
 
@@ -22,28 +23,29 @@ def rows_of(table: pd.DataFrame) -> Rows:
     return Rows.of(check_configurations(table.assign(boundary="gpu")), CATALOGUE)
 
 
-def test_the_slope_of_the_time_is_that_of_finite_differences() -> None:
-    rows = rows_of(configurations(most=24))
-    terms = Terms.of(DURATION_TERMS, time_features(rows), DURATION_NAMES)
+@pytest.mark.parametrize("corrected", [(), DEVICES])
+def test_the_slope_of_the_time_is_that_of_finite_differences(corrected: tuple[str, ...]) -> None:
+    rows = rows_of(configurations().iloc[::5])
+    layout = duration_layout(rows, corrected)
+    expected, spread = priors(layout.coefficients)
     rng = np.random.default_rng(2)
     for _ in range(5):
-        logs = np.log([c.prior for c in DURATION]) + rng.normal(0, 0.7, len(DURATION))
-        _, slope = smooth_maximum(terms, logs)
-        numeric = approx_fprime(logs, lambda u: np.log(smooth_maximum(terms, u)[0]), 1e-7)
+        logs = expected + spread * rng.normal(0, 0.5, len(spread))
+        _, slope = layout.log_and_slope(logs)
+        numeric = approx_fprime(logs, lambda u: np.log(layout.value(u)), 1e-7)
         np.testing.assert_allclose(slope, numeric, atol=2e-6)
 
 
-def test_a_sharp_maximum_is_the_largest_part_and_a_blunt_one_the_sum() -> None:
-    rows = rows_of(configurations(most=12))
-    terms = Terms.of(DURATION_TERMS, time_features(rows), DURATION_NAMES)
-    logs = np.log([c.prior for c in DURATION])
-    values = terms.values(logs)
-    parts = np.column_stack([values[:, terms.block(name)].sum(axis=1) for name in ("arithmetic", "traffic", "host")])
-    serial = values[:, terms.block("serial")].sum(axis=1)
-    overlap = DURATION_NAMES.index("overlap")
-    for sharpness, expected in ((200.0, parts.max(axis=1)), (1e-9, parts.sum(axis=1))):
-        logs[overlap] = np.log(sharpness)
-        np.testing.assert_allclose(smooth_maximum(terms, logs)[0], expected + serial, rtol=1e-2)
+def test_a_correction_multiplies_its_own_device_alone() -> None:
+    rows = rows_of(configurations().iloc[::5])
+    layout = duration_layout(rows, DEVICES)
+    logs, _ = priors(layout.coefficients)
+    slower = logs.copy()
+    slower[[c.name for c in layout.coefficients].index(f"host[{DEVICES[0]}]")] += np.log(2)
+    ratio = layout.value(slower) / layout.value(logs)
+    own = (rows.table["gpu_model"] == DEVICES[0]).to_numpy()
+    assert (ratio[own] > 1).all()
+    np.testing.assert_array_equal(ratio[~own], 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,9 @@ def test_a_device_that_was_never_measured_is_forecast_from_its_data_sheet_and_ma
     unseen = measured(CATALOGUE, devices=("Tesla V100-SXM2-16GB",))
     forecast = fitted.predict(unseen)
     assert (forecast["extrapolates"] == "gpu_model").all()
-    assert np.abs(np.log(forecast["predicted_energy_j"] / unseen["energy_j"])).max() < 0.1
+    # Where two hosts were slow, the next is expected to be less so: not the truth of these, and inside the interval.
+    assert np.abs(np.log(forecast["predicted_energy_j"] / unseen["energy_j"])).max() < 0.25
+    assert unseen["energy_j"].between(forecast["energy_low_j"], forecast["energy_high_j"]).all()
     inside = fitted.predict(table)
     width = forecast["energy_high_j"] / forecast["energy_low_j"]
     assert width.min() > (inside["energy_high_j"] / inside["energy_low_j"]).max()
@@ -167,8 +171,10 @@ def test_device_coefficients_are_the_shared_ones_times_the_data_sheet() -> None:
     named = {c.name: c for c in fitted.coefficients}
     spec = CATALOGUE.get("Tesla T4")
     assert spec.power_limit_w is not None
-    assert named["static_w[Tesla T4]"].value == pytest.approx(named["kappa_static"].value * spec.power_limit_w)
-    per_flop = named["kappa_flop"].value * spec.power_limit_w / spec.peak("fp16")
+    static_w = named["kappa_static"].value * named["static[Tesla T4]"].value * spec.power_limit_w
+    assert named["static_w[Tesla T4]"].value == pytest.approx(static_w)
+    dynamic = named["kappa_flop"].value * named["dynamic[Tesla T4]"].value
+    per_flop = dynamic * spec.power_limit_w / spec.peak("fp16")
     assert named["flop_j[Tesla T4, fp16]"].value == pytest.approx(per_flop)
 
 
@@ -195,3 +201,13 @@ def test_starting_near_or_far_gives_the_same_fit() -> None:
     near = law.fit(rows, start=truth(CATALOGUE).parameters).parameters
     for name in ("duration.eta_flop_reduced", "duration.kernel_s", "energy.kappa_static"):
         assert near[name] == pytest.approx(far[name], rel=1e-2)
+
+
+def test_a_power_limit_below_the_default_slows_busy_work_and_saves_energy_on_it() -> None:
+    table = configurations(devices=("Tesla V100-SXM2-16GB",)).query("gpu_count == 1")
+    law = truth(CATALOGUE)
+    free, capped = (law.predict(table.assign(power_limit_w=watts)) for watts in (300.0, 180.0))
+    slower = capped["predicted_duration_s"] / free["predicted_duration_s"]
+    assert slower.iloc[-1] > 1.15  # 24 layers of width 1024: the device is busy
+    assert slower.iloc[0] < 1.05  # 2 layers of width 128: the host is
+    assert capped["predicted_energy_j"].iloc[-1] < free["predicted_energy_j"].iloc[-1]

@@ -1,0 +1,160 @@
+"""The roofline's two formulas, evaluated for rows of several device models, each with its own corrections."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from joulelaw.model.fitting import Positive
+from joulelaw.model.laws.base import Rows, Target
+from joulelaw.model.laws.roofline_features import energy_features, time_features
+from joulelaw.model.laws.roofline_terms import (
+    CORRECTIONS,
+    DURATION,
+    DURATION_TERMS,
+    ENERGY,
+    ENERGY_TERMS,
+    HOST,
+    UNMEASURED,
+    Correction,
+)
+from joulelaw.model.laws.smooth import Part, Terms, smooth_maximum
+
+Array = npt.NDArray[np.float64]
+Formula = Callable[[Terms, Array, bool], Part]
+
+
+def micro_step(terms: Terms, logs: Array, slopes: bool = True) -> Part:
+    """Seconds of a micro-step: what overlaps by smooth maxima, what does not by sums."""
+    at = terms.names.index("overlap")
+    overlap = float(np.exp(logs[at]))
+
+    def block(name: str) -> Part:
+        return terms.part(name, logs, slopes)
+
+    def larger(*parts: Part) -> Part:
+        return smooth_maximum(parts, overlap, at)
+
+    device = larger(block("arithmetic"), block("operands")) + block("traffic")
+    return larger(device, block("host")) + larger(block("group"), block("input")) + block("link")
+
+
+def joules(terms: Terms, logs: Array, slopes: bool = True) -> Part:
+    """Joules of a micro-step, of all devices: everything is added."""
+    return terms.part("static", logs, slopes) + terms.part("work", logs, slopes)
+
+
+@dataclass(frozen=True)
+class _Device:
+    """The rows of one device model, and the columns of its corrections among the coefficients (none if it has none)."""
+
+    rows: npt.NDArray[np.intp]
+    terms: Terms
+    columns: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything of a formula but the numbers: evaluate it for any logarithms of the coefficients."""
+
+    coefficients: tuple[Positive, ...]
+    formula: Formula
+    devices: tuple[_Device, ...]
+    moves: Array  # shared coefficients x corrections: 1 where the correction multiplies the coefficient
+    shared: int
+
+    def logs(self, parameters: Mapping[str, float]) -> Array:
+        """The logarithms of the coefficients, in their order, from parameters by name."""
+        return np.log([parameters[f"{c.target}.{c.name}"] for c in self.coefficients])
+
+    def value(self, logs: Array) -> Array:
+        """The quantity of each row."""
+        return self._evaluate(logs, False).value
+
+    def log_and_slope(self, logs: Array) -> tuple[Array, Array]:
+        """Its logarithm, and the slope of that in the logarithms of all coefficients (rows x coefficients)."""
+        part = self._evaluate(logs, True)
+        assert part.slope is not None
+        return np.log(part.value), part.slope / part.value[:, None]
+
+    def share(self, block: str, logs: Array) -> Array:
+        """What one block of terms, of a formula that only adds, is of the whole."""
+        share = np.empty(sum(len(device.rows) for device in self.devices))
+        for device in self.devices:
+            own = self._own(device, logs)
+            share[device.rows] = (
+                device.terms.part(block, own, False).value / self.formula(device.terms, own, False).value
+            )
+        return share
+
+    def _own(self, device: _Device, logs: Array) -> Array:
+        """The logarithms of a device's own coefficients."""
+        return logs[: self.shared] + (self.moves @ logs[device.columns] if device.columns.size else 0.0)
+
+    def _evaluate(self, logs: Array, slopes: bool) -> Part:
+        count = sum(len(device.rows) for device in self.devices)
+        value = np.empty(count)
+        slope = np.zeros((count, len(self.coefficients))) if slopes else None
+        for device in self.devices:
+            part = self.formula(device.terms, self._own(device, logs), slopes)
+            value[device.rows] = part.value
+            if slope is not None and part.slope is not None:
+                slope[device.rows, : self.shared] = part.slope
+                if device.columns.size:
+                    slope[np.ix_(device.rows, device.columns)] = part.slope @ self.moves
+        return Part(value, slope)
+
+
+def duration_layout(rows: Rows, corrected: Sequence[str]) -> Layout:
+    """Seconds of a micro-step of these rows; `corrected` are the device models with corrections of their own, among
+    them perhaps UNMEASURED, whose corrections are those of all others."""
+    names = [c.name for c in DURATION]
+    terms = Terms.of(DURATION_TERMS, time_features(rows), names)
+    return _layout(DURATION, CORRECTIONS["duration"], micro_step, terms, rows, corrected)
+
+
+def energy_layout(
+    rows: Rows,
+    corrected: Sequence[str],
+    boundaries: Sequence[str],
+    limit_w: Array,
+    micro_step_s: Array,
+    elementwise_passes: float,
+) -> Layout:
+    """Joules of a micro-step of these rows, given its seconds."""
+    shared = (*ENERGY, *(host for boundary, host in HOST.items() if boundary in boundaries))
+    features = energy_features(rows, limit_w, micro_step_s, elementwise_passes)
+    terms = Terms.of(ENERGY_TERMS, features, [c.name for c in shared])
+    hosts = {c.name for c in shared} - {c.name for c in ENERGY}
+    used = [c for c in CORRECTIONS["energy"] if hosts or c.name != "host_power"]
+    return _layout(shared, used, joules, terms, rows, corrected)
+
+
+def corrections_of(target: Target, model: str, used: Sequence[Correction]) -> tuple[Positive, ...]:
+    """The corrections of one device model as coefficients, expected at 1."""
+    return tuple(Positive(f"{c.name}[{model}]", target, "1", c.meaning, 1.0, c.factor) for c in used)
+
+
+def _layout(
+    shared: Sequence[Positive],
+    used: Sequence[Correction],
+    formula: Formula,
+    terms: Terms,
+    rows: Rows,
+    corrected: Sequence[str],
+) -> Layout:
+    models = rows.table["gpu_model"].to_numpy(dtype=object)
+    if UNMEASURED in corrected:
+        models = np.where(np.isin(models, list(corrected)), models, UNMEASURED)
+    coefficients = list(shared)
+    columns: dict[str, npt.NDArray[np.intp]] = {}
+    for model in corrected:
+        columns[model] = np.arange(len(coefficients), len(coefficients) + len(used))
+        coefficients += corrections_of(shared[0].target, model, used)
+    moves = np.array([[float(c.name in correction.moves) for correction in used] for c in shared])
+    plain = ~np.isin(models, list(corrected))
+    groups = [(np.flatnonzero(models == model), columns[model]) for model in corrected]
+    groups.append((np.flatnonzero(plain), np.array([], dtype=np.intp)))
+    devices = [_Device(at, terms.take(at), column) for at, column in groups if at.size]
+    return Layout(tuple(coefficients), formula, tuple(devices), moves, len(shared))
