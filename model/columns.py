@@ -12,6 +12,7 @@ import pandas as pd
 from joulelaw.model.problems import Problems
 
 Rows = npt.NDArray[np.intp]
+LARGEST_DIGIT, LARGEST_KEY = 2**31, 2**62
 
 
 def numbers(table: pd.DataFrame, name: str, default: npt.ArrayLike = np.nan) -> npt.NDArray[np.float64]:
@@ -78,22 +79,47 @@ def groups(columns: Sequence[tuple[list[str], Rows]]) -> list[tuple[tuple[str, .
     for texts, code in columns:
         combined = combined * len(texts) + code
     sizes = [len(texts) for texts, _ in columns]
+    counted = np.bincount(combined)
+    small = combined.astype(np.uint16) if len(counted) < 2**16 else combined  # 16 bits sort in linear time
+    order = np.argsort(small, kind="stable")
+    used = np.flatnonzero(counted)
     found = []
-    for each in np.flatnonzero(np.bincount(combined)):
+    for each, rows in zip(used, np.split(order, np.cumsum(counted[used])[:-1]), strict=True):
         which = np.unravel_index(each, sizes)
-        combination = tuple(texts[int(at)] for (texts, _), at in zip(columns, which, strict=True))
-        found.append((combination, np.flatnonzero(combined == each)))
+        found.append((tuple(texts[int(at)] for (texts, _), at in zip(columns, which, strict=True)), rows))
     return found
 
 
 def distinct(columns: Sequence[npt.NDArray[Any]]) -> tuple[Rows, Rows]:
-    """The first position of each distinct combination of values, and which of those combinations each row has."""
-    combined = np.zeros(len(columns[0]), dtype=np.intp)
+    """A position of each distinct combination of values, and which of those combinations each row has.
+
+    Columns become the digits of one whole number a row, and are numbered anew where that would grow too large.
+    """
+    key, span = np.zeros(len(columns[0]), dtype=np.int64), 1
     for column in columns:
-        which, values = pd.factorize(column)
-        combined = pd.factorize(combined * len(values) + which)[0]
-    _, first = np.unique(combined, return_index=True)
-    return first, combined
+        digits, size = _digits(column)
+        if span * size > LARGEST_KEY:
+            key, values = pd.factorize(key)
+            span = len(values)
+        if size > 1:
+            key, span = key * size + digits, span * size
+    which, values = pd.factorize(key)
+    first = np.empty(len(values), dtype=np.intp)
+    first[which] = np.arange(len(which))
+    return first, which
+
+
+def _digits(column: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], int]:
+    """A column as numbers from 0, and how many there may be: its whole numbers less the lowest, or their ranks."""
+    low, high = column.min(), column.max()
+    if low == high:
+        return column, 1
+    if low >= 0 and high < LARGEST_DIGIT:
+        whole = column.astype(np.int64)
+        if (whole == column).all():
+            return whole - int(low), int(high) - int(low) + 1
+    ranks, values = pd.factorize(column)
+    return ranks, len(values)
 
 
 def flags(table: pd.DataFrame, name: str, default: bool = False) -> npt.NDArray[np.bool_]:

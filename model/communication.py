@@ -54,11 +54,13 @@ def fsdp(group: Group) -> Communication:
     """
     p, zero = group.element_bytes, np.zeros_like(group.psi)
 
-    def padded(tensor: Tensor) -> Numbers:
-        return tensor.padded_rows(group.data_parallel)
+    def padded(of: Group) -> Numbers:
+        def rows(tensor: Tensor) -> Numbers:
+            return tensor.padded_rows(of.data_parallel)
 
-    root = total(group.tensors.root, padded)
-    layers = group.shape.num_layers * total(group.tensors.layer, padded)
+        return np.stack([total(of.tensors.root, rows), of.shape.num_layers * total(of.tensors.layer, rows)])
+
+    root, layers = group.per_distinct(padded)
     sent = group.q * ((2 * p + FP32_BYTES) * layers + (p + FP32_BYTES) * root)
     calls = group.several * (3 * group.shape.num_layers + 2)
     return Communication(sent, zero, calls, zero) + _agreement(group)

@@ -11,6 +11,8 @@ from joulelaw.model.columns import distinct
 from joulelaw.model.tensors import Tensor, Tensors, tensors_of
 
 FP32_BYTES = 4
+# What of a shape no parameter tensor depends on; its positions are apart.
+BATCH = ("num_heads", "sequence_length", "micro_batch_size")
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,17 @@ class Group:
         return tensors_of(self.shape, self.tensor_parallel, self.autocast)
 
     def per_distinct(self, count: "Callable[[Group], Numbers]") -> Numbers:
-        """What `count` gives for each row, asked once for each distinct shape: for counts that take long."""
+        """What `count` gives for each row, asked once for each distinct set of tensors: for counts that take long.
+
+        It may look at parameters and ranks only, as it is asked for one micro-batch and precision of many. It may give
+        several columns, one a line.
+        """
         columns = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "shape"}
-        first, which = distinct([*self.shape.columns.values(), self.tensor_parallel, self.autocast])
-        return count(Group(self.shape.take(first), **{name: each[first] for name, each in columns.items()}))[which]
+        shape = self.shape.columns
+        sizes = [shape[name] for name in shape if name not in BATCH]
+        first, which = distinct([*sizes, self.data_parallel, self.tensor_parallel, self.autocast])
+        counted = count(Group(self.shape.take(first), **{name: each[first] for name, each in columns.items()}))
+        return np.asarray(counted)[..., which]
 
 
 @dataclass(frozen=True)

@@ -41,25 +41,28 @@ def zero3(group: Group) -> Communication:
     at most 1e5 elements are not sharded away but gathered once a step, one by one. The others are gathered ahead of
     their use, as soon as the forward pass begins, in stretches of 5e7 elements. Psi with every tensor padded to N.
     """
-    p, layers = group.element_bytes, group.shape.num_layers
+    p = group.element_bytes
+    everything, few, number, buckets = group.per_distinct(_tensors3)
+    again = np.maximum(0, 1 - ZERO3_REUSE / 2 / group.psi)
+    per_micro_step = group.q * p * ((1 + again) * (everything - few) + everything)
+
+    collectives = group.several * (buckets + np.ceil(again * (everything - few) / ZERO3_PREFETCH))
+    per_step = group.q * (p * few + 2 * (ZERO3_NORM_BYTES + FLAG_BYTES * group.scales_loss))
+    return Communication(per_micro_step, per_step, collectives, group.several * (number + 1 + group.scales_loss))
+
+
+def _tensors3(group: Group) -> Numbers:
+    """ZeRO-3's padded elements, of all tensors and of those that are not sharded away, their number, and buckets."""
+    tensors, layers = group.tensors, group.shape.num_layers
 
     def padded(tensor: Tensor) -> Numbers:
         return np.ceil(tensor.elements / group.data_parallel) * group.data_parallel
 
-    everything = group.tensors.sum(layers, padded)
-    few = group.tensors.sum(layers, lambda tensor: np.where(_is_persistent(tensor), padded(tensor), 0.0))
-    again = np.maximum(0, 1 - ZERO3_REUSE / 2 / group.psi)
-    per_micro_step = group.q * p * ((1 + again) * (everything - few) + everything)
-
-    def buckets(of: Group) -> Numbers:
-        ahead = of.tensors.backwards()
-        gathers = closed_when_full(ahead, of.shape.num_layers, ZERO3_PREFETCH, ZERO3_PREFETCH, _sharded_elements)
-        return gathers + closed_before_full(of.tensors, of.shape.num_layers, ZERO_BUCKET, elements)
-
-    collectives = group.several * (group.per_distinct(buckets) + np.ceil(again * (everything - few) / ZERO3_PREFETCH))
-    per_step = group.q * (p * few + 2 * (ZERO3_NORM_BYTES + FLAG_BYTES * group.scales_loss))
-    number = group.tensors.sum(layers, lambda tensor: np.where(_is_persistent(tensor), 1.0, 0.0))
-    return Communication(per_micro_step, per_step, collectives, group.several * (number + 1 + group.scales_loss))
+    everything = tensors.sum(layers, padded)
+    few = tensors.sum(layers, lambda tensor: np.where(_is_persistent(tensor), padded(tensor), 0.0))
+    number = tensors.sum(layers, lambda tensor: np.where(_is_persistent(tensor), 1.0, 0.0))
+    gathers = closed_when_full(tensors.backwards(), layers, ZERO3_PREFETCH, ZERO3_PREFETCH, _sharded_elements)
+    return np.stack([everything, few, number, gathers + closed_before_full(tensors, layers, ZERO_BUCKET, elements)])
 
 
 def _gradients(group: Group) -> Communication:
