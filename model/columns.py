@@ -73,6 +73,18 @@ def codes(table: pd.DataFrame, name: str, default: str = "") -> tuple[list[str],
     return [default if pd.isna(each) else str(each) for each in distinct], found
 
 
+def has(table: pd.DataFrame, name: str, wanted: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which rows have one of the wanted texts."""
+    texts, code = codes(table, name)
+    return np.array([text in wanted for text in texts], dtype=np.bool_)[code]
+
+
+def coded(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The table with these columns as categories where they are texts: each is told apart once, not at every look."""
+    texts = [name for name in names if name in table.columns and pd.api.types.is_string_dtype(table[name])]
+    return table.assign(**{name: table[name].astype("category") for name in texts})
+
+
 def groups(columns: Sequence[tuple[list[str], Rows]]) -> list[tuple[tuple[str, ...], Rows]]:
     """The combinations of texts that rows have, given the `codes` of some columns, and the positions of their rows."""
     combined = np.zeros(len(columns[0][1]), dtype=np.intp)

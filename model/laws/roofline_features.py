@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from joulelaw.model.columns import has
 from joulelaw.model.laws.base import Rows
 from joulelaw.model.laws.roofline_terms import HOST_BOUNDARIES, SHARDED, TENSOR, ZERO
 from joulelaw.model.power_cap import relative_clock, relative_energy
@@ -20,16 +21,15 @@ def time_features(rows: Rows) -> dict[str, Array]:
     c = rows.column
     steps = 1.0 / c("grad_accumulation")
     layers = c("num_layers")
-    strategy = rows.table["strategy"]
 
     def layers_of(strategies: Sequence[str]) -> Array:
-        return np.asarray(layers * strategy.isin(strategies).to_numpy())
+        return np.asarray(layers * has(rows.table, "strategy", strategies))
 
     clock = relative_clock(c("power_limit_w"), c("default_power_limit_w"))
     flop_s = executed_flop(rows) / (clock * c("peak_flop_per_s"))
     row_s = c("row_flop_per_micro_step") / (clock * c("peak_flop_per_s"))
     byte_s = 1.0 / (clock * c("bandwidth_bytes_per_s"))
-    is_fp32 = (rows.table["precision"] == "fp32").to_numpy()
+    is_fp32 = has(rows.table, "precision", ["fp32"])
     sent_s = sent_bytes(rows) / c("link_bytes_per_s")
     gpus = c("gpu_count")
     return {
@@ -75,9 +75,8 @@ def energy_features(rows: Rows, limit_w: Array, micro_step_s: Array, elementwise
         "sent_j": group_w * sent_bytes(rows) / c("link_bytes_per_s"),
         "kernel_w": group_w * kernels(rows),
     }
-    boundary = rows.table["boundary"].astype(str).to_numpy()
     for name in HOST_BOUNDARIES:
-        features[f"host_s[{name}]"] = np.where(boundary == name, c("node_count") * micro_step_s, 0.0)
+        features[f"host_s[{name}]"] = np.where(has(rows.table, "boundary", [name]), c("node_count") * micro_step_s, 0.0)
     return features
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from joulelaw.model.columns import codes, groups
 from joulelaw.model.fitting import Positive
 from joulelaw.model.laws.base import Rows, Target
 from joulelaw.model.laws.roofline_features import energy_features, time_features
@@ -144,17 +145,15 @@ def _layout(
     rows: Rows,
     corrected: Sequence[str],
 ) -> Layout:
-    models = rows.table["gpu_model"].to_numpy(dtype=object)
+    names, code = codes(rows.table, "gpu_model")
     if UNMEASURED in corrected:
-        models = np.where(np.isin(models, list(corrected)), models, UNMEASURED)
+        names = [name if name in corrected else UNMEASURED for name in names]
     coefficients = list(shared)
     columns: dict[str, npt.NDArray[np.intp]] = {}
     for model in corrected:
         columns[model] = np.arange(len(coefficients), len(coefficients) + len(used))
         coefficients += corrections_of(shared[0].target, model, used)
     moves = np.array([[float(c.name in correction.moves) for correction in used] for c in shared])
-    plain = ~np.isin(models, list(corrected))
-    groups = [(np.flatnonzero(models == model), columns[model]) for model in corrected]
-    groups.append((np.flatnonzero(plain), np.array([], dtype=np.intp)))
-    devices = [_Device(at, terms.take(at), column) for at, column in groups if at.size]
+    none = np.array([], dtype=np.intp)
+    devices = [_Device(at, terms.take(at), columns.get(name, none)) for (name,), at in groups([(names, code)])]
     return Layout(tuple(coefficients), formula, tuple(devices), moves, len(shared))

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from joulelaw.model.columns import codes
 from joulelaw.model.laws.base import Parameters, Rows
 
 Array = npt.NDArray[np.float64]
@@ -13,7 +14,8 @@ SCALE = "energy.power_scale_w[{}]"
 def default_limit_w(rows: Rows, scales: Parameters) -> Array:
     """The default power limit of each row's device; of one that has none the row's own, or what stands in for it."""
     default, given = rows.column("default_power_limit_w"), rows.column("power_limit_w")
-    stand_in = np.array([scales.get(SCALE.format(model), np.nan) for model in rows.table["gpu_model"]])
+    models, code = codes(rows.table, "gpu_model")
+    stand_in = np.array([scales.get(SCALE.format(model), np.nan) for model in models])[code]
     return np.where(np.isnan(default), np.where(np.isnan(given), stand_in, given), default)
 
 
