@@ -49,6 +49,7 @@ def to_dict(fitted: FittedLaw) -> dict[str, Any]:
         "widths": asdict(fitted.widths),
         "covariance": fitted.covariance.tolist(),
         "notes": list(fitted.notes),
+        "calibrated": list(fitted.calibrated),
         "devices": [_device_to_dict(fitted.catalogue.get(str(name))) for name in devices],
     }
     plain = json.loads(json.dumps(_without_nan(content)))
@@ -109,6 +110,7 @@ def _assembled(path: Path, content: dict[str, Any], known: Catalogue) -> FittedL
         widths=widths,
         covariance=np.array(content["covariance"], dtype=float).reshape([len(content["covariance"])] * 2),
         notes=tuple(content["notes"]),
+        calibrated=tuple(content["calibrated"]),
     )
 
 

@@ -125,6 +125,7 @@ def fit_positive(
     start: Array | None = None,
     centre: Array | None = None,
     precision: Array | None = None,
+    noise: float | None = None,
     starts: int = 3,
     seed: int = 0,
 ) -> PositiveFit:
@@ -133,7 +134,8 @@ def fit_positive(
     `start` fits from there alone (a refit near a known optimum); otherwise the prior and `starts` - 1 random
     points around it are tried and the best is kept. `centre` moves the prior's centre (log), which a bootstrap
     does at random, so that coefficients the rows say nothing about spread as widely as the prior does; `precision` is
-    the prior's inverse covariance where it is not that of the coefficients' own factors.
+    the prior's inverse covariance where it is not that of the coefficients' own factors, and `noise` the size of the
+    residuals where the rows are too few to tell.
     """
     low, high = np.array([c.log_bounds for c in coefficients]).T
     expected, spread = priors(coefficients)
@@ -148,8 +150,8 @@ def fit_positive(
         rng = np.random.default_rng(seed)
         points = [middle, *(rng.normal(middle, spread / 2) for _ in range(starts - 1))]
         best = min((minimum(point, NOISE) for point in points), key=lambda found: found.loss).u
-    noise = min(max(size_of(residuals(best)[0]), SMALLEST_NOISE), LARGEST_NOISE)
-    return PositiveFit(minimum(best, noise).u, noise)
+    size = noise or min(max(size_of(residuals(best)[0]), SMALLEST_NOISE), LARGEST_NOISE)
+    return PositiveFit(minimum(best, size).u, size)
 
 
 def priors(coefficients: Sequence[Positive]) -> tuple[Array, Array]:

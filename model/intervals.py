@@ -18,6 +18,10 @@ TARGETS = ("duration", "energy")
 # about what a data sheet alone misses by, and said in the widths' method.
 UNSEEN_HALF_WIDTH = float(np.log(2.0))
 
+# On a device that a law knows by a few trials only, a family or a strategy may be off as a whole by so much (log, a
+# standard deviation).
+DISCREPANCY = 0.1
+
 TEXT_AXES = ("gpu_model", "strategy", "precision", "model_family")
 NUMBER_AXES = (
     "gpu_count",

@@ -12,7 +12,7 @@ import pandas as pd
 from joulelaw import InputError
 from joulelaw.model import efficiency
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import TARGETS, TEXT_AXES, Ranges, Widths, Z, extrapolates
+from joulelaw.model.intervals import DISCREPANCY, TARGETS, TEXT_AXES, Ranges, Widths, Z, extrapolates
 from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
 from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, check_configurations, key
@@ -168,6 +168,7 @@ class FittedLaw:
     # Of the parameters, or of their logarithms for a law of positive ones; empty where nothing was drawn.
     covariance: Array = field(default_factory=lambda: np.zeros((0, 0)))
     notes: tuple[str, ...] = ()
+    calibrated: tuple[str, ...] = ()  # device models that a few trials were taken up for after the fit
 
     def predict(self, table: pd.DataFrame) -> pd.DataFrame:
         """Forecasts with 95 % intervals for the trials of a table, index-aligned with it.
@@ -177,12 +178,12 @@ class FittedLaw:
         A pre-run law sees the PRE_RUN_COLUMNS and nothing else. Raises InputError for a table that lacks
         configuration columns, an unknown device, or a boundary that the law was not fitted on.
         """
-        checked = self._at_boundary(check_configurations(table))
+        checked = self.at_boundary(check_configurations(table))
         frame = self.predict_rows(Rows.of(checked, self.catalogue))
         frame.index = table.index
         return frame
 
-    def _at_boundary(self, table: pd.DataFrame) -> pd.DataFrame:
+    def at_boundary(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the boundary that its energies are forecast for: the fit's, or, of several, the row's own."""
         fitted = self.provenance.boundaries
         if len(fitted) == 1:
@@ -223,10 +224,12 @@ class FittedLaw:
             if missed is not None:
                 new = outside.str.contains(axis, regex=False).to_numpy(dtype=bool)
                 half[new] = np.fmax(half[new], missed)
-        open_rows = np.flatnonzero((outside != "").to_numpy(dtype=bool) | np.isnan(half))
+        few = rows.table["gpu_model"].isin(self.calibrated).to_numpy(dtype=bool)
+        open_rows = np.flatnonzero((outside != "").to_numpy(dtype=bool) | np.isnan(half) | few)
         if open_rows.size and self.covariance.size:
             spread = self._spread(target, rows.take(open_rows))
             half[open_rows] = np.hypot(np.nan_to_num(half[open_rows]), Z * spread)
+        half[few] = np.hypot(half[few], Z * DISCREPANCY)
         return half
 
     def _spread(self, target: str, rows: Rows) -> Array:

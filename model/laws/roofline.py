@@ -8,10 +8,13 @@ Seconds of a micro-step:  T = (D^p + H^p)^(1/p) + (G^p + I^p)^(1/p) + X, with
   X = (sent + staging message) / (eta_link link) + collectives collective_s          the link
 and p = 1 + overlap; eta_flop_reduced stands for tf32, fp16 and bf16, whose peaks are other units'; k micro-steps a
 step. A power limit below the device's default slows D (`model.power_cap`). Joules of a run of M micro-steps:
-  E = sum over devices of [P_static T + e_flop W + e_byte Q + e_link X + e_kernel kernels] M + host_w T M,
+  E = sum over devices of [P_static T + e_flop W + e_byte Q + e_link X + e_kernel kernels + P_boost load^1.5 T] M
+      + host_w T M,
 with P_static = kappa_static limit, e_flop = kappa_flop limit / peak, e_byte = kappa_byte limit / bandwidth,
 e_link = kappa_link limit / link and e_kernel = kappa_kernel_s limit (however small, a kernel wakes the device for some
-microseconds: launch-bound trials show it). host_w is fitted per boundary and is 0 where it is the device alone.
+microseconds: launch-bound trials show it). P_boost = kappa_boost limit is what higher clocks and voltage cost under
+load, the share of T that a device works (a collective counted half). host_w is fitted per boundary and is 0 where it is
+the device alone.
 
 The coefficients are shared by all devices: one that was never measured gets its own from its data sheet. Where the
 rows hold several device models, each has corrections beside (`roofline_terms.CORRECTIONS`), expected near 1: a few
@@ -36,7 +39,7 @@ from joulelaw.model.intervals import Z
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Forecast, Parameters, Provenance, Rows
 from joulelaw.model.laws.roofline_anchor import Anchor
 from joulelaw.model.laws.roofline_devices import device_coefficients, interval_of
-from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout
+from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout, timed_by
 from joulelaw.model.laws.roofline_power import default_limit_w, power_scales, remarks
 from joulelaw.model.laws.roofline_terms import CORRECTIONS, DURATION, ENERGY, HOST, UNMEASURED
 
@@ -70,8 +73,8 @@ class Roofline:
         layout = duration_layout(rows, models)
         time = _solve(layout, seconds, seed, start, rng)
         duration = _found(layout, time, seconds, rows, resampled)
-        passes, limit_w = duration.parameters["duration.elementwise_passes"], default_limit_w(rows, scales)
-        energies = energy_layout(rows, models, boundaries, limit_w, seconds, passes)
+        timed = timed_by(layout, time.logs, seconds)
+        energies = energy_layout(rows, models, boundaries, default_limit_w(rows, scales), timed)
         energy = _solve(energies, joules, seed, start, rng)
         whole = _together([duration, _found(energies, energy, joules, rows, resampled)])
         return Estimate(whole.parameters | scales, (*remarks(scales), *whole.notes), whole.covariance)
@@ -92,7 +95,8 @@ class Roofline:
         _, seconds = time.log_and_slope(time.logs(parameters))
         logs = energy.logs(parameters)
         _, joules = energy.log_and_slope(logs)
-        through_time = energy.share("static", logs)[:, None] * seconds
+        static = energy.values(lambda terms, own, slopes: terms.part("static", own, slopes), logs)
+        through_time = (static / energy.value(logs))[:, None] * seconds
         names = [f"{c.target}.{c.name}" for c in (*time.coefficients, *energy.coefficients)]
         return names, {
             "duration": np.hstack([seconds, np.zeros_like(joules)]),
@@ -103,7 +107,7 @@ class Roofline:
         """Shared coefficients and corrections with percentile intervals of the draws; then those of each device."""
         time, energy, _ = layouts(estimate.parameters, rows)
         # Corrections tell one device from another: of one alone, and of none, there is nothing to report.
-        models = sorted(set(rows.table["gpu_model"]))
+        models = [model for model in corrected_models(estimate.parameters) if model != UNMEASURED]
         hidden = {UNMEASURED, *(models if len(models) == 1 else [])}
         known = [c for c in (*time.coefficients, *energy.coefficients) if _device_of(c.name) not in hidden]
         own = tuple(_coefficient(c, estimate.parameters, draws) for c in known)
@@ -138,10 +142,9 @@ def layouts(parameters: Parameters, rows: Rows, corrected: Sequence[str] | None 
     """The formulas of time and energy for these rows, and the seconds of a micro-step that the second is given."""
     models = corrected_models(parameters) if corrected is None else corrected
     time = duration_layout(rows, models)
-    micro_step_s = time.value(time.logs(parameters))
-    passes, limit_w = parameters["duration.elementwise_passes"], default_limit_w(rows, parameters)
-    energy = energy_layout(rows, models, boundaries_of(parameters), limit_w, micro_step_s, passes)
-    return time, energy, micro_step_s
+    timed = timed_by(time, time.logs(parameters))
+    energy = energy_layout(rows, models, boundaries_of(parameters), default_limit_w(rows, parameters), timed)
+    return time, energy, timed.micro_step_s
 
 
 def _device_of(name: str) -> str:

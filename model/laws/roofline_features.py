@@ -1,6 +1,7 @@
 """What the roofline's coefficients multiply: counted quantities of each row, per micro-step."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,21 @@ def time_features(rows: Rows) -> dict[str, Array]:
     }
 
 
-def energy_features(rows: Rows, limit_w: Array, micro_step_s: Array, elementwise_passes: float) -> dict[str, Array]:
+# Clocks and voltage rise with the load: power beside that of the work itself, more than in proportion.
+BOOST_POWER = 1.5
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What the energy is told of the time of a micro-step."""
+
+    micro_step_s: Array
+    load: Array
+    """Share of it that a device works, waiting in a collective counted half."""
+    elementwise_passes: float
+
+
+def energy_features(rows: Rows, limit_w: Array, timed: Timed) -> dict[str, Array]:
     """What the energy's coefficients multiply: joules of all devices per micro-step at their default power limit.
 
     Reference energies are limit / peak per FLOP and limit / bandwidth per byte; (limit - idle) in their place, with
@@ -66,17 +81,20 @@ def energy_features(rows: Rows, limit_w: Array, micro_step_s: Array, elementwise
     c = rows.column
     group_w = c("gpu_count") * limit_w
     work_w = group_w * relative_energy(relative_clock(c("power_limit_w"), c("default_power_limit_w")))
-    moved = c("gemm_bytes_per_micro_step") + elementwise_passes * c("elementwise_bytes_per_micro_step")
+    moved = c("gemm_bytes_per_micro_step") + timed.elementwise_passes * c("elementwise_bytes_per_micro_step")
     moved = moved + c("optimizer_bytes_per_step") / c("grad_accumulation")
     features = {
-        "limit_j": group_w * micro_step_s,
+        "limit_j": group_w * timed.micro_step_s,
+        "boost_j": work_w * timed.micro_step_s * timed.load**BOOST_POWER,
         "flop_j": work_w * executed_flop(rows) / c("peak_flop_per_s"),
         "memory_j": work_w * moved / c("bandwidth_bytes_per_s"),
         "sent_j": group_w * sent_bytes(rows) / c("link_bytes_per_s"),
         "kernel_w": group_w * kernels(rows),
     }
     for name in HOST_BOUNDARIES:
-        features[f"host_s[{name}]"] = np.where(has(rows.table, "boundary", [name]), c("node_count") * micro_step_s, 0.0)
+        features[f"host_s[{name}]"] = np.where(
+            has(rows.table, "boundary", [name]), c("node_count") * timed.micro_step_s, 0.0
+        )
     return features
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from joulelaw.model.columns import codes, groups
 from joulelaw.model.fitting import Positive
 from joulelaw.model.laws.base import Rows, Target
-from joulelaw.model.laws.roofline_features import energy_features, time_features
+from joulelaw.model.laws.roofline_features import Timed, energy_features, time_features
 from joulelaw.model.laws.roofline_terms import (
     CORRECTIONS,
     DURATION,
@@ -34,11 +34,16 @@ def micro_step(terms: Terms, logs: Array, slopes: bool = True) -> Part:
     def block(name: str) -> Part:
         return terms.part(name, logs, slopes)
 
-    def larger(*parts: Part) -> Part:
-        return smooth_maximum(parts, overlap, at)
+    launched = smooth_maximum([device_work(terms, logs, slopes), block("host")], overlap, at)
+    waited = smooth_maximum([block("group"), block("input")], overlap, at)
+    return launched + waited + block("link")
 
-    device = larger(block("arithmetic"), block("operands")) + block("traffic")
-    return larger(device, block("host")) + larger(block("group"), block("input")) + block("link")
+
+def device_work(terms: Terms, logs: Array, slopes: bool = True) -> Part:
+    """Seconds that the device works: products, by arithmetic or by their operands, and what only moves bytes."""
+    at = terms.names.index("overlap")
+    products = [terms.part(name, logs, slopes) for name in ("arithmetic", "operands")]
+    return smooth_maximum(products, float(np.exp(logs[at])), at) + terms.part("traffic", logs, slopes)
 
 
 def joules(terms: Terms, logs: Array, slopes: bool = True) -> Part:
@@ -71,40 +76,32 @@ class Layout:
 
     def value(self, logs: Array) -> Array:
         """The quantity of each row."""
-        return self._evaluate(logs, False).value
+        return self.values(self.formula, logs)
+
+    def values(self, formula: Formula, logs: Array) -> Array:
+        """As `value`, of a part of the formula."""
+        value = np.empty(sum(len(device.rows) for device in self.devices))
+        for device in self.devices:
+            value[device.rows] = formula(device.terms, self._own(device, logs), False).value
+        return value
 
     def log_and_slope(self, logs: Array) -> tuple[Array, Array]:
         """Its logarithm, and the slope of that in the logarithms of all coefficients (rows x coefficients)."""
-        part = self._evaluate(logs, True)
-        assert part.slope is not None
-        return np.log(part.value), part.slope / part.value[:, None]
-
-    def share(self, block: str, logs: Array) -> Array:
-        """What one block of terms, of a formula that only adds, is of the whole."""
-        share = np.empty(sum(len(device.rows) for device in self.devices))
+        count = sum(len(device.rows) for device in self.devices)
+        value, slope = np.empty(count), np.zeros((count, len(self.coefficients)))
         for device in self.devices:
-            own = self._own(device, logs)
-            share[device.rows] = (
-                device.terms.part(block, own, False).value / self.formula(device.terms, own, False).value
-            )
-        return share
+            part = self.formula(device.terms, self._own(device, logs), True)
+            assert part.slope is not None
+            relative = part.slope / part.value[:, None]
+            value[device.rows] = np.log(part.value)
+            slope[device.rows, : self.shared] = relative
+            if device.columns.size:
+                slope[np.ix_(device.rows, device.columns)] = relative @ self.moves
+        return value, slope
 
     def _own(self, device: _Device, logs: Array) -> Array:
         """The logarithms of a device's own coefficients."""
         return logs[: self.shared] + (self.moves @ logs[device.columns] if device.columns.size else 0.0)
-
-    def _evaluate(self, logs: Array, slopes: bool) -> Part:
-        count = sum(len(device.rows) for device in self.devices)
-        value = np.empty(count)
-        slope = np.zeros((count, len(self.coefficients))) if slopes else None
-        for device in self.devices:
-            part = self.formula(device.terms, self._own(device, logs), slopes)
-            value[device.rows] = part.value
-            if slope is not None and part.slope is not None:
-                slope[device.rows, : self.shared] = part.slope
-                if device.columns.size:
-                    slope[np.ix_(device.rows, device.columns)] = part.slope @ self.moves
-        return Part(value, slope)
 
 
 def duration_layout(rows: Rows, corrected: Sequence[str]) -> Layout:
@@ -120,16 +117,25 @@ def energy_layout(
     corrected: Sequence[str],
     boundaries: Sequence[str],
     limit_w: Array,
-    micro_step_s: Array,
-    elementwise_passes: float,
+    timed: Timed,
 ) -> Layout:
-    """Joules of a micro-step of these rows, given its seconds."""
+    """Joules of a micro-step of these rows, given what is to be known of its time."""
     shared = (*ENERGY, *(host for boundary, host in HOST.items() if boundary in boundaries))
-    features = energy_features(rows, limit_w, micro_step_s, elementwise_passes)
+    features = energy_features(rows, limit_w, timed)
     terms = Terms.of(ENERGY_TERMS, features, [c.name for c in shared])
     hosts = {c.name for c in shared} - {c.name for c in ENERGY}
     used = [c for c in CORRECTIONS["energy"] if hosts or c.name != "host_power"]
     return _layout(shared, used, joules, terms, rows, corrected)
+
+
+def timed_by(layout: Layout, logs: Array, measured_s: Array | None = None) -> Timed:
+    """What a duration's layout tells the energy; with the measured seconds of a micro-step where there are some."""
+    worked = layout.values(device_work, logs)
+    linked = layout.values(lambda terms, own, slopes: terms.part("link", own, slopes), logs)
+    micro_step_s = layout.value(logs)
+    passes = float(np.exp(logs[[c.name for c in layout.coefficients].index("elementwise_passes")]))
+    load = (worked + linked / 2) / micro_step_s
+    return Timed(micro_step_s if measured_s is None else measured_s, load, passes)
 
 
 def corrections_of(target: Target, model: str, used: Sequence[Correction]) -> tuple[Positive, ...]:

@@ -1,0 +1,126 @@
+"""Which trials to run next on a new device: those that leave the forecasts of a whole plan least in doubt.
+
+Optimal design, linearised: a trial's measured duration and energy shrink the covariance of the law's parameters by
+slopes that are known before it runs, so the choice is blind to every outcome. Trials are taken one by one, each the
+one that lowers most the mean variance of the plan's log forecasts (greedy V-optimality; Chaloner and Verdinelli 1995).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.linalg import block_diag
+
+from joulelaw import InputError
+from joulelaw.model.calibration import belief_of
+from joulelaw.model.fitting import NOISE
+from joulelaw.model.intervals import DISCREPANCY, TARGETS, Z
+from joulelaw.model.laws.base import FittedLaw, Rows
+from joulelaw.model.laws.roofline import Roofline
+from joulelaw.model.tables import check_configurations
+
+Array = npt.NDArray[np.float64]
+
+GROUPS = ("model_family", "strategy")
+
+
+@dataclass(frozen=True)
+class Design:
+    """Trials to run, in order, and how wide the plan's forecasts are expected to be before and after each.
+
+    Factors are medians over the plan: the 95 % interval reaches so far either way. `done` says that the tolerance is
+    reached with the last of them.
+    """
+
+    positions: tuple[int, ...]
+    energy_factors: tuple[float, ...]  # one more than positions: the first is before any
+    duration_factors: tuple[float, ...]
+    done: bool
+
+
+def choose(fitted: FittedLaw, plan: pd.DataFrame, most: int = 8, tolerance: float = 1.2) -> Design:
+    """At most `most` rows of a plan (all of one device model) to run, until the median energy interval is within
+    `tolerance` either way. The factor cannot get below what the law misses unseen cases of known devices by."""
+    if not isinstance(fitted.law, Roofline):
+        raise InputError(
+            f"the law {fitted.law.name} has no corrections by device", where="law", remedy="use a roofline"
+        )
+    rows = Rows.of(fitted.at_boundary(check_configurations(plan)), fitted.catalogue).pre_run()
+    models = sorted(set(rows.table["gpu_model"]))
+    if len(models) != 1:
+        what = f"a plan of {len(models)} device models ({', '.join(models)})"
+        raise InputError(what, where="plan, column gpu_model", remedy="choose for one device model at a time")
+    return _Greedy.of(fitted, rows, models[0]).run(most, tolerance)
+
+
+@dataclass
+class _Greedy:
+    """The covariance as it shrinks, the slopes of what trials tell and of what is to be forecast, and what unseen
+    cases of known devices are missed by (half-widths).
+
+    No law is the truth: on a new device a family or a strategy may be off as a whole, which only a trial of it tells.
+    These discrepancies stand among the parameters here.
+    """
+
+    covariance: Array
+    told: dict[str, Array]
+    wanted: dict[str, Array]
+    missed: dict[str, float]
+
+    @classmethod
+    def of(cls, fitted: FittedLaw, rows: Rows, model: str) -> "_Greedy":
+        belief, groups = belief_of(fitted, model), _group_columns(rows)
+        parameters = {**fitted.parameters, **dict(zip(belief.names, np.exp(belief.mean), strict=True))}
+        names, slopes = fitted.law.slopes(parameters, rows)
+        told, wanted = {}, {}
+        for target in TARGETS:
+            off = [groups * (each == target) for each in TARGETS]
+            wanted[target] = np.hstack([belief.columns(names, slopes[target]), *off])
+            # Of a trial that has run the seconds are measured: its joules tell of the energy's own parameters.
+            own = [name.startswith(f"{target}.") for name in belief.names]
+            told[target] = np.hstack([belief.columns(names, slopes[target]) * own, *off])
+        discrepancies = DISCREPANCY**2 * np.eye(len(TARGETS) * groups.shape[1])
+        missed = {target: fitted.widths.half.get("case", {}).get(target, Z * NOISE) for target in TARGETS}
+        return cls(block_diag(belief.covariance, discrepancies), told, wanted, missed)
+
+    def run(self, most: int, tolerance: float) -> Design:
+        chosen: list[int] = []
+        factors = {target: [self._factor(target)] for target in TARGETS}
+        while len(chosen) < min(most, len(self.wanted["energy"])) and factors["energy"][-1] > tolerance:
+            best = self._best(chosen)
+            chosen.append(best)
+            for target in TARGETS:
+                self.covariance = _after(self.covariance, self.told[target][best])
+                factors[target].append(self._factor(target))
+        done = factors["energy"][-1] <= tolerance
+        return Design(tuple(chosen), tuple(factors["energy"]), tuple(factors["duration"]), done)
+
+    def _factor(self, target: str) -> float:
+        slope = self.wanted[target]
+        variance = np.einsum("ij,ij->i", slope @ self.covariance, slope)
+        return float(np.exp(np.hypot(self.missed[target], Z * np.sqrt(np.median(variance)))))
+
+    def _best(self, chosen: Sequence[int]) -> int:
+        """The row whose trial lowers most the variance summed over the plan and both targets."""
+        gains = np.zeros(len(self.wanted["energy"]))
+        for target in TARGETS:
+            reach = self.told[target] @ self.covariance
+            doubt = np.einsum("ij,ij->i", reach, self.told[target]) + NOISE**2
+            for wanted in self.wanted.values():
+                gains += ((reach @ wanted.T) ** 2).sum(axis=1) / doubt
+        gains[list(chosen)] = -np.inf
+        return int(np.argmax(gains))
+
+
+def _group_columns(rows: Rows) -> Array:
+    """One column a model family and a strategy: 1 where a row belongs to it."""
+    columns = [rows.table[name] == value for name in GROUPS for value in sorted(set(rows.table[name]))]
+    return np.column_stack([np.asarray(column, dtype=float) for column in columns])
+
+
+def _after(covariance: Array, slope: Array) -> Array:
+    """The covariance after one more measurement of this slope."""
+    reach = covariance @ slope
+    return np.asarray(covariance - np.outer(reach, reach) / (slope @ reach + NOISE**2))
