@@ -102,6 +102,11 @@ def groups(columns: Sequence[tuple[list[str], Rows]]) -> list[tuple[tuple[str, .
     return found
 
 
+def part_of(column: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
+    """The column's values in these rows; of a column that is one value throughout, without a copy."""
+    return np.broadcast_to(column[:1], rows.shape) if column.strides == (0,) else column[rows]
+
+
 def distinct(columns: Sequence[npt.NDArray[Any]]) -> tuple[Rows, Rows]:
     """A position of each distinct combination of values, and which of those combinations each row has.
 
@@ -141,7 +146,7 @@ def flags(table: pd.DataFrame, name: str, default: bool = False) -> npt.NDArray[
         InputError: anything else, with its row.
     """
     if name not in table.columns:
-        return np.full(len(table), default)
+        return np.broadcast_to(np.asarray(default), (len(table),))
     texts, code = codes(table, name, str(default))
     known = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
     wrong = np.array([text.lower() not in known for text in texts])

@@ -60,7 +60,7 @@ def fsdp(group: Group) -> Communication:
 
         return np.stack([total(of.tensors.root, rows), of.shape.num_layers * total(of.tensors.layer, rows)])
 
-    root, layers = group.per_distinct(padded)
+    root, layers = group.per_distinct(padded, by_ranks=True)
     sent = group.q * ((2 * p + FP32_BYTES) * layers + (p + FP32_BYTES) * root)
     calls = group.several * (3 * group.shape.num_layers + 2)
     return Communication(sent, zero, calls, zero) + _agreement(group)

@@ -71,16 +71,17 @@ class Group:
         """The parameter tensors of one tensor-parallel rank."""
         return tensors_of(self.shape, self.tensor_parallel, self.autocast)
 
-    def per_distinct(self, count: "Callable[[Group], Numbers]") -> Numbers:
+    def per_distinct(self, count: "Callable[[Group], Numbers]", by_ranks: bool = False) -> Numbers:
         """What `count` gives for each row, asked once for each distinct set of tensors: for counts that take long.
 
-        It may look at parameters and ranks only, as it is asked for one micro-batch and precision of many. It may give
-        several columns, one a line.
+        It may look at the tensors only, and with `by_ranks` at the data-parallel ranks. It may give several columns,
+        one a line.
         """
         columns = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "shape"}
         shape = self.shape.columns
         sizes = [shape[name] for name in shape if name not in BATCH]
-        first, which = distinct([*sizes, self.data_parallel, self.tensor_parallel, self.autocast])
+        ranks = [self.data_parallel] if by_ranks else []
+        first, which = distinct([*sizes, *ranks, self.tensor_parallel, self.autocast])
         counted = count(Group(self.shape.take(first), **{name: each[first] for name, each in columns.items()}))
         return np.asarray(counted)[..., which]
 

@@ -16,7 +16,7 @@ import pandas as pd
 from joulelaw import InputError
 from joulelaw.model import architecture, communication, kernels, memory, recurrent, states, work, zero
 from joulelaw.model.architecture import Numbers, Shape
-from joulelaw.model.columns import codes, flags, groups, numbers
+from joulelaw.model.columns import codes, flags, groups, numbers, part_of
 from joulelaw.model.group import Communication, Group
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.memory import Numerics
@@ -88,7 +88,7 @@ STRATEGIES = {
 }
 
 
-def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
+def counts(table: pd.DataFrame, catalogue: Catalogue, *, peak: bool = True) -> pd.DataFrame:
     """What each trial of a measurement table asks of one of its devices, with the table's index.
 
     Columns: num_parameters (of the whole model), data_parallel, tensor_parallel, tokens_per_micro_step (per data-
@@ -96,7 +96,7 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     checkpointing adds), hardware_flop_ (all that run), gemm_bytes_ (products, embedding tables and autocast's
     weights), elementwise_bytes_ (the stored activations once, a third more with checkpointing: multiply by a fitted
     factor), comm_bytes_ (sent), collectives_ and kernels_per_micro_step; optimizer_bytes_ (AdamW, and accumulating
-    gradients), comm_bytes_, collectives_ and kernels_per_step; memory_bytes_per_device (predicted peak);
+    gradients), comm_bytes_, collectives_ and kernels_per_step; memory_bytes_per_device (predicted peak, if asked for);
     peak_flop_per_s, bandwidth_bytes_per_s, link_bytes_per_s (one direction), power_limit_w and the catalogue's
     default_power_limit_w. The table's `power_limit_w`, `link_bytes_per_s`, `network_bytes_per_s` (on several nodes)
     and `tensor_parallel` are used where present, as are `num_labels`, `dropout`, `attention`, `head` and
@@ -120,13 +120,13 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
     keys = [codes(table, name, default) for name, default in KEYS.items()]
     result: dict[str, Numbers] = {}
     for (family, strategy, head, attention), rows in groups(keys):
-        part = given if len(rows) == len(table) else {name: values[rows] for name, values in given.items()}
+        part = {name: part_of(values, rows) for name, values in given.items()}
         head = head or USUAL_HEAD.get(family, "classification")
         if family in recurrent.FAMILIES:
-            found = recurrent_counts(family, strategy, head, part, PER_PARAMETER_BYTES)
+            found = recurrent_counts(family, strategy, head, part, PER_PARAMETER_BYTES, peak=peak)
         else:
             shape = Shape.of(family, head=head, **{name: part[name] for name in SHAPE})
-            found = _group_counts(shape, strategy, attention, part)
+            found = _group_counts(shape, strategy, attention, part, peak)
         for name, values in found.items():
             result.setdefault(name, np.empty(len(table)))[rows] = values
     result.update(_device_columns(table, catalogue))
@@ -134,7 +134,7 @@ def counts(table: pd.DataFrame, catalogue: Catalogue) -> pd.DataFrame:
 
 
 def _group_counts(
-    shape: Shape, strategy: str, attention: str, given: Mapping[str, npt.NDArray[Any]]
+    shape: Shape, strategy: str, attention: str, given: Mapping[str, npt.NDArray[Any]], peak: bool
 ) -> dict[str, Numbers]:
     """The counts of rows of one family, head, strategy and attention."""
     if strategy not in STRATEGIES:
@@ -148,13 +148,12 @@ def _group_counts(
     fused = fused & ~numerics.falls_back
     execution = Execution(fused, checkpointing, dropout)
     group = Group(shape, N, t, e, autocast, given["scales_loss"], checkpointing, dropout)
-    held = Holding(group, k > 1, given["on_cpu"])
     sent = spread.communicate(group)
     owned = group.psi / (N if spread.shards_optimizer else 1)
     accumulated = group.psi / (N if spread.shards_gradients else 1)
     passes = np.where(checkpointing, 4 / 3, 1)  # forward, and backward as much as two of these
     weights = work.embedding_bytes(shape, e) + CAST_BYTES * group.cast(shape.num_layers)
-    return {
+    found = {
         "num_parameters": architecture.parameters(shape),
         "data_parallel": N,
         "tensor_parallel": t,
@@ -172,8 +171,11 @@ def _group_counts(
         "collectives_per_step": sent.collectives_per_step,
         "kernels_per_micro_step": kernels.per_micro_step(shape, strategy, autocast, fused, checkpointing, k, gpus),
         "kernels_per_step": kernels.per_step(shape, strategy, owned, gpus),
-        "memory_bytes_per_device": memory.peak_bytes(shape, numerics, spread.states(held), held.words, t),
     }
+    if peak:
+        held = Holding(group, k > 1, given["on_cpu"])
+        found["memory_bytes_per_device"] = memory.peak_bytes(shape, numerics, spread.states(held), held.words, t)
+    return found
 
 
 def _degrees(strategy: str, gpus: Numbers, tensor_parallel: Numbers) -> tuple[Numbers, Numbers]:

@@ -14,7 +14,13 @@ from joulelaw.model.recurrent import FAMILIES, FP32_BYTES, Shape
 
 
 def recurrent_counts(
-    family: str, strategy: str, head: str, given: Mapping[str, npt.NDArray[Any]], per_parameter: Mapping[str, float]
+    family: str,
+    strategy: str,
+    head: str,
+    given: Mapping[str, npt.NDArray[Any]],
+    per_parameter: Mapping[str, float],
+    *,
+    peak: bool = True,
 ) -> dict[str, Numbers]:
     """The counts of rows of one family, strategy and head; `per_parameter` bytes of adamw, accumulation and cast.
 
@@ -31,7 +37,7 @@ def recurrent_counts(
     weights = recurrent.embedding_bytes(shape, e) + per_parameter["cast"] * cast
     zero, one = np.zeros_like(psi), np.ones_like(psi)
     adam = np.ceil(np.maximum(recurrent.tensors(shape) / ADAM_TENSORS, psi / ADAM_ELEMENTS))
-    return {
+    found = {
         "num_parameters": psi,
         "data_parallel": one,
         "tensor_parallel": one,
@@ -49,8 +55,8 @@ def recurrent_counts(
         "collectives_per_step": zero,
         "kernels_per_micro_step": recurrent.kernels_per_micro_step(shape, given["on_cpu"], k),
         "kernels_per_step": adam + 1,
-        "memory_bytes_per_device": peak_bytes(shape, given),
     }
+    return found | {"memory_bytes_per_device": peak_bytes(shape, given)} if peak else found
 
 
 def stored_activation_bytes(

@@ -42,7 +42,8 @@ def zero3(group: Group) -> Communication:
     their use, as soon as the forward pass begins, in stretches of 5e7 elements. Psi with every tensor padded to N.
     """
     p = group.element_bytes
-    everything, few, number, buckets = group.per_distinct(_tensors3)
+    everything, few, number = group.per_distinct(_padded3, by_ranks=True)
+    buckets = group.per_distinct(_buckets3)
     again = np.maximum(0, 1 - ZERO3_REUSE / 2 / group.psi)
     per_micro_step = group.q * p * ((1 + again) * (everything - few) + everything)
 
@@ -51,8 +52,8 @@ def zero3(group: Group) -> Communication:
     return Communication(per_micro_step, per_step, collectives, group.several * (number + 1 + group.scales_loss))
 
 
-def _tensors3(group: Group) -> Numbers:
-    """ZeRO-3's padded elements, of all tensors and of those that are not sharded away, their number, and buckets."""
+def _padded3(group: Group) -> Numbers:
+    """ZeRO-3's padded elements: of all tensors, and of those that are not sharded away; and the number of these."""
     tensors, layers = group.tensors, group.shape.num_layers
 
     def padded(tensor: Tensor) -> Numbers:
@@ -61,8 +62,14 @@ def _tensors3(group: Group) -> Numbers:
     everything = tensors.sum(layers, padded)
     few = tensors.sum(layers, lambda tensor: np.where(_is_persistent(tensor), padded(tensor), 0.0))
     number = tensors.sum(layers, lambda tensor: np.where(_is_persistent(tensor), 1.0, 0.0))
+    return np.stack([everything, few, number])
+
+
+def _buckets3(group: Group) -> Numbers:
+    """ZeRO-3's gathers ahead of the forward pass, and reductions."""
+    tensors, layers = group.tensors, group.shape.num_layers
     gathers = closed_when_full(tensors.backwards(), layers, ZERO3_PREFETCH, ZERO3_PREFETCH, _sharded_elements)
-    return np.stack([everything, few, number, gathers + closed_before_full(tensors, layers, ZERO_BUCKET, elements)])
+    return gathers + closed_before_full(tensors, layers, ZERO_BUCKET, elements)
 
 
 def _gradients(group: Group) -> Communication:

@@ -54,7 +54,7 @@ class Rows:
         table = table.assign(gpu_model=table["gpu_model"].map(catalogue.own_names(table["gpu_model"].unique())))
         known = [name for name in PRE_RUN_COLUMNS if name in table.columns]
         timings = None if operations is None else OperationTimings.of(operations, catalogue)
-        return cls(table, count(table[known], catalogue), timings)
+        return cls(table, count(table[known], catalogue, peak=False), timings)
 
     def __len__(self) -> int:
         return len(self.table)
