@@ -6,21 +6,12 @@ import pandas as pd
 
 from joulelaw import InputError, __version__
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import (
-    LEVEL,
-    TARGETS,
-    TEXT_AXES,
-    UNSEEN_HALF_WIDTH,
-    Widths,
-    case_bootstrap,
-    case_folds,
-    conformal_half_width,
-    ranges_of,
-)
+from joulelaw.model.intervals import ranges_of
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Law, Provenance, Rows
 from joulelaw.model.laws.operation import Operation
 from joulelaw.model.laws.reduced_form import ReducedForm
 from joulelaw.model.laws.roofline import Roofline
+from joulelaw.model.laws.widths import forecast_widths
 from joulelaw.model.tables import check_measurements, content_hash, meters_of
 
 Array = npt.NDArray[np.float64]
@@ -50,7 +41,7 @@ def fit_law(
 ) -> FittedLaw:
     """Fit a law on the trials of a measurement table (those to be fitted: the hold-out is the caller's to leave out).
 
-    `bootstrap` is the number of resamples over cases for the coefficients' intervals (0: none); `operations` are the
+    `bootstrap` is the number of resamples, by case, for the coefficients' intervals (0: none); `operations` are the
     timings that the law `operation` takes.
     Raises InputError for a table that cannot be fitted: see check_measurements, and the laws' own needs.
     """
@@ -63,8 +54,8 @@ def fit_rows(law: Law, rows: Rows, catalogue: Catalogue, *, bootstrap: int = 200
     """As fit_law, on rows already checked and counted."""
     estimate = law.fit(rows, seed=seed)
     draws = [
-        law.fit(rows.take(at), seed=seed + 1 + k, start=estimate.parameters, resampled=True).parameters
-        for k, at in enumerate(case_bootstrap(rows.cases, bootstrap, seed))
+        law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True).parameters
+        for k, sample in enumerate(law.resamples(rows, estimate, bootstrap, seed))
     ]
     return FittedLaw(
         law=law,
@@ -88,55 +79,6 @@ def provenance_of(rows: Rows) -> Provenance:
         ranges=ranges_of(rows.sized),
         created_by=f"joulelaw {__version__}",
     )
-
-
-def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
-    """Interval half-widths from forecasts of rows whose case (GPU model, strategy, ...) was left out of the fit."""
-    masks = case_folds(rows.cases)
-    missed = _out_of_fold(law, rows, estimate, masks)
-    if not missed:
-        return Widths()
-    half: dict[str, dict[str, float]] = {"case": {}}
-    achieved = LEVEL
-    for target in TARGETS:
-        half["case"][target], achieved = _half_width(missed[target], rows)
-    assumed = []
-    for axis in TEXT_AXES:
-        values = rows.table[axis].to_numpy(dtype=str)
-        names = sorted(set(values)) if len(set(values)) > 1 else []
-        left_out = _out_of_fold(law, rows, estimate, [values == name for name in names])
-        if left_out:
-            half[axis] = {target: _half_width(left_out[target], rows)[0] for target in TARGETS}
-        else:
-            half[axis] = dict.fromkeys(TARGETS, UNSEEN_HALF_WIDTH)
-            assumed.append(axis)
-    method = f"cross-conformal, {len(masks)} folds over {len(set(rows.cases))} cases, cases of equal weight"
-    if assumed:
-        method += f"; for a new {', '.join(assumed)} a factor {np.exp(UNSEEN_HALF_WIDTH):g} at least is assumed"
-    return Widths(method, LEVEL, achieved, half)
-
-
-def _half_width(missed: Array, rows: Rows) -> tuple[float, float]:
-    """Of the rows that the law forecasts at all; nan where there is none."""
-    known = np.isfinite(missed)
-    if not known.any():
-        return float("nan"), float("nan")
-    return conformal_half_width(missed[known], rows.take(known).cases)
-
-
-def _out_of_fold(law: Law, rows: Rows, estimate: Estimate, masks: list[npt.NDArray[np.bool_]]) -> dict[str, Array]:
-    """Log residuals of every row, forecast by a fit without its fold; empty where a fold leaves too little to fit."""
-    missed = {target: np.full(len(rows), np.nan) for target in TARGETS}
-    for mask in masks:
-        test = rows.take(mask)
-        try:
-            without = law.fit(rows.take(~mask), start=estimate.parameters)
-            forecast = law.forecast(without.parameters, test if law.post_run else test.pre_run())
-        except InputError:
-            return {}
-        for target, unit in (("duration", "s"), ("energy", "j")):
-            missed[target][mask] = np.log(test.column(f"{target}_{unit}")) - forecast.log(target)
-    return missed if masks else {}
 
 
 def _covariance(law: Law, estimate: Estimate, draws: list[dict[str, float]]) -> Array:

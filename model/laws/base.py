@@ -1,6 +1,6 @@
 """What every law is: the rows it sees, its fit, its forecast, and the fitted law that users hold."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol, Self
@@ -12,7 +12,7 @@ import pandas as pd
 from joulelaw import InputError
 from joulelaw.model import efficiency
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import DISCREPANCY, TARGETS, TEXT_AXES, Ranges, Widths, Z, extrapolates
+from joulelaw.model.intervals import DISCREPANCY, TARGETS, TEXT_AXES, Ranges, Widths, Z, case_bootstrap, extrapolates
 from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
 from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, check_configurations, key
@@ -128,6 +128,9 @@ class Law(Protocol):
     def fit(self, rows: Rows, *, seed: int = 0, start: Parameters | None = None, resampled: bool = False) -> Estimate:
         """Fit on measured rows. `start` are known near parameters; `resampled` marks a bootstrap draw."""
 
+    def resamples(self, rows: Rows, estimate: Estimate, draws: int, seed: int) -> Iterator[Rows]:
+        """The bootstrap's data sets."""
+
     def forecast(self, parameters: Parameters, rows: Rows) -> Forecast: ...
 
     def slopes(self, parameters: Parameters, rows: Rows) -> tuple[Sequence[str], dict[str, Array]]:
@@ -217,8 +220,7 @@ class FittedLaw:
 
     def _half_widths(self, target: str, rows: Rows, outside: "pd.Series[str]") -> Array:
         """Log half-widths: what unseen cases missed by; outside the fitted ranges also what parameters leave open."""
-        known = self.widths.half.get("case", {}).get(target)
-        half = np.full(len(rows), np.nan if known is None else known)
+        half = self.widths.of_cases(target, rows.table)
         for axis in TEXT_AXES:
             missed = self.widths.half.get(axis, {}).get(target)
             if missed is not None:
@@ -241,6 +243,11 @@ class FittedLaw:
         slope = slopes[target][:, known]
         variance: Array = np.einsum("ij,ij->i", slope @ self.covariance[np.ix_(at, at)], slope)
         return np.sqrt(np.maximum(variance, 0.0))
+
+
+def case_resamples(rows: Rows, draws: int, seed: int) -> Iterator[Rows]:
+    """As many cases as there are, drawn whole with replacement."""
+    return (rows.take(at) for at in case_bootstrap(rows.cases, draws, seed))
 
 
 def numeric_slopes(law: Law, parameters: Parameters, rows: Rows) -> tuple[list[str], dict[str, Array]]:

@@ -21,7 +21,7 @@ from joulelaw import InputError
 from joulelaw.model.columns import codes, flags
 from joulelaw.model.efficiency_curves import Curve
 from joulelaw.model.intervals import TARGETS, Z
-from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows
+from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows, case_resamples
 from joulelaw.model.operation_energy import fit_linear
 from joulelaw.model.operation_timings import Curves, Key, forward_seconds
 from joulelaw.model.operations import FLOP, network_of
@@ -70,6 +70,9 @@ class Operation:
             if outside.any():
                 notes.append(f"{outside.sum()} {network} trials have operations of sizes outside those timed")
         return Estimate(parameters, tuple(notes) + (_remarks(rows) if start is None else ()))
+
+    def resamples(self, rows: Rows, estimate: Estimate, draws: int, seed: int) -> Iterator[Rows]:
+        return case_resamples(rows, draws, seed)
 
     def forecast(self, parameters: Parameters, rows: Rows) -> Forecast:
         """nan for several devices, which `outside` says. Raises InputError for a device or network not fitted."""

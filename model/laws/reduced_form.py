@@ -10,7 +10,7 @@ law puts in its place an h forecast by a second least squares, whose terms are c
 the fit's notes (reduced_form_efficiency).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,15 @@ import numpy.typing as npt
 from joulelaw import InputError
 from joulelaw.model.fitting import LeastSquares, least_squares
 from joulelaw.model.intervals import TARGETS
-from joulelaw.model.laws.base import Coefficient, Estimate, Forecast, Parameters, Rows, numeric_slopes
+from joulelaw.model.laws.base import (
+    Coefficient,
+    Estimate,
+    Forecast,
+    Parameters,
+    Rows,
+    case_resamples,
+    numeric_slopes,
+)
 from joulelaw.model.laws.reduced_form_efficiency import (
     EFFICIENCY_PARAMETERS,
     MEASURED,
@@ -63,6 +71,9 @@ class ReducedForm:
             for name, value in zip(fit.names, fit.values, strict=True)
         }
         return Estimate(parameters, notes)
+
+    def resamples(self, rows: Rows, estimate: Estimate, draws: int, seed: int) -> Iterator[Rows]:
+        return case_resamples(rows, draws, seed)
 
     def forecast(self, parameters: Parameters, rows: Rows) -> Forecast:
         """exp of the form; post-run, nan where no efficiency was measured. A strategy not fitted has no term."""

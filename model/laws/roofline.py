@@ -24,7 +24,7 @@ Sources: Williams, Waterman and Patterson 2009 (roofline); Choi, Bedard, Fowler 
 Left out: contention between ranks for the host, overlap of communication with compute.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,16 +32,18 @@ import numpy.typing as npt
 from scipy.linalg import block_diag
 
 from joulelaw import __version__
-from joulelaw.model.fitting import Positive, PositiveFit, fit_positive, priors
+from joulelaw.model.fitting import PositiveFit, fit_positive, priors
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.identifiability import doubt_of, identifiability
 from joulelaw.model.intervals import Z
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Forecast, Parameters, Provenance, Rows
 from joulelaw.model.laws.roofline_anchor import Anchor
-from joulelaw.model.laws.roofline_devices import device_coefficients, interval_of
+from joulelaw.model.laws.roofline_devices import device_coefficients
 from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout, timed_by
 from joulelaw.model.laws.roofline_power import default_limit_w, power_scales, remarks
+from joulelaw.model.laws.roofline_resamples import resamples
 from joulelaw.model.laws.roofline_terms import CORRECTIONS, DURATION, ENERGY, HOST, UNMEASURED
+from joulelaw.model.laws.roofline_verdicts import held_by_bounds, reported
 
 Array = npt.NDArray[np.float64]
 
@@ -79,6 +81,13 @@ class Roofline:
         whole = _together([duration, _found(energies, energy, joules, rows, resampled)])
         return Estimate(whole.parameters | scales, (*remarks(scales), *whole.notes), whole.covariance)
 
+    def resamples(self, rows: Rows, estimate: Estimate, draws: int, seed: int) -> Iterator[Rows]:
+        """The same trials with other residuals (`roofline_resamples`)."""
+        found = estimate.parameters
+        time, energy, _ = layouts(found, rows, measured_models(found))
+        known = {"duration": (time, time.logs(found)), "energy": (energy, energy.logs(found))}
+        return resamples(rows, self.forecast(found, rows.pre_run()), known, draws, seed)
+
     def forecast(self, parameters: Parameters, rows: Rows) -> Forecast:
         """Seconds from counts, then joules from counts and those seconds. No measured column is looked at.
 
@@ -105,14 +114,14 @@ class Roofline:
 
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
         """Shared coefficients and corrections with percentile intervals of the draws; then those of each device."""
-        time, energy, _ = layouts(estimate.parameters, rows)
-        # Corrections tell one device from another: of one alone, and of none, there is nothing to report.
-        models = [model for model in corrected_models(estimate.parameters) if model != UNMEASURED]
-        hidden = {UNMEASURED, *(models if len(models) == 1 else [])}
-        known = [c for c in (*time.coefficients, *energy.coefficients) if _device_of(c.name) not in hidden]
-        own = tuple(_coefficient(c, estimate.parameters, draws) for c in known)
-        limit_w = default_limit_w(rows, estimate.parameters)
-        return own + device_coefficients(estimate.parameters, draws, rows, limit_w)
+        found = estimate.parameters
+        models = measured_models(found)
+        time, energy, _ = layouts(found, rows, models)
+        shared = (*reported(time, found, draws), *reported(energy, found, draws))
+        # Corrections tell one device from another: of one alone there is nothing to report.
+        shared = tuple(c for c in shared if len(models) != 1 or "[" + models[0] not in c.name)
+        held = held_by_bounds(time, draws) | held_by_bounds(energy, draws)
+        return shared + device_coefficients(found, draws, rows, default_limit_w(rows, found), held)
 
 
 def a_priori(catalogue: Catalogue | None = None) -> FittedLaw:
@@ -147,15 +156,15 @@ def layouts(parameters: Parameters, rows: Rows, corrected: Sequence[str] | None 
     return time, energy, timed.micro_step_s
 
 
-def _device_of(name: str) -> str:
-    """The device model that a correction is of, otherwise nothing to do with one."""
-    return name.partition("[")[2].removesuffix("]")
-
-
 def corrected_models(parameters: Parameters) -> list[str]:
     """The device models that have corrections of their own."""
     prefix = f"duration.{CORRECTIONS['duration'][0].name}["
     return [name.removeprefix(prefix)[:-1] for name in parameters if name.startswith(prefix)]
+
+
+def measured_models(parameters: Parameters) -> list[str]:
+    """The device models among them that the fit had rows of."""
+    return [model for model in corrected_models(parameters) if model != UNMEASURED]
 
 
 def boundaries_of(parameters: Parameters) -> list[str]:
@@ -201,13 +210,3 @@ def _together(estimates: Sequence[Estimate]) -> Estimate:
     if duration.covariance.size:
         covariance = block_diag(duration.covariance, energy.covariance)
     return Estimate(duration.parameters | energy.parameters, (*duration.notes, *energy.notes), covariance)
-
-
-def _coefficient(c: Positive, parameters: Parameters, draws: list[dict[str, float]]) -> Coefficient:
-    name = f"{c.target}.{c.name}"
-    value = parameters[name]
-    low, high, identified = interval_of(value, [draw[name] for draw in draws])
-    stuck = float(np.mean([c.at_bound(draw[name]) for draw in draws])) if draws else 0.0
-    return Coefficient(
-        c.target, c.name, value, low, high, c.unit, c.meaning, c.at_bound(value), identified and stuck < 0.05
-    )

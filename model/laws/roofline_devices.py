@@ -1,7 +1,7 @@
 """Each device's own numbers: the shared coefficients times its corrections and its data sheet, with intervals."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -52,11 +52,12 @@ BY_PRECISION = "peak_flop_per_s"
 
 
 def device_coefficients(
-    parameters: Parameters, draws: Sequence[Parameters], rows: Rows, limit_w: Array
+    parameters: Parameters, draws: Sequence[Parameters], rows: Rows, limit_w: Array, held: Set[str]
 ) -> tuple[Coefficient, ...]:
     """Of every device model among the rows, of its arithmetic for each precision; links where groups were measured.
 
-    Where rows of a device differ in their link or have several power limits, their median is used.
+    Where rows of a device differ in their link or have several power limits, their median is used. What is made of a
+    coefficient `held` by a bound is not identified.
     """
     result: dict[str, Coefficient] = {}
     pairs = list(zip(rows.table["gpu_model"], rows.table["precision"], strict=True))
@@ -69,7 +70,8 @@ def device_coefficients(
                 scale = float(np.median(rows.column(own.sheet)[at])) ** own.sheet_power if own.sheet else 1.0
                 scale *= float(np.median(limit_w[at])) if own.watts else 1.0
                 factors = _factors(own, str(model), precision, parameters)
-                result[name] = _own(own, name, factors, scale, parameters, draws)
+                found = _own(own, name, factors, scale, parameters, draws)
+                result[name] = replace(found, identified=found.identified and held.isdisjoint(factors))
     return tuple(result.values())
 
 
