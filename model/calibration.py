@@ -107,7 +107,7 @@ def _updated(belief: Belief, layout: Layout, measured: Array) -> Belief:
     """The belief after these measurements, whose log residuals are as large as those of fits at first (NOISE)."""
     at = belief.at(names_of(layout))
     mean, covariance = belief.mean[at], belief.covariance[np.ix_(at, at)]
-    precision = np.linalg.inv(covariance + 1e-9 * np.eye(len(at)))
+    precision: Array = np.linalg.inv(covariance + 1e-9 * np.eye(len(at))).astype(np.float64)
     target = np.log(measured)
 
     def residuals(logs: Array) -> tuple[Array, Array]:

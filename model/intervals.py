@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from joulelaw.model.columns import codes, groups
+
 Array = npt.NDArray[np.float64]
 
 LEVEL = 0.95
@@ -22,6 +24,7 @@ UNSEEN_HALF_WIDTH = float(np.log(2.0))
 # standard deviation).
 DISCREPANCY = 0.1
 
+WIDTH_GROUPS = ("gpu_model", "model_family", "strategy")
 TEXT_AXES = ("gpu_model", "strategy", "precision", "model_family")
 NUMBER_AXES = (
     "gpu_count",
@@ -44,13 +47,26 @@ class Widths:
     """Half-widths of forecast intervals, in the logarithm, and the way they were found.
 
     `half` maps an axis ("case" and the text axes) to target to half-width: what new cases, a new GPU model or a new
-    strategy were forecast to within, each left out whole.
+    strategy were forecast to within, each left out whole. `ratios` maps target to group (WIDTH_GROUPS, as
+    `tables.key` writes them) to what the group's half-widths are of those of all; a group not there takes the largest.
     """
 
     method: str = "none: too few cases"
     aimed: float = LEVEL
     achieved: float = float("nan")
     half: dict[str, dict[str, float]] = field(default_factory=dict)
+    ratios: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def of_cases(self, target: str, table: pd.DataFrame) -> Array:
+        """The half-width of each row as of a new case of known kind; nan where none was found."""
+        half, ratios = self.half.get("case", {}).get(target), self.ratios.get(target, {})
+        if half is None or not ratios:
+            return np.full(len(table), np.nan if half is None else half)
+        result = np.full(len(table), half * max(ratios.values()))
+        for names, rows in groups([codes(table, name) for name in WIDTH_GROUPS]):
+            if (known := ratios.get("|".join(names))) is not None:
+                result[rows] = half * known
+        return result
 
 
 def case_bootstrap(cases: Sequence[str], draws: int, seed: int) -> Iterator[npt.NDArray[np.intp]]:

@@ -156,7 +156,9 @@ def _outcome(one: Law | Baseline, rows: Rows, fold: Fold, catalogue: Catalogue, 
             values = BASELINES[one.name].fit(fitted_rows).forecast(seen)
             forecast = pd.DataFrame({"predicted_duration_s": values.duration_s, "predicted_energy_j": values.energy_j})
         else:
-            fitted = fit_rows(law_named(one.name), fitted_rows, catalogue, bootstrap=SPREAD_DRAWS, seed=seed)
+            fitted = fit_rows(
+                law_named(one.name), fitted_rows, catalogue, bootstrap=SPREAD_DRAWS, seed=seed, forecasts_only=True
+            )
             forecast, notes = fitted.predict_rows(seen), fitted.notes
     except InputError as error:
         nothing = pd.DataFrame(columns=PREDICTION_COLUMNS)

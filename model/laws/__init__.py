@@ -50,9 +50,23 @@ def fit_law(
     return fit_rows(law, Rows.of(checked, catalogue, operations), catalogue, bootstrap=bootstrap, seed=seed)
 
 
-def fit_rows(law: Law, rows: Rows, catalogue: Catalogue, *, bootstrap: int = 200, seed: int = 0) -> FittedLaw:
-    """As fit_law, on rows already checked and counted."""
+def fit_rows(
+    law: Law,
+    rows: Rows,
+    catalogue: Catalogue,
+    *,
+    bootstrap: int = 200,
+    seed: int = 0,
+    forecasts_only: bool = False,
+) -> FittedLaw:
+    """As fit_law, on rows already checked and counted.
+
+    With `forecasts_only` nobody asks for the coefficients' intervals: a law that states the covariance of its
+    parameters then needs no resample.
+    """
     estimate = law.fit(rows, seed=seed)
+    if forecasts_only and estimate.covariance.size:
+        bootstrap = 0
     draws = [
         law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True).parameters
         for k, sample in enumerate(law.resamples(rows, estimate, bootstrap, seed))

@@ -58,7 +58,9 @@ class Terms:
         return cls(blocks, tuple(names))
 
     def take(self, rows: npt.NDArray[np.intp]) -> "Terms":
-        return Terms({name: Block(b.features.take(rows, axis=0), b.powers) for name, b in self.blocks.items()}, self.names)
+        return Terms(
+            {name: Block(b.features.take(rows, axis=0), b.powers) for name, b in self.blocks.items()}, self.names
+        )
 
     def part(self, block: str, logs: Array, slopes: bool = True) -> Part:
         """The sum of a block's terms, given the logarithms of the coefficients."""

@@ -1,0 +1,98 @@
+"""How wide a law's forecast intervals are: what forecasts of left-out rows were missed by, conformal and by group."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from joulelaw import InputError
+from joulelaw.model.intervals import (
+    LEVEL,
+    TARGETS,
+    TEXT_AXES,
+    UNSEEN_HALF_WIDTH,
+    WIDTH_GROUPS,
+    Widths,
+    case_folds,
+    conformal_half_width,
+)
+from joulelaw.model.laws.base import Estimate, Law, Rows
+from joulelaw.model.tables import key
+
+Array = npt.NDArray[np.float64]
+
+FOLDS = 10
+# A group's own size counts as so many rows against that of all rows: few rows say little of how far others are off.
+PRIOR_ROWS = 10
+
+
+def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
+    """Interval half-widths from forecasts of rows whose case (GPU model, strategy, ...) was left out of the fit.
+
+    Residuals are divided by the size of their group's (device model, family and strategy) before the conformal quantile
+    is taken, and an interval is that quantile times its row's group (normalised conformal; Lei et al. 2018).
+    """
+    masks = case_folds(rows.cases, most=FOLDS)
+    missed = _out_of_fold(law, rows, estimate, masks)
+    if not missed:
+        return Widths()
+    half: dict[str, dict[str, float]] = {"case": {}}
+    ratios: dict[str, dict[str, float]] = {}
+    achieved = LEVEL
+    names = key(rows.table, WIDTH_GROUPS)
+    for target in TARGETS:
+        ratios[target] = _ratios(missed[target], names)
+        half["case"][target], achieved = _half_width(missed[target] / names.map(ratios[target]).to_numpy(float), rows)
+    assumed = []
+    for axis in TEXT_AXES:
+        values = rows.table[axis].to_numpy(dtype=str)
+        kinds = sorted(set(values)) if len(set(values)) > 1 else []
+        left_out = _out_of_fold(law, rows, estimate, [values == kind for kind in kinds])
+        if left_out:
+            half[axis] = {target: _half_width(left_out[target], rows)[0] for target in TARGETS}
+        else:
+            half[axis] = dict.fromkeys(TARGETS, UNSEEN_HALF_WIDTH)
+            assumed.append(axis)
+    method = f"cross-conformal, {len(masks)} folds over {len(set(rows.cases))} cases, cases of equal weight"
+    method += f", scaled by {', '.join(WIDTH_GROUPS)}"
+    if assumed:
+        method += f"; for a new {', '.join(assumed)} a factor {np.exp(UNSEEN_HALF_WIDTH):g} at least is assumed"
+    return Widths(method, LEVEL, achieved, half, ratios)
+
+
+def _ratios(missed: Array, names: "pd.Series[str]") -> dict[str, float]:
+    """Size of each group's residuals against that of all, both without what outliers add."""
+    known = np.isfinite(missed)
+    if not known.any():
+        return dict.fromkeys(names, 1.0)
+    limit = 3 * 1.4826 * float(np.median(np.abs(missed[known])))
+    squares = pd.Series(np.minimum(missed[known] ** 2, limit**2))
+    whole = float(squares.mean())
+    if whole == 0:
+        return dict.fromkeys(names, 1.0)
+    by_name = squares.groupby(names.to_numpy()[known]).agg(["sum", "size"])
+    sizes = (PRIOR_ROWS * whole + by_name["sum"]) / (PRIOR_ROWS + by_name["size"])
+    ratios = np.sqrt(sizes / whole)
+    return {str(name): float(ratios.get(name, 1.0)) for name in names.unique()}
+
+
+def _half_width(missed: Array, rows: Rows) -> tuple[float, float]:
+    """Of the rows that the law forecasts at all; nan where there is none."""
+    known = np.isfinite(missed)
+    if not known.any():
+        return float("nan"), float("nan")
+    return conformal_half_width(missed[known], rows.take(known).cases)
+
+
+def _out_of_fold(law: Law, rows: Rows, estimate: Estimate, masks: list[npt.NDArray[np.bool_]]) -> dict[str, Array]:
+    """Log residuals of every row, forecast by a fit without its fold; empty where a fold leaves too little to fit."""
+    missed = {target: np.full(len(rows), np.nan) for target in TARGETS}
+    for mask in masks:
+        test = rows.take(mask)
+        try:
+            without = law.fit(rows.take(~mask), start=estimate.parameters)
+            forecast = law.forecast(without.parameters, test if law.post_run else test.pre_run())
+        except InputError:
+            return {}
+        for target, unit in (("duration", "s"), ("energy", "j")):
+            missed[target][mask] = np.log(test.column(f"{target}_{unit}")) - forecast.log(target)
+    return missed if masks else {}
