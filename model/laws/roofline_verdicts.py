@@ -36,7 +36,7 @@ def _reported(c: Positive, parameters: Parameters, draws: Sequence[Parameters], 
     name = f"{c.target}.{c.name}"
     drawn = [draw[name] for draw in draws]
     low, high, narrow = interval_of(parameters[name], drawn)
-    told = narrow and float(np.var(np.log(drawn))) <= LEFT_OPEN * assumed
+    told = narrow and bool(np.var(np.log(drawn)) <= LEFT_OPEN * assumed)
     identified = told and not _stuck(c, draws)
     at_bound = c.at_bound(_fitted(c, parameters))
     return Coefficient(c.target, c.name, parameters[name], low, high, c.unit, c.meaning, at_bound, identified)
