@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from joulelaw.model.columns import codes, groups
+from joulelaw.model.columns import codes, groups, has
 
 Array = npt.NDArray[np.float64]
 
@@ -125,16 +125,18 @@ def extrapolates(table: pd.DataFrame, ranges: Ranges) -> "pd.Series[str]":
     texts = np.full(len(table), "", dtype=object)
     for name, covered in ranges.items():
         if name in TEXT_AXES:
-            _append(texts, ~table[name].isin(list(covered)).to_numpy(dtype=bool), name)
+            _append(texts, ~has(table, name, [str(each) for each in covered]), name)
             continue
         values = table[name].to_numpy(dtype=float)
         low, high = (float(limit) for limit in covered)
         for wrong, sign, limit in ((values < low, "<", low), (values > high, ">", high)):
-            written = np.array([f"{name} {value:g} {sign} {limit:g}" for value in values[wrong]], dtype=object)
-            _append(texts, wrong, written)
-    return pd.Series(texts, index=table.index, dtype=str)
+            which, written = pd.factorize(values[wrong])  # few values are told in many rows
+            words = np.array([f"{name} {value:g} {sign} {limit:g}" for value in written], dtype=object)
+            _append(texts, wrong, words[which])
+    return pd.Series(texts if texts.any() else "", index=table.index, dtype=str)
 
 
 def _append(texts: npt.NDArray[np.object_], where: npt.NDArray[np.bool_], words: object) -> None:
-    before = texts[where]
-    texts[where] = np.where(before == "", "", before + "; ") + words
+    if where.any():
+        before = texts[where]
+        texts[where] = np.where(before == "", "", before + "; ") + words

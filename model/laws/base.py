@@ -11,11 +11,13 @@ import pandas as pd
 
 from joulelaw import InputError
 from joulelaw.model import efficiency
+from joulelaw.model.blocks import in_blocks
+from joulelaw.model.columns import coded, has
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.intervals import DISCREPANCY, TARGETS, TEXT_AXES, Ranges, Widths, Z, case_bootstrap, extrapolates
 from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
-from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, check_configurations, key
+from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, TEXT_COLUMNS, check_configurations, key
 
 Array = npt.NDArray[np.float64]
 Target = Literal["duration", "energy"]
@@ -181,10 +183,12 @@ class FittedLaw:
         A pre-run law sees the PRE_RUN_COLUMNS and nothing else. Raises InputError for a table that lacks
         configuration columns, an unknown device, or a boundary that the law was not fitted on.
         """
-        checked = self.at_boundary(check_configurations(table))
-        frame = self.predict_rows(Rows.of(checked, self.catalogue))
+        frame = in_blocks(self._predict, self.at_boundary(check_configurations(table)))
         frame.index = table.index
         return frame
+
+    def _predict(self, checked: pd.DataFrame) -> pd.DataFrame:
+        return self.predict_rows(Rows.of(coded(checked, (*TEXT_COLUMNS, "boundary")), self.catalogue))
 
     def at_boundary(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the boundary that its energies are forecast for: the fit's, or, of several, the row's own."""
@@ -209,40 +213,53 @@ class FittedLaw:
             outside = (outside + "; " + pd.Series(forecast.outside, index=outside.index, dtype=str)).str.strip("; ")
         if self.provenance.n_trials == 0:
             outside = pd.Series("everything: nothing was fitted", index=outside.index, dtype=str)
+        half = self._half_widths(seen, outside)
         columns: dict[str, object] = {}
         for target, unit, values in (("energy", "j", forecast.energy_j), ("duration", "s", forecast.duration_s)):
-            factor = np.exp(self._half_widths(target, seen, outside))
+            factor = np.exp(half[target])
             columns[f"predicted_{target}_{unit}"] = values
             columns[f"{target}_low_{unit}"] = values / factor
             columns[f"{target}_high_{unit}"] = values * factor
-        columns["extrapolates"] = outside.to_numpy()
-        return pd.DataFrame(columns, index=seen.table.index)
+        return pd.DataFrame(columns | {"extrapolates": outside}, index=seen.table.index)
 
-    def _half_widths(self, target: str, rows: Rows, outside: "pd.Series[str]") -> Array:
+    def _half_widths(self, rows: Rows, outside: "pd.Series[str]") -> dict[str, Array]:
         """Log half-widths: what unseen cases missed by; outside the fitted ranges also what parameters leave open."""
-        half = self.widths.of_cases(target, rows.table)
+        few = has(rows.table, "gpu_model", self.calibrated)
+        half = {target: self._missed(target, rows.table, outside) for target in TARGETS}
+        wide = {target: (outside != "").to_numpy(dtype=bool) | few | np.isnan(each) for target, each in half.items()}
+        rows_wide = np.flatnonzero(np.logical_or.reduce(list(wide.values())))
+        spread = self._spread(rows.take(rows_wide)) if rows_wide.size and self.covariance.size else {}
+        for target, each in half.items():
+            if target in spread:
+                own = wide[target][rows_wide]
+                at = rows_wide[own]
+                each[at] = np.hypot(np.nan_to_num(each[at]), Z * spread[target][own])
+            each[few] = np.hypot(each[few], Z * DISCREPANCY)
+        return half
+
+    def _missed(self, target: str, table: pd.DataFrame, outside: "pd.Series[str]") -> Array:
+        """What forecasts of unseen cases missed by; of a new GPU model, strategy, ... what forecasts of those did."""
+        half = self.widths.of_cases(target, table)
         for axis in TEXT_AXES:
             missed = self.widths.half.get(axis, {}).get(target)
             if missed is not None:
                 new = outside.str.contains(axis, regex=False).to_numpy(dtype=bool)
                 half[new] = np.fmax(half[new], missed)
-        few = rows.table["gpu_model"].isin(self.calibrated).to_numpy(dtype=bool)
-        open_rows = np.flatnonzero((outside != "").to_numpy(dtype=bool) | np.isnan(half) | few)
-        if open_rows.size and self.covariance.size:
-            spread = self._spread(target, rows.take(open_rows))
-            half[open_rows] = np.hypot(np.nan_to_num(half[open_rows]), Z * spread)
-        half[few] = np.hypot(half[few], Z * DISCREPANCY)
         return half
 
-    def _spread(self, target: str, rows: Rows) -> Array:
-        """Standard deviation of log forecasts from the parameters' covariance, by the delta method."""
+    def _spread(self, rows: Rows) -> dict[str, Array]:
+        """Standard deviation of log forecasts by target, from the parameters' covariance by the delta method."""
         names, slopes = self.law.slopes(self.parameters, rows)
         place = {name: j for j, name in enumerate(list(self.parameters)[: len(self.covariance)])}
         known = [j for j, name in enumerate(names) if name in place]
         at = [place[names[j]] for j in known]
-        slope = slopes[target][:, known]
-        variance: Array = np.einsum("ij,ij->i", slope @ self.covariance[np.ix_(at, at)], slope)
-        return np.sqrt(np.maximum(variance, 0.0))
+        covariance = self.covariance[np.ix_(at, at)]
+
+        def spread(slope: Array) -> Array:
+            variance: Array = np.einsum("ij,ij->i", slope @ covariance, slope)
+            return np.sqrt(np.maximum(variance, 0.0))
+
+        return {target: spread(slope[:, known]) for target, slope in slopes.items()}
 
 
 def case_resamples(rows: Rows, draws: int, seed: int) -> Iterator[Rows]:
