@@ -1,10 +1,13 @@
-"""Long tables in blocks of rows: each fits the processor's caches, and a few are worked on at once."""
+"""Long tables in blocks of rows, a few worked on at once; and linear algebra that no thread of BLAS slows down."""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 BLOCK_ROWS = 2**17
 MOST_THREADS = 4  # more would wait for each other: only NumPy's loops run at the same time
@@ -15,5 +18,11 @@ def in_blocks(work: Callable[[pd.DataFrame], pd.DataFrame], table: pd.DataFrame)
     if len(table) <= BLOCK_ROWS:
         return work(table)
     blocks = [table.iloc[at : at + BLOCK_ROWS].reset_index(drop=True) for at in range(0, len(table), BLOCK_ROWS)]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as threads:
+    with one_blas_thread(), ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as threads:
         return pd.concat(threads.map(work, blocks), ignore_index=True)
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Products of a few dozen columns gain nothing from threads, and wait long for each other on a busy machine."""
+    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits

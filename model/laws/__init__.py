@@ -5,6 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from joulelaw import InputError, __version__
+from joulelaw.model.blocks import one_blas_thread
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.intervals import ranges_of
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Law, Provenance, Rows
@@ -64,23 +65,24 @@ def fit_rows(
     With `forecasts_only` nobody asks for the coefficients' intervals: a law that states the covariance of its
     parameters then needs no resample.
     """
-    estimate = law.fit(rows, seed=seed)
-    if forecasts_only and estimate.covariance.size:
-        bootstrap = 0
-    draws = [
-        law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True).parameters
-        for k, sample in enumerate(law.resamples(rows, estimate, bootstrap, seed))
-    ]
-    return FittedLaw(
-        law=law,
-        parameters=estimate.parameters,
-        coefficients=law.coefficients(estimate, draws, rows),
-        provenance=provenance_of(rows),
-        catalogue=catalogue,
-        widths=forecast_widths(law, rows, estimate),
-        covariance=estimate.covariance if estimate.covariance.size else _covariance(law, estimate, draws),
-        notes=estimate.notes,
-    )
+    with one_blas_thread():
+        estimate = law.fit(rows, seed=seed)
+        if forecasts_only and estimate.covariance.size:
+            bootstrap = 0
+        draws = [
+            law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True).parameters
+            for k, sample in enumerate(law.resamples(rows, estimate, bootstrap, seed))
+        ]
+        return FittedLaw(
+            law=law,
+            parameters=estimate.parameters,
+            coefficients=law.coefficients(estimate, draws, rows),
+            provenance=provenance_of(rows),
+            catalogue=catalogue,
+            widths=forecast_widths(law, rows, estimate),
+            covariance=estimate.covariance if estimate.covariance.size else _covariance(law, estimate, draws),
+            notes=estimate.notes,
+        )
 
 
 def provenance_of(rows: Rows) -> Provenance:

@@ -65,7 +65,10 @@ class Rows:
         """The rows of a mask, or of positions (which may repeat)."""
         at = np.flatnonzero(which) if which.dtype == bool else which
         table, counts = (frame.iloc[at].reset_index(drop=True) for frame in (self.table, self.counts))
-        return type(self)(table, counts, self.operations)
+        taken = type(self)(table, counts, self.operations)
+        if "cases" in self.__dict__:
+            taken.__dict__["cases"] = [self.cases[row] for row in at]
+        return taken
 
     def pre_run(self) -> Self:
         """The same rows without a single column that is only known after the run."""
