@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from joulelaw.model.levenberg import Minimum, Problem, Residuals, minimise
+from joulelaw.model.levenberg import DONE, Minimum, Problem, Residuals, minimise
 
 Array = npt.NDArray[np.float64]
 
@@ -126,6 +126,7 @@ def fit_positive(
     centre: Array | None = None,
     precision: Array | None = None,
     noise: float | None = None,
+    done: float = DONE,
     starts: int = 3,
     seed: int = 0,
 ) -> PositiveFit:
@@ -135,7 +136,7 @@ def fit_positive(
     points around it are tried and the best is kept. `centre` moves the prior's centre (log), which a bootstrap
     does at random, so that coefficients the rows say nothing about spread as widely as the prior does; `precision` is
     the prior's inverse covariance where it is not that of the coefficients' own factors, and `noise` the size of the
-    residuals where the rows are too few to tell.
+    residuals where the rows are too few to tell. `done` is the relative decrease of the loss that ends the search.
     """
     low, high = np.array([c.log_bounds for c in coefficients]).T
     expected, spread = priors(coefficients)
@@ -143,7 +144,7 @@ def fit_positive(
     sharp = np.diag(spread**-2.0) if precision is None else precision
 
     def minimum(point: Array, noise: float) -> Minimum:
-        return minimise(Problem(residuals, noise, middle, sharp, low, high), point)
+        return minimise(Problem(residuals, noise, middle, sharp, low, high, done), point)
 
     best = start
     if best is None:

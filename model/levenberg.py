@@ -30,6 +30,7 @@ class Problem:
     precision: Array
     low: Array
     high: Array
+    done: float = DONE
 
     def loss(self, residuals: Array, u: Array) -> float:
         size = np.abs(residuals / self.noise)
@@ -60,7 +61,7 @@ def minimise(problem: Problem, start: Array) -> Minimum:
             if damping > 1e12:
                 break
             continue
-        still = still + 1 if loss - better <= DONE * max(loss, 1.0) else 0
+        still = still + 1 if loss - better <= problem.done * max(loss, 1.0) else 0
         u, residuals, jacobian, loss, damping = moved, tried, slope, better, max(damping / 5.0, 1e-9)
         if still == 2:
             break

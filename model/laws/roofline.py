@@ -44,8 +44,12 @@ from joulelaw.model.laws.roofline_power import default_limit_w, power_scales, re
 from joulelaw.model.laws.roofline_resamples import resamples
 from joulelaw.model.laws.roofline_terms import CORRECTIONS, DURATION, ENERGY, HOST, UNMEASURED
 from joulelaw.model.laws.roofline_verdicts import held_by_bounds, reported
+from joulelaw.model.levenberg import DONE
 
 Array = npt.NDArray[np.float64]
+
+# A draw of the bootstrap is found to a few hundredths of what it scatters by; nearer would take twice the time.
+DRAWN = 1e-4
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Roofline:
         }
 
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
-        """Shared coefficients and corrections with percentile intervals of the draws; then those of each device."""
+        """Shared coefficients and corrections with intervals from the draws; then those of each device."""
         found = estimate.parameters
         models = measured_models(found)
         time, energy, _ = layouts(found, rows, models)
@@ -187,7 +191,8 @@ def _solve(
     if rng is not None:
         expected, spread = priors(layout.coefficients)
         centre = np.clip(rng.normal(expected, spread), *np.array([c.log_bounds for c in layout.coefficients]).T)
-    return fit_positive(layout.coefficients, residuals, start=near, centre=centre, seed=seed)
+    done = DONE if rng is None else DRAWN
+    return fit_positive(layout.coefficients, residuals, start=near, centre=centre, done=done, seed=seed)
 
 
 def _found(layout: Layout, fit: PositiveFit, measured: Array, rows: Rows, resampled: bool) -> Estimate:
