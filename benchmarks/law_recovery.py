@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.recovery_truths import PLANS, TRUTHS, Truth
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.laws import fit_rows, law_named
+from joulelaw.model.laws import bootstrap_draws, law_named
 
 NOISE = 0.05
 COVERED, UNIDENTIFIED = (0.88, 0.99), 0.95
@@ -40,9 +40,11 @@ def draw(plan: str, truth: str, seed: int, resamples: int) -> list[tuple[str, bo
     """Of one data set: each coefficient, whether identified, whether covered, and its interval as a factor."""
     catalogue = Catalogue.load()
     known = Truth.of(plan, truth, catalogue)
-    fitted = fit_rows(law_named("roofline"), known.measured(NOISE, seed), catalogue, bootstrap=resamples, seed=seed)
+    law, rows = law_named("roofline"), known.measured(NOISE, seed)
+    estimate = law.fit(rows, seed=seed)
+    drawn = bootstrap_draws(law, rows, estimate, resamples, seed)
     found = []
-    for c in fitted.coefficients:
+    for c in law.coefficients(estimate, drawn, rows):
         name = f"{c.target}.{c.name}"
         found.append((name, bool(c.identified), c.low <= known.values[name] <= c.high, (c.high / c.low) ** 0.5))
     return found

@@ -37,7 +37,10 @@ NUMBER_AXES = (
     "micro_batch_size",
     "grad_accumulation",
     "flop_per_micro_step",
+    "link_bytes_per_s",
 )
+# A new kind of link is forecast from its closed form, as a new strategy is: it is given that one's interval.
+STANDS_IN = {"link_bytes_per_s": "strategy"}
 
 Ranges = Mapping[str, Sequence[str] | Sequence[float]]
 
@@ -108,12 +111,16 @@ def conformal_half_width(residuals: Array, groups: Sequence[str], level: float =
 
 
 def ranges_of(table: pd.DataFrame) -> dict[str, list[str] | list[float]]:
-    """What a table (with its counted flop_per_micro_step) covers: the values of text axes, the ends of number axes."""
+    """What a table with the counted axes (`Rows.sized`) covers: the values of text axes, the ends of number axes.
+
+    An axis of which the table has no value (links, where every trial ran on one device) is left out.
+    """
     ranges: dict[str, list[str] | list[float]] = {}
     for name in TEXT_AXES:
         ranges[name] = sorted(set(table[name].astype(str)))
     for name in NUMBER_AXES:
-        ranges[name] = [float(table[name].min()), float(table[name].max())]
+        if name in table and table[name].notna().any():
+            ranges[name] = [float(table[name].min()), float(table[name].max())]
     return ranges
 
 

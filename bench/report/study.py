@@ -144,7 +144,8 @@ def _with_work(
     work = counts(counted.drop(columns=["duration_s", "energy_j"]), catalogue)
     parts = [work[[name for name in work.columns if name not in trials.columns]].set_axis(counted["trial_id"], axis=0)]
     if law is not None:
-        parts.append(law.predict(counted).set_axis(counted["trial_id"], axis=0))
+        forecast = law.predict(counted).drop(columns="boundary")  # the trials name it
+        parts.append(forecast.set_axis(counted["trial_id"], axis=0))
     return trials.join(pd.concat(parts, axis=1), on="trial_id")
 
 

@@ -14,7 +14,17 @@ from joulelaw.model import efficiency
 from joulelaw.model.blocks import in_blocks
 from joulelaw.model.columns import coded, has
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import DISCREPANCY, TARGETS, TEXT_AXES, Ranges, Widths, Z, case_bootstrap, extrapolates
+from joulelaw.model.intervals import (
+    DISCREPANCY,
+    STANDS_IN,
+    TARGETS,
+    TEXT_AXES,
+    Ranges,
+    Widths,
+    Z,
+    case_bootstrap,
+    extrapolates,
+)
 from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
 from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, TEXT_COLUMNS, check_configurations, key
@@ -82,8 +92,9 @@ class Rows:
 
     @property
     def sized(self) -> pd.DataFrame:
-        """The table with the counted size of a micro-step, an axis of extrapolation like the shape's own numbers."""
-        return self.table.assign(flop_per_micro_step=self.counts["flop_per_micro_step"])
+        """The table with what else are axes of extrapolation: the counted size of a micro-step, and a group's link."""
+        link = np.where(self.column("gpu_count") > 1, self.column("link_bytes_per_s"), np.nan)
+        return self.table.assign(flop_per_micro_step=self.counts["flop_per_micro_step"], link_bytes_per_s=link)
 
     @cached_property
     def cases(self) -> list[str]:
@@ -182,7 +193,8 @@ class FittedLaw:
         """Forecasts with 95 % intervals for the trials of a table, index-aligned with it.
 
         Columns: predicted_energy_j, energy_low_j, energy_high_j, predicted_duration_s, duration_low_s,
-        duration_high_s, extrapolates (the axes on which a row lies outside what was fitted; text, empty inside).
+        duration_high_s, boundary (what the joules are of), extrapolates (the axes on which a row lies outside what was
+        fitted; text, empty inside).
         A pre-run law sees the PRE_RUN_COLUMNS and nothing else. Raises InputError for a table that lacks
         configuration columns, an unknown device, or a boundary that the law was not fitted on.
         """
@@ -223,6 +235,7 @@ class FittedLaw:
             columns[f"predicted_{target}_{unit}"] = values
             columns[f"{target}_low_{unit}"] = values / factor
             columns[f"{target}_high_{unit}"] = values * factor
+        columns["boundary"] = seen.table["boundary"]  # what the joules are of
         return pd.DataFrame(columns | {"extrapolates": outside}, index=seen.table.index)
 
     def _half_widths(self, rows: Rows, outside: "pd.Series[str]") -> dict[str, Array]:
@@ -243,8 +256,8 @@ class FittedLaw:
     def _missed(self, target: str, table: pd.DataFrame, outside: "pd.Series[str]") -> Array:
         """What forecasts of unseen cases missed by; of a new GPU model, strategy, ... what forecasts of those did."""
         half = self.widths.of_cases(target, table)
-        for axis in TEXT_AXES:
-            missed = self.widths.half.get(axis, {}).get(target)
+        for axis in (*TEXT_AXES, *STANDS_IN):
+            missed = self.widths.half.get(STANDS_IN.get(axis, axis), {}).get(target)
             if missed is not None:
                 new = outside.str.contains(axis, regex=False).to_numpy(dtype=bool)
                 half[new] = np.fmax(half[new], missed)

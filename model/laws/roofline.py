@@ -42,6 +42,7 @@ from joulelaw.model.laws.roofline_devices import device_coefficients
 from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout, timed_by
 from joulelaw.model.laws.roofline_power import default_limit_w, power_scales, remarks
 from joulelaw.model.laws.roofline_resamples import resamples
+from joulelaw.model.laws.roofline_seconds import settled_s
 from joulelaw.model.laws.roofline_terms import CORRECTIONS, DURATION, ENERGY, HOST, UNMEASURED
 from joulelaw.model.laws.roofline_verdicts import held_by_bounds, reported
 from joulelaw.model.levenberg import DONE
@@ -67,7 +68,7 @@ class Roofline:
         return [f"{c.target}.{c.name}" for c in (*DURATION, *ENERGY)], [*hosts, *corrections, "energy.power_scale_w["]
 
     def fit(self, rows: Rows, *, seed: int = 0, start: Parameters | None = None, resampled: bool = False) -> Estimate:
-        """Duration first; then energy on the measured durations, so that its coefficients are those of energy alone."""
+        """Duration first; then energy on the durations, measured so far as joules follow them (`roofline_seconds`)."""
         rng = np.random.default_rng(seed) if resampled else None
         micro_steps = rows.column("micro_steps")
         seconds, joules = (rows.column(name) / micro_steps for name in ("duration_s", "energy_j"))
@@ -79,8 +80,15 @@ class Roofline:
         layout = duration_layout(rows, models)
         time = _solve(layout, seconds, seed, start, rng)
         duration = _found(layout, time, seconds, rows, resampled)
-        timed = timed_by(layout, time.logs, seconds)
-        energies = energy_layout(rows, models, boundaries, default_limit_w(rows, scales), timed)
+
+        def energies_at(measured_s: Array | None) -> Layout:
+            timed = timed_by(layout, time.logs, measured_s)
+            return energy_layout(rows, models, boundaries, default_limit_w(rows, scales), timed)
+
+        plain, full = energies_at(None), energies_at(seconds)
+        near = _solve(plain, joules, seed, None, None).logs if start is None else _near(plain, start)
+        settled = settled_s(layout.value(time.logs), seconds, joules, plain.value(near), full.value(near))
+        energies = energies_at(settled)
         energy = _solve(energies, joules, seed, start, rng)
         whole = _together([duration, _found(energies, energy, joules, rows, resampled)])
         return Estimate(whole.parameters | scales, (*remarks(scales), *whole.notes), whole.covariance)
@@ -187,12 +195,17 @@ def _solve(
 
     near, centre = None, None
     if start is not None:
-        near = layout.logs({f"{c.target}.{c.name}": c.prior for c in layout.coefficients} | dict(start))
+        near = _near(layout, start)
     if rng is not None:
         expected, spread = priors(layout.coefficients)
         centre = np.clip(rng.normal(expected, spread), *np.array([c.log_bounds for c in layout.coefficients]).T)
     done = DONE if rng is None else DRAWN
     return fit_positive(layout.coefficients, residuals, start=near, centre=centre, done=done, seed=seed)
+
+
+def _near(layout: Layout, start: Parameters) -> Array:
+    """The start's logarithms, and the prior's where it has none."""
+    return layout.logs({f"{c.target}.{c.name}": c.prior for c in layout.coefficients} | dict(start))
 
 
 def _found(layout: Layout, fit: PositiveFit, measured: Array, rows: Rows, resampled: bool) -> Estimate:

@@ -211,3 +211,17 @@ def test_a_power_limit_below_the_default_slows_busy_work_and_saves_energy_on_it(
     assert slower.iloc[-1] > 1.15  # 24 layers of width 1024: the device is busy
     assert slower.iloc[0] < 1.05  # 2 layers of width 128: the host is
     assert capped["predicted_energy_j"].iloc[-1] < free["predicted_energy_j"].iloc[-1]
+
+
+def test_every_forecast_names_its_boundary_and_an_unknown_link_is_told_and_widened() -> None:
+    fitted = fit_law("roofline", measured(CATALOGUE, noise=0.03), CATALOGUE, bootstrap=0)
+    asked = configurations().query("gpu_count == 2")
+    plain, slow = fitted.predict(asked), fitted.predict(asked.assign(link_bytes_per_s=1e8))
+    assert (plain["boundary"] == "gpu").all()
+    assert (plain["extrapolates"] == "").all()
+    assert slow["extrapolates"].str.fullmatch(r"link_bytes_per_s 1e\+08 < [0-9.e+]+").all()
+    assert (slow["duration_high_s"] / slow["duration_low_s"]).min() > (
+        plain["duration_high_s"] / plain["duration_low_s"]
+    ).max()
+    alone = configurations().query("gpu_count == 1").assign(link_bytes_per_s=1e8)
+    assert (fitted.predict(alone)["extrapolates"] == "").all()
