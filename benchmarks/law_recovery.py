@@ -3,8 +3,9 @@
     python benchmarks/law_recovery.py [--draws 200] [--resamples 100] [--only PLAN:TRUTH,...] [--into DIR]
 
 Plans and truths are those of recovery_truths.py; draw k of each has noise of seed k. Every draw is fitted as `joulelaw
-fit` does it. What is done is kept in --work and not done again. Prints Markdown; `--into` writes summary.csv there;
-`--docs` fills in the document's place. 200 draws of one truth take some six minutes on two cores.
+fit` does it, with --resamples of the bootstrap. What is done is kept in --work and not done again. Prints Markdown;
+`--into` writes summary.csv there; `--docs` fills in the document's place. 200 draws of one truth take some six minutes
+on two cores.
 
 A coefficient counts as identified when most draws call it so; then its intervals must hold the truth in 88 to 99 % of
 these draws. All others must be called unidentified in 95 % of the draws. What is called identified in more than 5 % of
@@ -29,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.recovery_truths import PLANS, TRUTHS, Truth
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.laws import bootstrap_draws, law_named
+from joulelaw.model.laws import law_named
 
 NOISE = 0.05
 COVERED, UNIDENTIFIED = (0.88, 0.99), 0.95
@@ -42,7 +43,10 @@ def draw(plan: str, truth: str, seed: int, resamples: int) -> list[tuple[str, bo
     known = Truth.of(plan, truth, catalogue)
     law, rows = law_named("roofline"), known.measured(NOISE, seed)
     estimate = law.fit(rows, seed=seed)
-    drawn = bootstrap_draws(law, rows, estimate, resamples, seed)
+    drawn = [
+        law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True).parameters
+        for k, sample in enumerate(law.resamples(rows, estimate, resamples, seed))
+    ]
     found = []
     for c in law.coefficients(estimate, drawn, rows):
         name = f"{c.target}.{c.name}"
