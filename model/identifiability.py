@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from joulelaw.model.fitting import Positive, PositiveFit, priors
 from joulelaw.model.levenberg import weights
@@ -66,8 +67,8 @@ def doubt_of(
     certain = weights(missed, fit.noise) / fit.noise**2
     information = (slope * certain[:, None]).T @ slope
     bread = np.linalg.inv(information + np.diag(spread**-2))
-    _, member = np.unique(np.asarray(cases, dtype=str), return_inverse=True)
-    groups = int(member.max()) + 1
+    member, known = pd.factorize(np.asarray(cases, dtype=object))
+    groups = len(known)
     sums = np.zeros((groups, slope.shape[1]))
     np.add.at(sums, member, slope * (certain * missed)[:, None])
     meat = groups / max(groups - 1, 1) * sums.T @ sums + np.diag(spread**-2)

@@ -1,0 +1,64 @@
+"""A table is forecast row by row: whatever the blocks, the order, the rows beside and the columns' types."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from joulelaw.model import blocks
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.laws import fit_law
+from joulelaw.model.laws.base import FittedLaw
+from tests.model.synthetic import DEVICES, configurations, measured
+
+STRATEGIES = (("single", 1), ("ddp", 2), ("fsdp", 4), ("zero1", 2), ("zero3", 4), ("tp", 2), ("fsdp_tp", 4))
+
+
+@pytest.fixture(scope="module")
+def law() -> FittedLaw:
+    catalogue = Catalogue.load()
+    return fit_law("roofline", measured(catalogue, 0.02, most=60), catalogue, bootstrap=0)
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    """Inside and outside of what was fitted: every strategy, a new device, both families, deeper models, limits."""
+    parts = []
+    for k, (strategy, gpus) in enumerate(STRATEGIES):
+        part = configurations((*DEVICES, "NVIDIA A30")).drop(columns="trial_id")
+        part["num_layers"] += 3 * k
+        parts.append(part.assign(strategy=strategy, gpu_count=gpus, model_family=["bert", "gpt2"][k % 2]))
+    whole = pd.concat(parts, ignore_index=True)
+    whole["power_limit_w"] = np.where(np.arange(len(whole)) % 5 == 0, 60.0, np.nan)
+    return whole
+
+
+def test_parts_order_and_repeats_change_no_forecast(law: FittedLaw, table: pd.DataFrame) -> None:
+    whole = law.predict(table)
+    assert set(whole["extrapolates"] == "") == {True, False}
+    rng = np.random.default_rng(0)
+    for rows in (np.arange(40), rng.permutation(len(table)), rng.integers(len(table), size=300)):
+        _assert_same(law.predict(table.iloc[rows]), whole.iloc[rows])
+
+
+def test_blocks_change_no_forecast(law: FittedLaw, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = law.predict(table)
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 97)
+    _assert_same(law.predict(table), whole)
+
+
+def test_a_table_is_left_as_it_was(law: FittedLaw, table: pd.DataFrame) -> None:
+    given = table.iloc[::-1]
+    before = given.copy(deep=True)
+    assert list(law.predict(given).index) == list(before.index)
+    pd.testing.assert_frame_equal(given, before)
+
+
+def test_texts_may_be_strings_objects_or_categories(law: FittedLaw, table: pd.DataFrame) -> None:
+    texts = ["gpu_model", "strategy", "model_family", "precision"]
+    whole = law.predict(table)
+    for kind in ("object", "category"):
+        _assert_same(law.predict(table.astype(dict.fromkeys(texts, kind))), whole)
+
+
+def _assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-12, atol=0.0)
