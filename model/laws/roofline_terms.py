@@ -20,7 +20,7 @@ HOST_BOUNDARIES = ("gpu_host_modelled", "node_dc", "node_ac")
 # rows; an optimizer that is not fused launches some ten kernels a tensor; rings start in tens of us; FSDP, DeepSpeed
 # and DTensor spend some 0.1 to 1 ms a layer in Python; tokenized text is collated at about a million tokens a second.
 DURATION = (
-    Positive("eta_flop", "duration", "1", "share of the peak FLOP/s that fp32 products reach", 0.5, 3.0, 1e-3, 0.85),
+    Positive("eta_flop", "duration", "1", "share of the peak FLOP/s that fp32 products reach", 0.5, 3.0, 1e-3, 1.0),
     Positive("eta_flop_reduced", "duration", "1", "the same of tf32, fp16 and bf16 products", 0.5, 3.0, 1e-3, 0.85),
     Positive("fill_rows", "duration", "1", "rows that a product costs beside its own", 128.0, 3.0),
     Positive("eta_bandwidth", "duration", "1", "share of the memory bandwidth reached", 0.7, 2.0, 1e-3, 0.85),
