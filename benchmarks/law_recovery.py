@@ -1,10 +1,10 @@
 """Known coefficients, 5 % noise, 60 trials: how often their intervals hold them, and what is called identified.
 
-    python benchmarks/law_recovery.py [--draws 200] [--resamples 100] [--only PLAN:TRUTH,...] [--into DIR]
+    python benchmarks/law_recovery.py [--draws 200] [--resamples 60] [--only PLAN:TRUTH,...] [--into DIR]
 
 Plans and truths are those of recovery_truths.py; draw k of each has noise of seed k. Every draw is fitted as `joulelaw
 fit` does it, with --resamples of the bootstrap. What is done is kept in --work and not done again. Prints Markdown;
-`--into` writes summary.csv there; `--docs` fills in the document's place. 200 draws of one truth take some six minutes
+`--into` writes summary.csv there; `--docs` fills in the document's place. 200 draws of one truth take some four minutes
 on two cores.
 
 A coefficient counts as identified when most draws call it so; then its intervals must hold the truth in 88 to 99 % of
@@ -135,7 +135,7 @@ def run(asked: list[tuple[str, str]], draws: int, resamples: int, work: Path) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--resamples", type=int, default=100, help="of the bootstrap")
+    parser.add_argument("--resamples", type=int, default=60, help="of the bootstrap")
     everything = ",".join(f"{plan}:{truth}" for plan in PLANS for truth in TRUTHS)
     parser.add_argument("--only", default=everything, help=f"PLAN:TRUTH, of {everything}")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "law_recovery")

@@ -81,7 +81,7 @@ TRUTHS: dict[str, tuple[dict[str, float], dict[str, tuple[float, float]]]] = {
             "duration.eta_flop": 0.62,
             "duration.eta_flop_reduced": 0.41,
             "duration.fill_rows": 220.0,
-            "duration.eta_bandwidth": 0.82,
+            "duration.eta_bandwidth": 0.74,
             "duration.elementwise_passes": 6.5,
             "duration.kernel_s": 1.3e-5,
             "duration.micro_step_s": 1.8e-3,
