@@ -69,9 +69,10 @@ def fit_rows(
         estimate = law.fit(rows, seed=seed)
         if forecasts_only and estimate.covariance.size:
             bootstrap = 0
+        samples = law.resamples(rows, estimate, bootstrap, seed) if bootstrap else ()
         draws = [
             law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True).parameters
-            for k, sample in enumerate(law.resamples(rows, estimate, bootstrap, seed))
+            for k, sample in enumerate(samples)
         ]
         return FittedLaw(
             law=law,

@@ -142,7 +142,8 @@ class Law(Protocol):
         """Parameters that every fit has, and those that it may have; of names that end with "[" any continuation."""
 
     def fit(self, rows: Rows, *, seed: int = 0, start: Parameters | None = None, resampled: bool = False) -> Estimate:
-        """Fit on measured rows. `start` are known near parameters; `resampled` marks a bootstrap draw."""
+        """Fit on measured rows. `resampled` marks a bootstrap draw. `start` are known near parameters: of such a refit
+        nothing but the parameters need be found."""
 
     def resamples(self, rows: Rows, estimate: Estimate, draws: int, seed: int) -> Iterator[Rows]:
         """The bootstrap's data sets."""

@@ -48,6 +48,8 @@ from joulelaw.model.laws.roofline_verdicts import held_by_bounds, reported
 from joulelaw.model.levenberg import DONE
 
 Array = npt.NDArray[np.float64]
+# Of many rows the best of several starts is chosen on so many, drawn at random.
+START_ROWS = 1000
 
 # A draw of the bootstrap is found to a few hundredths of what it scatters by; nearer would take twice the time.
 DRAWN = 1e-4
@@ -76,21 +78,25 @@ class Roofline:
         models = sorted({*rows.table["gpu_model"], *measured_models} - {UNMEASURED})
         boundaries = sorted(set(rows.table["boundary"].astype(str))) if start is None else boundaries_of(start)
         scales = power_scales(rows, start)
+        refit, known = start is not None, start
+        if start is None and len(rows) > 4 * START_ROWS:
+            some = np.random.default_rng(seed).permutation(len(rows))[:START_ROWS]
+            known = self.fit(rows.take(some), seed=seed).parameters
 
         layout = duration_layout(rows, models)
-        time = _solve(layout, seconds, seed, start, rng)
-        duration = _found(layout, time, seconds, rows, resampled)
+        time = _solve(layout, seconds, seed, known, rng)
+        duration = _found(layout, time, seconds, rows, refit)
 
         def energies_at(measured_s: Array | None) -> Layout:
             timed = timed_by(layout, time.logs, measured_s)
             return energy_layout(rows, models, boundaries, default_limit_w(rows, scales), timed)
 
         plain, full = energies_at(None), energies_at(seconds)
-        near = _solve(plain, joules, seed, None, None).logs if start is None else _near(plain, start)
+        near = _solve(plain, joules, seed, known, None).logs if start is None else _near(plain, start)
         settled = settled_s(layout.value(time.logs), seconds, joules, plain.value(near), full.value(near))
         energies = energies_at(settled)
-        energy = _solve(energies, joules, seed, start, rng)
-        whole = _together([duration, _found(energies, energy, joules, rows, resampled)])
+        energy = _solve(energies, joules, seed, known, rng)
+        whole = _together([duration, _found(energies, energy, joules, rows, refit)])
         return Estimate(whole.parameters | scales, (*remarks(scales), *whole.notes), whole.covariance)
 
     def resamples(self, rows: Rows, estimate: Estimate, draws: int, seed: int) -> Iterator[Rows]:
@@ -208,10 +214,10 @@ def _near(layout: Layout, start: Parameters) -> Array:
     return layout.logs({f"{c.target}.{c.name}": c.prior for c in layout.coefficients} | dict(start))
 
 
-def _found(layout: Layout, fit: PositiveFit, measured: Array, rows: Rows, resampled: bool) -> Estimate:
-    """The anchored parameters of one target; unless of a bootstrap's draw, with their covariance and what rows tell."""
+def _found(layout: Layout, fit: PositiveFit, measured: Array, rows: Rows, refit: bool) -> Estimate:
+    """The anchored parameters of one target; unless of a refit, with their covariance and what rows tell."""
     matrix = Anchor.of(layout)
-    if resampled:
+    if refit:
         return Estimate(matrix.parameters(fit.logs))
     forecast, slope = layout.log_and_slope(fit.logs)
     doubt = doubt_of(fit, layout.coefficients, slope, forecast - np.log(measured), rows.cases)
