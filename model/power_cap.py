@@ -3,8 +3,9 @@
 Dynamic power goes with f V^2. Down to the voltage's floor V follows the clock f, so that power goes with f^3 and the
 energy of an operation with f^2; below it power goes with f, and an operation costs no less. (Choi et al. 2013 cap the
 roofline by power; the two regimes are those of dynamic voltage and frequency scaling, Le Sueur and Heiser 2010.)
-The three shares below were fitted to a V100 and an A40 that fine-tune BERT under limits from 33 to 100 % of their
-default (Zeus's traces, NSDI 2023: the time is met to 6 % on average). Leaves out that launch-bound work draws less.
+The three shares below were fitted to a V100 and an A40 that fine-tune BERT under limits from a third of their default
+up (Zeus, NSDI 2023): the time is met to 8 % on average (benchmarks/power_cap.py). Leaves out that launch-bound work
+draws less, and is slowed later.
 """
 
 import numpy as np
