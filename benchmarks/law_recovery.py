@@ -78,16 +78,22 @@ def summary(draws: pd.DataFrame) -> pd.DataFrame:
 
 
 def holds(found: pd.DataFrame) -> list[str]:
-    """The two lines of the claim for one plan and truth, each with what misses it."""
+    """The two lines of the claim for one plan and truth, each with what misses it; then those in between, together."""
     told, others = found[found["verdict"] == "identified"], found[found["verdict"] != "identified"]
     off = told[~told["covered_when_identified"].between(*COVERED)]
     luck = others[others["verdict"] == "in between"]
-    pooled = (told["called_identified"] * told["covered_when_identified"]).sum() / told["called_identified"].sum()
     lines = [f"{len(told) - len(off)} of {len(told)} identified coefficients are covered in 88 to 99 % of the draws"]
-    lines[0] += f" (all together {pooled:.1%})" + _but(off, "covered_when_identified")
+    lines[0] += f" (all together {_pooled(told):.1%})" + _but(off, "covered_when_identified")
     lines.append(f"{len(others) - len(luck)} of {len(others)} others are called unidentified in 95 % of the draws")
     lines[1] += _but(luck, "called_identified")
+    if len(luck):
+        lines.append(f"these {len(luck)} in between are covered in {_pooled(luck):.1%} of the draws that call them so")
     return lines
+
+
+def _pooled(rows: pd.DataFrame) -> float:
+    """The share covered of all draws that call one of these coefficients identified."""
+    return float((rows["called_identified"] * rows["covered_when_identified"]).sum() / rows["called_identified"].sum())
 
 
 def _but(rows: pd.DataFrame, column: str) -> str:
