@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-Given, Made = TypeVar("Given"), TypeVar("Made")
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 BLOCK_ROWS = 2**18
 MOST_THREADS = 4  # more would wait for each other: only NumPy's loops run at the same time
