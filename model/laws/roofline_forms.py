@@ -28,22 +28,23 @@ Formula = Callable[[Terms, Array, bool], Part]
 
 def micro_step(terms: Terms, logs: Array, slopes: bool = True) -> Part:
     """Seconds of a micro-step: what overlaps by smooth maxima, what does not by sums."""
+    return micro_step_parts(terms, logs, slopes)[0]
+
+
+def micro_step_parts(terms: Terms, logs: Array, slopes: bool = True) -> tuple[Part, Part, Part]:
+    """The micro-step, and of it what the device works and what the link takes."""
     at = terms.names.index("overlap")
     overlap = float(np.exp(logs[at]))
 
     def block(name: str) -> Part:
         return terms.part(name, logs, slopes)
 
-    launched = smooth_maximum([device_work(terms, logs, slopes), block("host")], overlap, at)
+    # Products, by arithmetic or by their operands, and what only moves bytes.
+    worked = smooth_maximum([block("arithmetic"), block("operands")], overlap, at) + block("traffic")
+    launched = smooth_maximum([worked, block("host")], overlap, at)
     waited = smooth_maximum([block("group"), block("input")], overlap, at)
-    return launched + waited + block("link")
-
-
-def device_work(terms: Terms, logs: Array, slopes: bool = True) -> Part:
-    """Seconds that the device works: products, by arithmetic or by their operands, and what only moves bytes."""
-    at = terms.names.index("overlap")
-    products = [terms.part(name, logs, slopes) for name in ("arithmetic", "operands")]
-    return smooth_maximum(products, float(np.exp(logs[at])), at) + terms.part("traffic", logs, slopes)
+    linked = block("link")
+    return launched + waited + linked, worked, linked
 
 
 def joules(terms: Terms, logs: Array, slopes: bool = True) -> Part:
@@ -82,7 +83,7 @@ class Layout:
         """As `value`, of a part of the formula."""
         value = np.empty(sum(len(device.rows) for device in self.devices))
         for device in self.devices:
-            value[device.rows] = formula(device.terms, self._own(device, logs), False).value
+            value[device.rows] = formula(device.terms, self.own(device, logs), False).value
         return value
 
     def log_and_slope(self, logs: Array) -> tuple[Array, Array]:
@@ -90,7 +91,7 @@ class Layout:
         count = sum(len(device.rows) for device in self.devices)
         value, slope = np.empty(count), np.zeros((count, len(self.coefficients)))
         for device in self.devices:
-            part = self.formula(device.terms, self._own(device, logs), True)
+            part = self.formula(device.terms, self.own(device, logs), True)
             assert part.slope is not None
             relative = part.slope / part.value[:, None]
             value[device.rows] = np.log(part.value)
@@ -99,7 +100,7 @@ class Layout:
                 slope[np.ix_(device.rows, device.columns)] = relative @ self.moves
         return value, slope
 
-    def _own(self, device: _Device, logs: Array) -> Array:
+    def own(self, device: _Device, logs: Array) -> Array:
         """The logarithms of a device's own coefficients."""
         return logs[: self.shared] + (self.moves @ logs[device.columns] if device.columns.size else 0.0)
 
@@ -130,9 +131,12 @@ def energy_layout(
 
 def timed_by(layout: Layout, logs: Array, measured_s: Array | None = None) -> Timed:
     """What a duration's layout tells the energy; with the measured seconds of a micro-step where there are some."""
-    worked = layout.values(device_work, logs)
-    linked = layout.values(lambda terms, own, slopes: terms.part("link", own, slopes), logs)
-    micro_step_s = layout.value(logs)
+    count = sum(len(device.rows) for device in layout.devices)
+    micro_step_s, worked, linked = columns = [np.empty(count) for _ in range(3)]
+    for device in layout.devices:
+        parts = micro_step_parts(device.terms, layout.own(device, logs), False)
+        for column, part in zip(columns, parts, strict=True):
+            column[device.rows] = part.value
     passes = float(np.exp(logs[[c.name for c in layout.coefficients].index("elementwise_passes")]))
     load = (worked + linked / 2) / micro_step_s
     return Timed(micro_step_s if measured_s is None else measured_s, load, passes)
