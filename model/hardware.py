@@ -20,6 +20,7 @@ from joulelaw import InputError
 
 SHIPPED = Path(__file__).with_name("hardware.toml")
 KINDS = ("cuda", "cpu")
+OPTIONAL_TEXTS = ("architecture", "compute_capability", "note")
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8")
 # How a logical CPU device is named, as in "AMD EPYC (1 core)"; no GPU is.
 CPU_NAME = re.compile(r"\(\d+ cores?\)$")
@@ -212,7 +213,7 @@ def _value(key: str, value: Any, where: str) -> Any:
             raise InputError(f"{value!r} is not a list of names", where=where)
         return tuple(value)
     kind = {"date": datetime.date, "checked": bool}.get(key, str)
-    if type(value) is not kind or value == "":
+    if type(value) is not kind or (value == "" and key not in OPTIONAL_TEXTS):
         wanted = {"date": "a date, such as 2026-11-21", "checked": "true or false"}.get(key, "a text")
         raise InputError(f"{value!r} is not {wanted}", where=where)
     return value

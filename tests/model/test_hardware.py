@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from joulelaw import InputError
-from joulelaw.model.hardware import Catalogue, DeviceSpec, UnknownDevice, to_toml
+from joulelaw.model.hardware import Catalogue, DeviceSpec, UnknownDevice, read_devices, to_toml
 
 CATALOGUE = Catalogue.load()
 MEASURED = DeviceSpec(
@@ -258,6 +258,17 @@ def test_an_entry_of_ones_own_replaces_the_shipped_one_whatever_name_it_uses(tmp
     assert mine.get("NVIDIA T4").peak("fp32") == 71.3e9
     with pytest.raises(UnknownDevice):
         mine.get("Tesla T4")
+
+
+def test_texts_that_may_be_left_out_may_be_empty_too_and_others_may_not(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    without = [line for line in ENTRY.splitlines() if not line.startswith(("architecture", "compute_cap", "note"))]
+    path.write_text("\n".join([*without, 'architecture = ""', 'compute_capability = ""', 'note = ""']))
+    (spec,) = read_devices(path)
+    assert (spec.architecture, spec.compute_capability, spec.note) == ("", "", "")
+    path.write_text(re.sub('source = ".*"', 'source = ""', ENTRY))
+    with pytest.raises(InputError, match=r"\.source: '' is not a text"):
+        read_devices(path)
 
 
 BAD = {
