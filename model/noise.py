@@ -24,6 +24,8 @@ Array = npt.NDArray[np.float64]
 TARGETS = {"duration": "duration_s", "energy": "energy_j"}
 FEWEST = 10  # of differences: fewer say nothing
 WIDEST = np.log(2.0) + 1e-9  # between the outer two of three neighbours
+# Of the machine rather than the model: runs under another power cap, or over another link, are no repeats.
+SETTINGS = ("power_limit_w", "tensor_parallel", "link", "link_bytes_per_s", "network_bytes_per_s")
 # Along each axis, the columns that scale with it: a wider model has more heads and a wider FFN, in proportion.
 AXES = {
     "num_layers": (),
@@ -106,7 +108,8 @@ def _triples(x: Array, y: Array) -> list[float]:
 
 
 def _configuration(table: pd.DataFrame) -> Sequence[str]:
-    return [*CONFIGURATION_COLUMNS, *(name for name in (*DETAIL_COLUMNS, "boundary") if name in table.columns)]
+    perhaps = (*DETAIL_COLUMNS, *SETTINGS, "boundary")
+    return [*CONFIGURATION_COLUMNS, *(name for name in perhaps if name in table.columns)]
 
 
 def _floor(target: str, method: str, differences: Array, n: int, variance: float) -> NoiseFloor:

@@ -62,6 +62,27 @@ def test_neighbours_that_differ_in_anything_else_or_lie_far_apart_are_not_compar
     assert neighbour_differences(table.assign(dropout=np.arange(40) / 100), values)[1] == 0
 
 
+@pytest.mark.parametrize(
+    ("column", "of_one", "of_other"),
+    [
+        ("power_limit_w", 250.0, 400.0),
+        ("tensor_parallel", 1, 2),
+        ("link", "pcie", "nvlink"),
+        ("link_bytes_per_s", 16e9, 300e9),
+        ("network_bytes_per_s", 1.25e9, 25e9),
+    ],
+)
+def test_rows_under_another_setting_of_the_machine_are_neither_repeats_nor_neighbours(
+    column: str, of_one: object, of_other: object
+) -> None:
+    twice = pd.concat([configurations(most=20)] * 2, ignore_index=True)
+    assert repeat_differences(twice, np.zeros(40))[1] == 20
+    assert repeat_differences(twice.assign(**{column: [of_one] * 20 + [of_other] * 20}), np.zeros(40))[1] == 0
+    three = pd.concat([configurations(most=1)] * 3, ignore_index=True).assign(sequence_length=[64, 96, 128])
+    assert neighbour_differences(three, np.zeros(3))[1] == 1
+    assert neighbour_differences(three.assign(**{column: [of_one, of_other, of_one]}), np.zeros(3))[1] == 0
+
+
 def test_a_wider_model_with_as_many_more_heads_is_a_neighbour_and_one_with_other_heads_is_none() -> None:
     base = pd.concat([configurations(most=1)] * 3, ignore_index=True)
     wide = base.assign(hidden_size=[512, 640, 768], num_heads=[8, 10, 12], intermediate_size=[2048, 2560, 3072])
