@@ -54,9 +54,11 @@ def _enlarged(layout: Layout, logs: Array, missed: Array, cases: Groups) -> Arra
     _, spread = priors(layout.coefficients)
     noise = max(size_of(missed), 1e-12)
     scaled = slope * (np.sqrt(weights(missed, noise)) / noise)[:, None]
-    hat = scaled @ np.linalg.inv(scaled.T @ scaled + np.diag(spread**-2)) @ scaled.T
-    enlarged = np.empty_like(missed)
+    # The hat matrix is q q' (as long as the rows in both directions: never formed); what is normal to q is left whole.
+    q = np.linalg.qr(np.vstack([scaled, np.diag(1 / spread)]))[0][: len(scaled)]
+    enlarged = missed.copy()
     for case in cases:
-        left, axes = np.linalg.eigh(np.eye(len(case)) - hat[np.ix_(case, case)])
-        enlarged[case] = axes @ ((axes.T @ missed[case]) / np.sqrt(np.clip(left, LEAST_LEFT, 1.0)))
+        axes, sizes, _ = np.linalg.svd(q[case], full_matrices=False)
+        factor = 1 / np.sqrt(np.clip(1 - sizes**2, LEAST_LEFT, 1.0))
+        enlarged[case] += axes @ ((factor - 1) * (axes.T @ missed[case]))
     return enlarged
