@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from joulelaw import InputError
 from joulelaw.model.hardware import Catalogue, DeviceSpec
 from joulelaw.model.intervals import Widths
+from joulelaw.model.law_file_checks import faults, finite
 from joulelaw.model.laws import LAWS, POST_RUN, law_named
 from joulelaw.model.laws.base import Coefficient, FittedLaw, Law, Provenance
 from joulelaw.model.parallelism import COUNTS_VERSION
@@ -24,6 +25,7 @@ from joulelaw.model.parallelism import COUNTS_VERSION
 SCHEMA_VERSION = 1
 FORMATS = ("json", "csv", "parquet")
 REMEDY = "make one with joulelaw fit"
+UNCHANGED = "fit it again; coefficients are not changed by hand"
 
 
 class LawFileError(InputError):
@@ -89,7 +91,9 @@ def _assembled(path: Path, content: dict[str, Any], known: Catalogue) -> FittedL
     if content["law"] not in LAWS | POST_RUN:
         raise LawFileError(f"is of a law {content['law']!r} that is not known here", where=str(path), remedy=REMEDY)
     law = law_named(content["law"])
-    _check_parameters(path, law, content["parameters"])
+    _check_names(path, law, content["parameters"])
+    if wrong := next(faults(law, content), None):
+        raise LawFileError(f"its {wrong}", where=str(path), remedy=UNCHANGED)
     devices = {device["name"]: _device_from_dict(device) for device in content["devices"]}
     others = {name: spec for name, spec in known.devices.items() if name not in devices}
     origin = content["provenance"]
@@ -99,8 +103,6 @@ def _assembled(path: Path, content: dict[str, Any], known: Catalogue) -> FittedL
         "boundaries": tuple(origin["boundaries"]),
     }
     widths = Widths(**_with_nan(Widths, content["widths"]))
-    if not all(isinstance(each, dict) for each in (widths.half, *widths.half.values())):
-        raise ValueError("widths are no table")
     return FittedLaw(
         law=law,
         parameters=content["parameters"],
@@ -152,7 +154,7 @@ def coefficient_table(fitted: FittedLaw) -> pd.DataFrame:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(), parse_constant=_refuse_constant)
+        content = json.loads(path.read_text(), parse_constant=_refuse_constant, parse_int=finite, parse_float=finite)
     except OSError as error:
         raise LawFileError(f"cannot be read: {error.strerror}", where=str(path), remedy=REMEDY) from error
     except (ValueError, RecursionError) as error:
@@ -170,7 +172,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise LawFileError(
             "its content does not match its checksum: it was edited or cut short",
             where=str(path),
-            remedy="fit it again; coefficients are not changed by hand",
+            remedy=UNCHANGED,
         )
     if content.get("counts_version") != COUNTS_VERSION:
         found = f"version {content['counts_version']!r}" if "counts_version" in content else "an earlier version"
@@ -182,12 +184,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_parameters(path: Path, law: Law, parameters: dict[str, float]) -> None:
+def _check_names(path: Path, law: Law, parameters: dict[str, float]) -> None:
     """The names of a law's parameters change with what it counts; those of another version mean something else."""
-    for name, value in parameters.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or (law.logarithmic and value < 0):
-            what = f"its parameter {name} is {value!r}, which is no number that it can be"
-            raise LawFileError(what, where=str(path), remedy="fit it again; coefficients are not changed by hand")
     always, perhaps = law.parameter_names
     missing = sorted(set(always) - set(parameters))
     unknown = sorted(name for name in set(parameters) - set(always) if not _is_among(name, perhaps))

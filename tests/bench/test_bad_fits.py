@@ -139,8 +139,15 @@ REMADE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an unknown parameter": (lambda c: c["parameters"].update({"duration.magic": 1.0}), "unknown: duration.magic"),
     "no widths": (lambda c: c.pop("widths"), "is not a whole law file"),
     "odd widths": (lambda c: c.update(widths={"half": 3}), "is not a whole law file"),
-    "a ragged covariance": (lambda c: c.update(covariance=[[1, 2], [3]]), "is not a whole law file"),
+    "a ragged covariance": (lambda c: c.update(covariance=[[1, 2], [3]]), "its covariance is no table of"),
     "half a device": (lambda c: c.update(devices=[{"name": "x"}]), "is not a whole law file"),
+    "a negative width": (
+        lambda c: c["widths"]["half"]["case"].update(energy=-0.1),
+        "its width of energy, case is -0.1, which is no width; fit it again",
+    ),
+    "a ratio in words": (lambda c: c["widths"]["ratios"]["energy"].update({"a|b|c": "2"}), "which is no ratio"),
+    "a range in words": (lambda c: c["provenance"]["ranges"].update(num_layers=["2", "4"]), "its range of num_layers"),
+    "calibrated for a text": (lambda c: c.update(calibrated="Tesla T4"), "its calibrated are no list of texts"),
     "no origin": (lambda c: c.update(provenance={}), "is not a whole law file"),
     "other counts": (lambda c: c.update(counts_version=0), "was fitted on counts of version 0"),
 }
@@ -176,12 +183,24 @@ def test_a_law_file_that_was_changed_is_refused_by_whoever_reads_it(
     assert not Path("f.csv").exists()
 
 
-def test_a_negative_coefficient_is_no_roofline(law_files: dict[str, dict[str, Any]], capsys: Capture) -> None:
+@pytest.mark.parametrize("value", [-0.5, 0.0])
+def test_a_coefficient_that_is_not_positive_is_no_roofline(
+    value: float, law_files: dict[str, dict[str, Any]], capsys: Capture
+) -> None:
     content = json.loads(json.dumps(law_files["roofline"]))
     content.pop("checksum")
-    content["parameters"][first(content)] = -0.5
+    content["parameters"][first(content)] = value
     Path("law.json").write_text(json.dumps(content | {"checksum": coefficients._checksum(content)}))
-    assert "is -0.5, which is no number that it can be" in refusal(capsys, "export", "law.json", "--format", "csv")
+    assert f"is {value}, which is no number that it can be" in refusal(capsys, "export", "law.json", "--format", "csv")
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_an_infinite_number_is_no_law_file(law: str, law_files: dict[str, dict[str, Any]], capsys: Capture) -> None:
+    content = json.loads(json.dumps(law_files[law]))
+    content["parameters"][first(content)] = "1e999"
+    Path("law.json").write_text(json.dumps(content).replace('"1e999"', "1e999"))
+    for command in (["predict", "law.json", "runs.csv", "--out", "f.csv"], ["export", "law.json", "--format", "csv"]):
+        assert "1e999 is too large a number" in refusal(capsys, *command)
 
 
 @pytest.mark.parametrize(

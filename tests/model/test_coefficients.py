@@ -3,8 +3,11 @@
 import hashlib
 import json
 import pickle
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -134,6 +137,92 @@ def test_a_law_file_without_some_parameter_is_refused(tmp_path: Path, fitted: Fi
     save_law(replace(fitted, parameters=few), tmp_path / "law.json")
     with pytest.raises(LawFileError, match=r"missing: energy\.kappa_static"):
         load_law(tmp_path / "law.json")
+
+
+def written(content: dict[str, Any], path: Path) -> Path:
+    """The law file as another program may have made it: whole, with a right checksum. Texts "1e999" become numbers."""
+    content = {name: value for name, value in content.items() if name != "checksum"}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    content["checksum"] = hashlib.sha256(canonical.encode()).hexdigest()
+    path.write_text(re.sub(r'"(-?1e999|9{400})"', r"\1", json.dumps(content)))
+    return path
+
+
+def _put(*keys: str, to: object) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        inside: Any = content
+        for key in keys[:-1]:
+            inside = inside[key]
+        inside[keys[-1]] = to
+
+    return change
+
+
+def _mirror_image_lost(content: dict[str, Any]) -> None:
+    content["covariance"][0][1] += 0.5 * (content["covariance"][0][0] * content["covariance"][1][1]) ** 0.5
+
+
+def _negative_variance(content: dict[str, Any]) -> None:
+    content["covariance"][2][2] *= -1
+
+
+IMPOSSIBLE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "an infinite parameter": (_put("parameters", "duration.eta_flop", to="1e999"), "1e999 is too large a number"),
+    "an infinite width": (_put("widths", "half", "case", "energy", to="1e999"), "1e999 is too large a number"),
+    "an endless whole number": (_put("provenance", "n_trials", to="9" * 400), "is too large a number"),
+    "a parameter of 0": (_put("parameters", "duration.eta_flop", to=0.0), "duration.eta_flop is 0.0, which is no"),
+    "a negative parameter": (_put("parameters", "duration.eta_flop", to=-1), "duration.eta_flop is -1, which is no"),
+    "a negative width": (_put("widths", "half", "case", "energy", to=-0.1), "width of energy, case is -0.1"),
+    "a width in words": (
+        _put("widths", "half", "strategy", "energy", to="0.1"),
+        "strategy is '0.1', which is no width",
+    ),
+    "no width of a new device": (lambda c: c["widths"]["half"].pop("gpu_model"), "widths are of case, strategy,"),
+    "no width of energies": (lambda c: c["widths"]["half"]["case"].pop("energy"), "of case are of duration, not of"),
+    "a ratio in words": (lambda c: c["widths"]["ratios"]["energy"].update({"a|b|c": "2"}), "'2' times that of all"),
+    "a ratio of 0": (lambda c: c["widths"]["ratios"]["energy"].update({"a|b|c": 0}), "0 times that of all"),
+    "no ratios": (_put("widths", "ratios", to={}), "widths by group are of nothing, not of duration, energy"),
+    "a level in words": (_put("widths", "achieved", to="95 %"), "level achieved is '95 %'"),
+    "no covariance": (_put("covariance", to=[]), "covariance is no table of"),
+    "a covariance of too few": (_put("covariance", to=[[1.0]]), "covariance is no table of"),
+    "a covariance in one line": (
+        lambda c: c.update(covariance=[[value for row in c["covariance"] for value in row]]),
+        "covariance is no table of",
+    ),
+    "words in the covariance": (lambda c: c["covariance"][0].__setitem__(0, "1"), "entries that are no numbers"),
+    "a lopsided covariance": (_mirror_image_lost, "covariance is not symmetric"),
+    "a negative variance": (_negative_variance, "covariance has negative variances"),
+    "a range in words": (_put("provenance", "ranges", "num_layers", to=["2", "24"]), "range of num_layers is"),
+    "a range that ends before it begins": (
+        _put("provenance", "ranges", "num_layers", to=[24, 2]),
+        "range of num_layers",
+    ),
+    "a range of texts that is one": (_put("provenance", "ranges", "strategy", to="single"), "range of strategy is"),
+    "calibrated for one text": (_put("calibrated", to="Tesla T4"), "calibrated are no list of texts"),
+    "calibrated for a number": (_put("calibrated", to=[1]), "calibrated are no list of texts"),
+    "a coefficient in words": (lambda c: c["coefficients"][0].update(value="big"), "is 'big'"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_numbers_that_no_fit_gives_are_refused_with_the_place(tmp_path: Path, fitted: FittedLaw, case: str) -> None:
+    """Each would else end in a traceback, a forecast of nan, or an interval that is narrower without a word."""
+    content = to_dict(fitted)
+    assert load_law(written(content, tmp_path / "law.json")).parameters == fitted.parameters
+    change, told = IMPOSSIBLE[case]
+    change(content)
+    with pytest.raises(LawFileError) as refusal:
+        load_law(written(content, tmp_path / "law.json"))
+    assert str(refusal.value).startswith(str(tmp_path / "law.json"))
+    assert told in str(refusal.value)
+
+
+@pytest.mark.parametrize("bootstrap", [0, 3])
+def test_a_law_whose_parameters_may_be_negative_needs_no_covariance(tmp_path: Path, bootstrap: int) -> None:
+    law = fit_law("reduced_form", measured(CATALOGUE, noise=0.05), CATALOGUE, bootstrap=bootstrap)
+    assert min(law.parameters.values()) < 0
+    save_law(law, tmp_path / "law.json")
+    assert load_law(tmp_path / "law.json").covariance.shape == law.covariance.shape
 
 
 def test_white_space_alone_is_not_an_edit(tmp_path: Path, fitted: FittedLaw) -> None:
