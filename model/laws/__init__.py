@@ -1,5 +1,7 @@
 """The table of laws, and how any of them is fitted: point, bootstrap over cases, conformal widths, origin."""
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -7,7 +9,7 @@ import pandas as pd
 from joulelaw import InputError, __version__
 from joulelaw.model.blocks import one_blas_thread
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import ranges_of
+from joulelaw.model.intervals import Widths, ranges_of
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Law, Provenance, Rows
 from joulelaw.model.laws.operation import Operation
 from joulelaw.model.laws.reduced_form import ReducedForm
@@ -74,15 +76,16 @@ def fit_rows(
             law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True).parameters
             for k, sample in enumerate(samples)
         ]
+        widths = forecast_widths(law, rows, estimate)
         return FittedLaw(
             law=law,
             parameters=estimate.parameters,
             coefficients=law.coefficients(estimate, draws, rows),
             provenance=provenance_of(rows),
             catalogue=catalogue,
-            widths=forecast_widths(law, rows, estimate),
+            widths=widths,
             covariance=estimate.covariance if estimate.covariance.size else _covariance(law, estimate, draws),
-            notes=estimate.notes,
+            notes=(*estimate.notes, *_level_note(widths)),
         )
 
 
@@ -96,6 +99,16 @@ def provenance_of(rows: Rows) -> Provenance:
         ranges=ranges_of(rows.sized),
         created_by=f"joulelaw {__version__}",
     )
+
+
+def _level_note(widths: Widths) -> tuple[str, ...]:
+    """That the cases are too few for the level aimed at: of G, G / (G + 1) is supported (`conformal_half_width`)."""
+    achieved = widths.achieved
+    if not achieved < widths.aimed - 1e-9:
+        return ()
+    cases = round(achieved / (1 - achieved))
+    percent = math.floor(100 * achieved + 1e-6)
+    return (f"{cases} cases support intervals of {percent} %, not {100 * widths.aimed:.0f} %",)
 
 
 def _covariance(law: Law, estimate: Estimate, draws: list[dict[str, float]]) -> Array:
