@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.model.baselines import BASELINES, Baseline
+from joulelaw.model.baselines import BASELINES, Baseline, PowerLimitTimesTime
 from joulelaw.model.efficiency import measured_efficiency
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.holdout import Fold, folds, hold_out_hash
@@ -125,7 +125,7 @@ def validate(
         fold_scores=scores,
         predictions=pd.concat([outcome.predictions for outcome in outcomes], ignore_index=True),
         noise=noise_floor(checked),
-        notes=_counted(outcomes),
+        notes=(*_counted(outcomes), *_left_out(outcomes)),
     )
 
 
@@ -137,6 +137,7 @@ class _Outcome:
     post_run: bool
     fold: str
     n_fit: int
+    n_test: int
     predictions: pd.DataFrame
     failure: str = ""
     notes: tuple[str, ...] = ()
@@ -150,6 +151,7 @@ def _outcome(one: Law | Baseline, rows: Rows, fold: Fold, catalogue: Catalogue, 
         h = measured_efficiency(rows.table, rows.counts)[fold.test]
         test = replace(test, table=test.table.assign(parallel_efficiency=h))
     seen = test if one.post_run else test.pre_run()
+    about = (one.name, one.post_run, fold.name, len(fitted_rows), len(test))
     notes: tuple[str, ...] = ()
     try:
         if one.name in BASELINES:
@@ -162,11 +164,9 @@ def _outcome(one: Law | Baseline, rows: Rows, fold: Fold, catalogue: Catalogue, 
             forecast, notes = fitted.predict_rows(seen), fitted.notes
     except InputError as error:
         nothing = pd.DataFrame(columns=PREDICTION_COLUMNS)
-        return _Outcome(one.name, one.post_run, fold.name, len(fitted_rows), nothing, str(error))
+        return _Outcome(*about, nothing, str(error))
     frames = [_predictions(one, fold.name, test, forecast, target) for target in TARGETS]
-    return _Outcome(
-        one.name, one.post_run, fold.name, len(fitted_rows), pd.concat(frames, ignore_index=True), "", notes
-    )
+    return _Outcome(*about, pd.concat(frames, ignore_index=True), "", notes)
 
 
 def _predictions(one: Law | Baseline, fold: str, test: Rows, forecast: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -231,6 +231,22 @@ def _counted(outcomes: Sequence[_Outcome]) -> tuple[str, ...]:
     folds = len({outcome.fold for outcome in outcomes})
     said = Counter(f"{outcome.law}: {note}" for outcome in outcomes for note in outcome.notes)
     return tuple(note if count == folds else f"{note} ({count} of {folds} folds)" for note, count in said.items())
+
+
+def _left_out(outcomes: Sequence[_Outcome]) -> tuple[str, ...]:
+    """The rows that a contender could not forecast: others' scores are of more rows, which may be harder."""
+    said = []
+    fitted = [outcome for outcome in outcomes if not outcome.failure]
+    for law in dict.fromkeys(outcome.law for outcome in fitted):
+        mine = [outcome for outcome in fitted if outcome.law == law]
+        for target in TARGETS:
+            without = {o.fold: o.n_test - int((o.predictions["target"] == target).sum()) for o in mine}
+            folds = ", ".join(f"{o.fold}: {without[o.fold]} of {o.n_test}" for o in mine if without[o.fold])
+            if not folds or (law, target) == (PowerLimitTimesTime.name, "duration"):  # which takes seconds as given
+                continue
+            rows = f"{sum(without.values())} of {sum(o.n_test for o in mine)} held-out rows"
+            said.append(f"{law}: {rows} have no {target} forecast and are left out of its scores ({folds})")
+    return tuple(said)
 
 
 def _plain(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Validation: what is forecast was not fitted, nothing measured leaks, and scores are those of the listed forecasts."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from joulelaw import InputError
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.holdout import group_of
 from joulelaw.model.validation import Validation, validate
-from tests.model.synthetic import measured
+from tests.model.synthetic import DEVICES, measured
 
 CATALOGUE = Catalogue.load()
 TABLE = measured(CATALOGUE, noise=0.05, most=60)
@@ -133,3 +134,22 @@ def test_invalid_trials_are_neither_fitted_nor_scored() -> None:
     scores = validate(table, CATALOGUE, laws=("reduced_form",), baselines=False)
     assert scores.provenance.n_trials == 58
     assert TABLE["trial_id"].iloc[59] not in set(scores.predictions["trial_id"])
+
+
+def test_rows_that_a_contender_cannot_forecast_are_counted_by_fold() -> None:
+    """Watts of a power limit times time are no forecast of a device that has none."""
+    unlimited = replace(CATALOGUE.get("Tesla T4"), power_limit_w=None)
+    catalogue = Catalogue({**CATALOGUE.devices, unlimited.name: unlimited})
+    table = pd.concat([measured(CATALOGUE, noise=0.05, devices=(name,), most=30) for name in DEVICES])
+    table = table.assign(trial_id=[f"t{k}" for k in range(60)]).drop(columns="power_limit_w", errors="ignore")
+    scores = validate(table, catalogue, laws=("reduced_form",), hold_out="strategy")
+    (said,) = [note for note in scores.notes if note.startswith("power_limit_x_time: ")]
+    assert said == (
+        "power_limit_x_time: 30 of 60 held-out rows have no energy forecast and are left out of its scores "
+        "(strategy=fsdp: 20 of 40, strategy=single: 10 of 20)"
+    )
+    assert scores.of("power_limit_x_time", "energy").pooled.n == 30
+
+
+def test_where_all_is_forecast_nothing_is_said_of_rows_left_out(by_split: Validation) -> None:
+    assert not [note for note in by_split.notes if "left out of its scores" in note]
