@@ -15,13 +15,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.model.fitting import NOISE, fit_positive
+from joulelaw.model.fitting import NOISE
+from joulelaw.model.intervals import joined, ranges_of
 from joulelaw.model.laws.base import Estimate, FittedLaw, Provenance, Rows
 from joulelaw.model.laws.roofline import Roofline, boundaries_of
 from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout, timed_by
 from joulelaw.model.laws.roofline_power import default_limit_w, power_scales
 from joulelaw.model.laws.roofline_terms import CORRECTIONS, UNMEASURED
-from joulelaw.model.levenberg import weights
+from joulelaw.model.levenberg import Problem, minimise, weights
 from joulelaw.model.tables import check_measurements, content_hash, meters_of
 
 Array = npt.NDArray[np.float64]
@@ -114,13 +115,15 @@ def _updated(belief: Belief, layout: Layout, measured: Array) -> Belief:
         forecast, slope = layout.log_and_slope(logs)
         return forecast - target, slope
 
-    fit = fit_positive(layout.coefficients, residuals, start=mean, centre=mean, precision=precision, noise=NOISE)
-    missed, slope = residuals(fit.logs)
+    # No bounds: they hold before corrections are anchored, and the belief knows of them.
+    anywhere = np.full(len(at), np.inf)
+    found = minimise(Problem(residuals, NOISE, mean, precision, -anywhere, anywhere), mean).u
+    missed, slope = residuals(found)
     slope = slope * np.sqrt(weights(missed, NOISE))[:, None]
     # Gain of a Kalman update: how everything else moves with what was observed.
     reach = belief.covariance[:, at]
-    moved = belief.mean + reach @ precision @ (fit.logs - mean)
-    moved[at] = fit.logs
+    moved = belief.mean + reach @ precision @ (found - mean)
+    moved[at] = found
     gain = np.linalg.solve(slope @ covariance @ slope.T + NOISE**2 * np.eye(len(measured)), slope @ reach.T)
     return Belief(belief.names, moved, belief.covariance - reach @ slope.T @ gain)
 
@@ -138,14 +141,14 @@ def _law_of(fitted: FittedLaw, belief: Belief, scales: dict[str, float], rows: R
         parameters=parameters,
         coefficients=(*found, *(c for c in fitted.coefficients if (c.target, c.name) not in names)),
         covariance=belief.covariance,
-        provenance=_provenance(fitted.provenance, rows, model),
+        provenance=_provenance(fitted.provenance, rows),
         calibrated=tuple(sorted({*fitted.calibrated, model})),
         notes=(*fitted.notes, note),
     )
 
 
-def _provenance(before: Provenance, rows: Rows, model: str) -> Provenance:
-    ranges = {**before.ranges, "gpu_model": sorted({*map(str, before.ranges.get("gpu_model", [])), model})}
+def _provenance(before: Provenance, rows: Rows) -> Provenance:
+    ranges = joined(before.ranges, ranges_of(rows.sized))
     return replace(
         before,
         n_trials=before.n_trials + len(rows),
@@ -157,6 +160,9 @@ def _provenance(before: Provenance, rows: Rows, model: str) -> Provenance:
 
 
 def _check(fitted: FittedLaw, table: pd.DataFrame) -> None:
+    if content_hash(table) in fitted.provenance.data_hash.split("+"):
+        what = "the law has taken up these trials before: they would count twice"
+        raise InputError(what, where="table", remedy="calibrate on further trials")
     if not isinstance(fitted.law, Roofline):
         what = f"the law {fitted.law.name} has no corrections by device"
         raise InputError(what, where="law", remedy="calibrate a roofline law")

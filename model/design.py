@@ -19,7 +19,7 @@ from joulelaw.model.fitting import NOISE
 from joulelaw.model.intervals import DISCREPANCY, TARGETS, Z
 from joulelaw.model.laws.base import FittedLaw, Rows
 from joulelaw.model.laws.roofline import Roofline
-from joulelaw.model.tables import check_configurations
+from joulelaw.model.tables import check_configurations, key
 
 Array = npt.NDArray[np.float64]
 
@@ -40,9 +40,10 @@ class Design:
     done: bool
 
 
-def choose(fitted: FittedLaw, plan: pd.DataFrame, most: int = 8, tolerance: float = 1.2) -> Design:
+def choose(fitted: FittedLaw, plan: pd.DataFrame, most: int = 8, tolerance: float = 1.5) -> Design:
     """At most `most` rows of a plan (all of one device model) to run, until the median energy interval is within
-    `tolerance` either way. The factor cannot get below what the law misses unseen cases of known devices by."""
+    `tolerance` either way. The factor cannot get below what the law misses unseen cases of known devices by, and what
+    a strategy may be off by on a new device (`intervals.DISCREPANCY`)."""
     if not isinstance(fitted.law, Roofline):
         raise InputError(
             f"the law {fitted.law.name} has no corrections by device", where="law", remedy="use a roofline"
@@ -60,14 +61,15 @@ class _Greedy:
     """The covariance as it shrinks, the slopes of what trials tell and of what is to be forecast, and what unseen
     cases of known devices are missed by (half-widths).
 
-    No law is the truth: on a new device a family or a strategy may be off as a whole, which only a trial of it tells.
+    No law is the truth: on a new device a strategy of a family may be off as a whole, which only a trial of it tells.
     These discrepancies stand among the parameters here.
     """
 
     covariance: Array
     told: dict[str, Array]
     wanted: dict[str, Array]
-    missed: dict[str, float]
+    missed: dict[str, Array]
+    parameters: int  # of the law: what follows them are discrepancies
 
     @classmethod
     def of(cls, fitted: FittedLaw, rows: Rows, model: str) -> "_Greedy":
@@ -82,8 +84,10 @@ class _Greedy:
             own = [name.startswith(f"{target}.") for name in belief.names]
             told[target] = np.hstack([belief.columns(names, slopes[target]) * own, *off])
         discrepancies = DISCREPANCY**2 * np.eye(len(TARGETS) * groups.shape[1])
-        missed = {target: fitted.widths.half.get("case", {}).get(target, Z * NOISE) for target in TARGETS}
-        return cls(block_diag(belief.covariance, discrepancies), told, wanted, missed)
+        missed = {
+            target: np.nan_to_num(fitted.widths.of_cases(target, rows.table), nan=Z * NOISE) for target in TARGETS
+        }
+        return cls(block_diag(belief.covariance, discrepancies), told, wanted, missed, len(belief.names))
 
     def run(self, most: int, tolerance: float) -> Design:
         chosen: list[int] = []
@@ -98,9 +102,13 @@ class _Greedy:
         return Design(tuple(chosen), tuple(factors["energy"]), tuple(factors["duration"]), done)
 
     def _factor(self, target: str) -> float:
-        slope = self.wanted[target]
-        variance = np.einsum("ij,ij->i", slope @ self.covariance, slope)
-        return float(np.exp(np.hypot(self.missed[target], Z * np.sqrt(np.median(variance)))))
+        """As `FittedLaw` makes the intervals of a calibrated device, which knows no discrepancy by name."""
+        slope, covariance = (
+            self.wanted[target][:, : self.parameters],
+            self.covariance[: self.parameters, : self.parameters],
+        )
+        variance = np.einsum("ij,ij->i", slope @ covariance, slope) + DISCREPANCY**2
+        return float(np.exp(np.median(np.hypot(self.missed[target], Z * np.sqrt(variance)))))
 
     def _best(self, chosen: Sequence[int]) -> int:
         """The row whose trial lowers most the variance summed over the plan and both targets."""
@@ -115,9 +123,9 @@ class _Greedy:
 
 
 def _group_columns(rows: Rows) -> Array:
-    """One column a model family and a strategy: 1 where a row belongs to it."""
-    columns = [rows.table[name] == value for name in GROUPS for value in sorted(set(rows.table[name]))]
-    return np.column_stack([np.asarray(column, dtype=float) for column in columns])
+    """One column for each strategy of each model family: 1 where a row belongs to it."""
+    names = key(rows.table, GROUPS)
+    return np.column_stack([(names == name).to_numpy(dtype=float) for name in sorted(set(names))])
 
 
 def _after(covariance: Array, slope: Array) -> Array:

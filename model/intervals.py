@@ -22,7 +22,7 @@ UNSEEN_HALF_WIDTH = float(np.log(2.0))
 
 # On a device that a law knows by a few trials only, a family or a strategy may be off as a whole by so much (log, a
 # standard deviation).
-DISCREPANCY = 0.1
+DISCREPANCY = 0.15
 
 WIDTH_GROUPS = ("gpu_model", "model_family", "strategy")
 TEXT_AXES = ("gpu_model", "strategy", "precision", "model_family")
@@ -38,9 +38,13 @@ NUMBER_AXES = (
     "grad_accumulation",
     "flop_per_micro_step",
     "link_bytes_per_s",
+    "power_limit_share",
 )
-# A new kind of link is forecast from its closed form, as a new strategy is: it is given that one's interval.
-STANDS_IN = {"link_bytes_per_s": "strategy"}
+# What changes the work of a trial and is not always said; with what a trial that does not say is taken to have.
+DETAIL_AXES = {"attention": "sdpa", "activation_checkpointing": "False", "torch_compile": "False"}
+# A new kind of link is forecast from its closed form, as a new strategy is: it is given that one's interval; and a size
+# outside those fitted what sizes beyond a quartile were missed by.
+STANDS_IN = {"link_bytes_per_s": "strategy", "flop_per_micro_step": "size"}
 
 Ranges = Mapping[str, Sequence[str] | Sequence[float]]
 
@@ -51,7 +55,8 @@ class Widths:
 
     `half` maps an axis ("case" and the text axes) to target to half-width: what new cases, a new GPU model or a new
     strategy were forecast to within, each left out whole. `ratios` maps target to group (WIDTH_GROUPS, as
-    `tables.key` writes them) to what the group's half-widths are of those of all; a group not there takes the largest.
+    `tables.key` writes them) to what the group's half-widths are of those of all; a group not there takes the largest
+    of its family and strategy on other devices, or of all.
     """
 
     method: str = "none: too few cases"
@@ -65,10 +70,10 @@ class Widths:
         half, ratios = self.half.get("case", {}).get(target), self.ratios.get(target, {})
         if half is None or not ratios:
             return np.full(len(table), np.nan if half is None else half)
-        result = np.full(len(table), half * max(ratios.values()))
+        result = np.empty(len(table))
         for names, rows in groups([codes(table, name) for name in WIDTH_GROUPS]):
-            if (known := ratios.get("|".join(names))) is not None:
-                result[rows] = half * known
+            alike = [ratio for group, ratio in ratios.items() if group.split("|")[1:] == list(names[1:])]
+            result[rows] = half * ratios.get("|".join(names), max(alike or ratios.values()))
         return result
 
 
@@ -121,6 +126,29 @@ def ranges_of(table: pd.DataFrame) -> dict[str, list[str] | list[float]]:
     for name in NUMBER_AXES:
         if name in table and table[name].notna().any():
             ranges[name] = [float(table[name].min()), float(table[name].max())]
+    for name in DETAIL_AXES:
+        ranges[name] = sorted(set(_details(table, name)))
+    return ranges
+
+
+def _details(table: pd.DataFrame, name: str) -> "pd.Series[str]":
+    """A detail of each row as text, with what is taken where it is not said."""
+    if name not in table:
+        return pd.Series(DETAIL_AXES[name], index=table.index, dtype=str)
+    words = table[name].astype(object).where(table[name].notna(), DETAIL_AXES[name]).astype(str)
+    return words.replace({"true": "True", "false": "False", "1": "True", "0": "False", "1.0": "True", "0.0": "False"})
+
+
+def joined(first: Ranges, second: Ranges) -> dict[str, list[str] | list[float]]:
+    """What two fits cover together."""
+    ranges: dict[str, list[str] | list[float]] = {}
+    for name in (*first, *(name for name in second if name not in first)):
+        values = [*first.get(name, []), *second.get(name, [])]
+        if name in TEXT_AXES or name in DETAIL_AXES:
+            ranges[name] = sorted({str(value) for value in values})
+        else:
+            numbers = [float(value) for value in values]
+            ranges[name] = [min(numbers), max(numbers)]
     return ranges
 
 
@@ -131,6 +159,10 @@ def extrapolates(table: pd.DataFrame, ranges: Ranges) -> "pd.Series[str]":
     """
     texts = np.full(len(table), "", dtype=object)
     for name, covered in ranges.items():
+        if name in DETAIL_AXES:
+            if name in table or list(covered) != [DETAIL_AXES[name]]:
+                _append(texts, ~_details(table, name).isin([str(each) for each in covered]).to_numpy(), name)
+            continue
         if name in TEXT_AXES:
             _append(texts, ~has(table, name, [str(each) for each in covered]), name)
             continue

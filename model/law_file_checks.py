@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from joulelaw.model.intervals import NUMBER_AXES, TARGETS, TEXT_AXES
+from joulelaw.model.intervals import DETAIL_AXES, NUMBER_AXES, TARGETS, TEXT_AXES
 from joulelaw.model.laws.base import Law
 from joulelaw.model.laws.roofline_power import SCALE
 
@@ -52,7 +52,7 @@ def _is_number(value: Any) -> bool:
 def _of_widths(widths: dict[str, Any]) -> Iterator[str]:
     """Half-widths of all axes or of none; null stands for one that was not found."""
     half, ratios = widths["half"], widths["ratios"]
-    if half and set(half) != {"case", *TEXT_AXES}:
+    if half and set(half) - {"size"} != {"case", *TEXT_AXES}:
         yield f"widths are of {', '.join(half)}, not of case, {', '.join(TEXT_AXES)}"
     for axis, by_target in half.items():
         if set(by_target) != set(TARGETS):
@@ -95,7 +95,7 @@ def _of_covariance(law: Law, content: dict[str, Any]) -> Iterator[str]:
 
 def _of_ranges(ranges: dict[str, Any]) -> Iterator[str]:
     for axis, covered in ranges.items():
-        if axis in TEXT_AXES:
+        if axis in TEXT_AXES or axis in DETAIL_AXES:
             right = isinstance(covered, list) and all(isinstance(each, str) for each in covered)
         else:
             right = axis in NUMBER_AXES and len(covered) == 2 and all(map(_is_number, covered))

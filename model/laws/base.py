@@ -92,9 +92,13 @@ class Rows:
 
     @property
     def sized(self) -> pd.DataFrame:
-        """The table with what else are axes of extrapolation: the counted size of a micro-step, and a group's link."""
-        link = np.where(self.column("gpu_count") > 1, self.column("link_bytes_per_s"), np.nan)
-        return self.table.assign(flop_per_micro_step=self.counts["flop_per_micro_step"], link_bytes_per_s=link)
+        """The table with what else are axes of extrapolation: the counted size of a micro-step, a group's link, and
+        the enforced power limit against the default."""
+        return self.table.assign(
+            flop_per_micro_step=self.counts["flop_per_micro_step"],
+            link_bytes_per_s=np.where(self.column("gpu_count") > 1, self.column("link_bytes_per_s"), np.nan),
+            power_limit_share=self.column("power_limit_w") / self.column("default_power_limit_w"),
+        )
 
     @cached_property
     def cases(self) -> list[str]:
@@ -209,9 +213,11 @@ class FittedLaw:
     def at_boundary(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the boundary that its energies are forecast for: the fit's, or, of several, the row's own."""
         fitted = self.provenance.boundaries
-        if len(fitted) == 1:
-            return table.assign(boundary=fitted[0])
         asked = table["boundary"] if "boundary" in table.columns else pd.Series(None, index=table.index, dtype=object)
+        if len(fitted) == 1:
+            asked = asked.fillna(fitted[0])
+        if (asked == fitted[0]).all():
+            return table.assign(boundary=fitted[0])
         if not asked.isin(fitted).all():
             raise InputError(
                 f"boundary {asked[~asked.isin(fitted)].iloc[0]!r} is none of those fitted",

@@ -39,7 +39,8 @@ from joulelaw.model.intervals import Z
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Forecast, Parameters, Provenance, Rows
 from joulelaw.model.laws.roofline_anchor import Anchor
 from joulelaw.model.laws.roofline_devices import device_coefficients
-from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout, timed_by
+from joulelaw.model.laws.roofline_features import BOOST_POWER
+from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout, loaded, timed_by
 from joulelaw.model.laws.roofline_power import default_limit_w, power_scales, remarks
 from joulelaw.model.laws.roofline_resamples import resamples
 from joulelaw.model.laws.roofline_seconds import settled_s
@@ -77,7 +78,7 @@ class Roofline:
         measured_models = corrected_models(start) if start is not None and resampled else []
         models = sorted({*rows.table["gpu_model"], *measured_models} - {UNMEASURED})
         boundaries = sorted(set(rows.table["boundary"].astype(str))) if start is None else boundaries_of(start)
-        scales = power_scales(rows, start)
+        scales = power_scales(rows, start if resampled else None)
         refit, known = start is not None, start
         if start is None and len(rows) > 4 * START_ROWS:
             some = np.random.default_rng(seed).permutation(len(rows))[:START_ROWS]
@@ -120,14 +121,11 @@ class Roofline:
         """Of the log forecasts in the logarithms of the parameters; energy's through the duration it is given, too."""
         time, energy, _ = layouts(parameters, rows)
         _, seconds = time.log_and_slope(time.logs(parameters))
-        logs = energy.logs(parameters)
-        _, joules = energy.log_and_slope(logs)
-        static = energy.values(lambda terms, own, slopes: terms.part("static", own, slopes), logs)
-        through_time = (static / energy.value(logs))[:, None] * seconds
+        _, joules = energy.log_and_slope(energy.logs(parameters))
         names = [f"{c.target}.{c.name}" for c in (*time.coefficients, *energy.coefficients)]
         return names, {
             "duration": np.hstack([seconds, np.zeros_like(joules)]),
-            "energy": np.hstack([through_time, joules]),
+            "energy": np.hstack([_through_time(time, energy, parameters, seconds), joules]),
         }
 
     def coefficients(self, estimate: Estimate, draws: list[dict[str, float]], rows: Rows) -> tuple[Coefficient, ...]:
@@ -163,6 +161,21 @@ def a_priori(catalogue: Catalogue | None = None) -> FittedLaw:
         covariance=np.diag(spread**2),
         notes=("nothing was fitted: every coefficient is what is assumed of ordinary hardware",),
     )
+
+
+def _through_time(time: Layout, energy: Layout, parameters: Parameters, seconds: Array) -> Array:
+    """Slopes of the log energy in the duration's coefficients: through time, load and elementwise passes."""
+    logs = energy.logs(parameters)
+    whole = energy.value(logs)
+
+    def share(block: str) -> Array:
+        value = energy.values(lambda terms, own, slopes: terms.part(block, own, slopes), logs)
+        return np.asarray((value / whole)[:, None])
+
+    _, load = time.log_and_slope(time.logs(parameters), loaded)
+    boost = seconds + BOOST_POWER * (load - seconds)
+    passes = np.array([c.name == "elementwise_passes" for c in time.coefficients], dtype=float)
+    return np.asarray(share("static") * seconds + share("boost") * boost + share("elementwise") * passes)
 
 
 def layouts(parameters: Parameters, rows: Rows, corrected: Sequence[str] | None = None) -> tuple[Layout, Layout, Array]:

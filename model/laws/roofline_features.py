@@ -80,14 +80,16 @@ def energy_features(rows: Rows, limit_w: Array, timed: Timed) -> dict[str, Array
     """
     c = rows.column
     group_w = c("gpu_count") * limit_w
-    work_w = group_w * relative_energy(relative_clock(c("power_limit_w"), c("default_power_limit_w")))
-    moved = c("gemm_bytes_per_micro_step") + timed.elementwise_passes * c("elementwise_bytes_per_micro_step")
-    moved = moved + c("optimizer_bytes_per_step") / c("grad_accumulation")
+    clock = relative_clock(c("power_limit_w"), c("default_power_limit_w"))
+    work_w = group_w * relative_energy(clock)
+    moved = c("gemm_bytes_per_micro_step") + c("optimizer_bytes_per_step") / c("grad_accumulation")
+    passed = timed.elementwise_passes * c("elementwise_bytes_per_micro_step")
     features = {
         "limit_j": group_w * timed.micro_step_s,
-        "boost_j": work_w * timed.micro_step_s * timed.load**BOOST_POWER,
+        "boost_j": work_w * clock * timed.micro_step_s * timed.load**BOOST_POWER,
         "flop_j": work_w * executed_flop(rows) / c("peak_flop_per_s"),
         "memory_j": work_w * moved / c("bandwidth_bytes_per_s"),
+        "elementwise_j": work_w * passed / c("bandwidth_bytes_per_s"),
         "sent_j": group_w * sent_bytes(rows) / c("link_bytes_per_s"),
         "kernel_w": group_w * kernels(rows),
     }

@@ -24,6 +24,7 @@ from joulelaw.model.laws.smooth import Part, Terms, smooth_maximum
 
 Array = npt.NDArray[np.float64]
 Formula = Callable[[Terms, Array, bool], Part]
+ENERGY_BLOCKS = ("static", "work", "elementwise", "boost")
 
 
 def micro_step(terms: Terms, logs: Array, slopes: bool = True) -> Part:
@@ -47,9 +48,16 @@ def micro_step_parts(terms: Terms, logs: Array, slopes: bool = True) -> tuple[Pa
     return launched + waited + linked, worked, linked
 
 
+def loaded(terms: Terms, logs: Array, slopes: bool = True) -> Part:
+    """Seconds of a micro-step that load the device: those it works, and half of those its links take."""
+    _, worked, linked = micro_step_parts(terms, logs, slopes)
+    return worked + linked.times(0.5)
+
+
 def joules(terms: Terms, logs: Array, slopes: bool = True) -> Part:
     """Joules of a micro-step, of all devices: everything is added."""
-    return terms.part("static", logs, slopes) + terms.part("work", logs, slopes)
+    static, work, elementwise, boost = (terms.part(name, logs, slopes) for name in ENERGY_BLOCKS)
+    return static + work + elementwise + boost
 
 
 @dataclass(frozen=True)
@@ -86,12 +94,13 @@ class Layout:
             value[device.rows] = formula(device.terms, self.own(device, logs), False).value
         return value
 
-    def log_and_slope(self, logs: Array) -> tuple[Array, Array]:
+    def log_and_slope(self, logs: Array, formula: Formula | None = None) -> tuple[Array, Array]:
         """Its logarithm, and the slope of that in the logarithms of all coefficients (rows x coefficients)."""
+        evaluate = formula or self.formula
         count = sum(len(device.rows) for device in self.devices)
         value, slope = np.empty(count), np.zeros((count, len(self.coefficients)))
         for device in self.devices:
-            part = self.formula(device.terms, self.own(device, logs), True)
+            part = evaluate(device.terms, self.own(device, logs), True)
             assert part.slope is not None
             relative = part.slope / part.value[:, None]
             value[device.rows] = np.log(part.value)

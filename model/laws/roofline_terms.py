@@ -112,13 +112,15 @@ DURATION_TERMS = (
     Term("group", "in_group", {"group_s": 1}),
     Term("input", "input_tokens", {"input_token_s": 1}),
 )
-# Joules of all devices per micro-step. Energy does not overlap: everything is added.
+# Joules of all devices per micro-step. Energy does not overlap: everything is added. The blocks tell how a term depends
+# on the time: static as it does, boost through the load too, elementwise by its passes, work not at all.
 ENERGY_TERMS = (
     Term("static", "limit_j", {"kappa_static": 1}),
     Term("work", "flop_j", {"kappa_flop": 1}),
     Term("work", "memory_j", {"kappa_byte": 1}),
+    Term("elementwise", "elementwise_j", {"kappa_byte": 1}),
     Term("work", "sent_j", {"kappa_link": 1}),
     Term("work", "kernel_w", {"kappa_kernel_s": 1}),
-    Term("work", "boost_j", {"kappa_boost": 1}),
+    Term("boost", "boost_j", {"kappa_boost": 1}),
     *(Term("static", f"host_s[{boundary}]", {f"host_w[{boundary}]": 1}) for boundary in HOST_BOUNDARIES),
 )

@@ -21,6 +21,9 @@ class Part:
             return Part(self.value + other.value, None)
         return Part(self.value + other.value, self.slope + other.slope)
 
+    def times(self, factor: float) -> "Part":
+        return Part(factor * self.value, None if self.slope is None else factor * self.slope)
+
 
 @dataclass(frozen=True)
 class Term:

@@ -11,6 +11,7 @@ from joulelaw import InputError
 from joulelaw.model.fitting import priors
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import Rows, fit_law
+from joulelaw.model.laws.base import numeric_slopes
 from joulelaw.model.laws.roofline import Roofline, a_priori
 from joulelaw.model.laws.roofline_forms import duration_layout
 from joulelaw.model.tables import check_configurations
@@ -225,3 +226,30 @@ def test_every_forecast_names_its_boundary_and_an_unknown_link_is_told_and_widen
     ).max()
     alone = configurations().query("gpu_count == 1").assign(link_bytes_per_s=1e8)
     assert (fitted.predict(alone)["extrapolates"] == "").all()
+
+
+def test_the_slopes_of_both_forecasts_are_those_of_finite_differences() -> None:
+    fitted = fit_law("roofline", measured(CATALOGUE, noise=0.03), CATALOGUE, bootstrap=0)
+    rows = rows_of(configurations().iloc[::7])
+    names, slopes = fitted.law.slopes(fitted.parameters, rows)
+    others, numeric = numeric_slopes(fitted.law, fitted.parameters, rows)
+    for target in ("duration", "energy"):
+        expected = numeric[target][:, [others.index(name) for name in names]]
+        np.testing.assert_allclose(slopes[target], expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("watts", [300.0, 250.0, 200.0, 150.0, 120.0, 100.0])
+def test_under_a_limit_a_device_draws_less_and_not_far_above_it(watts: float) -> None:
+    """The clock is that of a device which is busy all the time; how much this one draws is the law's to say."""
+    table = configurations(devices=("Tesla V100-SXM2-16GB",)).query("gpu_count == 1")
+    forecast = truth(CATALOGUE).predict(table.assign(power_limit_w=watts))
+    free = truth(CATALOGUE).predict(table.assign(power_limit_w=300.0))
+    drawn, before = (each["predicted_energy_j"] / each["predicted_duration_s"] for each in (forecast, free))
+    assert (drawn <= before * (1 + 1e-9)).all()
+    assert (drawn <= 1.2 * watts).all()
+
+
+def test_a_boundary_that_the_law_was_not_fitted_on_is_refused() -> None:
+    fitted = fit_law("roofline", measured(CATALOGUE), CATALOGUE, bootstrap=0)
+    with pytest.raises(InputError, match="node_ac"):
+        fitted.predict(configurations().assign(boundary="node_ac"))
