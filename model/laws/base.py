@@ -288,17 +288,3 @@ class FittedLaw:
 def case_resamples(rows: Rows, draws: int, seed: int) -> Iterator[Rows]:
     """As many cases as there are, drawn whole with replacement."""
     return (rows.take(at) for at in case_bootstrap(rows.cases, draws, seed))
-
-
-def numeric_slopes(law: Law, parameters: Parameters, rows: Rows) -> tuple[list[str], dict[str, Array]]:
-    """Law.slopes by finite differences, for laws that have no formula of their own."""
-    names, step = list(parameters), 1e-4
-    base = law.forecast(parameters, rows)
-    slopes = {target: np.zeros((len(rows), len(names))) for target in TARGETS}
-    for j, name in enumerate(names):
-        moved = dict(parameters)
-        moved[name] = moved[name] * np.exp(step) if law.logarithmic else moved[name] + step
-        changed = law.forecast(moved, rows)
-        for target in TARGETS:
-            slopes[target][:, j] = (changed.log(target) - base.log(target)) / step
-    return names, slopes

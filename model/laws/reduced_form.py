@@ -26,8 +26,8 @@ from joulelaw.model.laws.base import (
     Parameters,
     Rows,
     case_resamples,
-    numeric_slopes,
 )
+from joulelaw.model.laws.differences import numeric_slopes
 from joulelaw.model.laws.reduced_form_efficiency import (
     EFFICIENCY_PARAMETERS,
     MEASURED,

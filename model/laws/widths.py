@@ -48,7 +48,9 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
     names = key(rows.table, WIDTH_GROUPS)
     for target in TARGETS:
         ratios[target] = _ratios(missed[target], names)
-        half["case"][target], achieved = _half_width(missed[target] / names.map(ratios[target]).to_numpy(float), rows)
+        scaled = missed[target] / names.map(ratios[target]).to_numpy(float)
+        half["case"][target], level = _half_width(scaled, rows)
+        achieved = float(np.fmin(achieved, level))
     assumed = []
     for axis in TEXT_AXES:
         values = rows.table[axis].to_numpy(dtype=str)

@@ -11,7 +11,7 @@ from joulelaw import InputError
 from joulelaw.model.fitting import priors
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import Rows, fit_law
-from joulelaw.model.laws.base import numeric_slopes
+from joulelaw.model.laws.differences import numeric_slopes
 from joulelaw.model.laws.roofline import Roofline, a_priori
 from joulelaw.model.laws.roofline_forms import duration_layout
 from joulelaw.model.tables import check_configurations
