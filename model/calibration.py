@@ -58,8 +58,8 @@ def calibrate(fitted: FittedLaw, table: pd.DataFrame, *, allow_mixed_meters: boo
     else cannot be fitted raise InputError, as do another law than the roofline and a boundary that it does not have.
     """
     checked = check_measurements(table, allow_mixed_meters=allow_mixed_meters)
-    _check(fitted, checked)
     rows = Rows.of(checked, fitted.catalogue)
+    _check(fitted, rows.table)
     models = sorted(set(rows.table["gpu_model"]))
     if len(models) != 1:
         what = f"trials of {len(models)} device models ({', '.join(models)})"
