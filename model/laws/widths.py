@@ -76,15 +76,15 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
 
 
 def _ratios(missed: Array, names: "pd.Series[str]") -> dict[str, float]:
-    """Size of each group's residuals against that of all, both by medians, which no outlier moves."""
+    """Size of each group's residuals against that of all, by the 90 % quantiles: what intervals have to reach."""
     known = np.isfinite(missed)
     sizes = pd.Series(np.abs(missed[known]))
-    whole = float(sizes.median()) if known.any() else 0.0
+    whole = float(sizes.quantile(0.9)) if known.any() else 0.0
     if whole == 0:
         return dict.fromkeys(names, 1.0)
-    by_name = sizes.groupby(names.to_numpy()[known]).agg(["median", "size"])
-    weight = by_name["size"] / (PRIOR_ROWS + by_name["size"])
-    ratios = np.sqrt(1 - weight + weight * (by_name["median"] / whole) ** 2)
+    by_name = sizes.groupby(names.to_numpy()[known])
+    weight = by_name.size() / (PRIOR_ROWS + by_name.size())
+    ratios = np.sqrt(1 - weight + weight * (by_name.quantile(0.9) / whole) ** 2)
     return {str(name): float(ratios.get(name, 1.0)) for name in names.unique()}
 
 
