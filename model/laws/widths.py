@@ -84,7 +84,7 @@ def _ratios(missed: Array, names: "pd.Series[str]") -> dict[str, float]:
         return dict.fromkeys(names, 1.0)
     by_name = sizes.groupby(names.to_numpy()[known])
     weight = by_name.size() / (PRIOR_ROWS + by_name.size())
-    ratios = np.sqrt(1 - weight + weight * (by_name.quantile(0.9) / whole) ** 2)
+    ratios = (1 - weight + weight * (by_name.quantile(0.9) / whole) ** 2) ** 0.5
     return {str(name): float(ratios.get(name, 1.0)) for name in names.unique()}
 
 
