@@ -70,10 +70,14 @@ class Widths:
         half, ratios = self.half.get("case", {}).get(target), self.ratios.get(target, {})
         if half is None or not ratios:
             return np.full(len(table), np.nan if half is None else half)
+        alike: dict[str, float] = {}  # the largest of a family and strategy, whatever the device
+        for group, ratio in ratios.items():
+            kind = group.partition("|")[2]
+            alike[kind] = max(ratio, alike.get(kind, 0.0))
         result = np.empty(len(table))
         for names, rows in groups([codes(table, name) for name in WIDTH_GROUPS]):
-            alike = [ratio for group, ratio in ratios.items() if group.split("|")[1:] == list(names[1:])]
-            result[rows] = half * ratios.get("|".join(names), max(alike or ratios.values()))
+            widest = alike.get("|".join(names[1:]), max(alike.values()))
+            result[rows] = half * ratios.get("|".join(names), widest)
         return result
 
 
