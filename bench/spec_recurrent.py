@@ -18,6 +18,8 @@ def recurrent_mismatches(asked: Configuration) -> Iterator[tuple[str, str, str]]
         yield "intermediate_size", what, f"leave it out, {APART}"
     if asked.attention != "sdpa":
         yield "attention", f"{asked.attention!r} attention, and {family} has none", f"leave it out, {APART}"
+    if asked.checkpoint:
+        yield "checkpoint", f"{asked.checkpoint!r}, and {family} is no model of Hugging Face", f"leave it out, {APART}"
     for axis in ("activation_checkpointing", "torch_compile"):
         if getattr(asked, axis):
             yield axis, f"true, which {family} cannot have here: its layers are one fused call", f"false, {APART}"
