@@ -85,7 +85,7 @@ class _Greedy:
             told[target] = np.hstack([belief.columns(names, slopes[target]) * own, *off])
         discrepancies = DISCREPANCY**2 * np.eye(len(TARGETS) * groups.shape[1])
         missed = {
-            target: np.nan_to_num(fitted.widths.of_cases(target, rows.table), nan=Z * NOISE) for target in TARGETS
+            target: np.nan_to_num(width, nan=Z * NOISE) for target, width in fitted.widths.of_cases(rows.table).items()
         }
         return cls(block_diag(belief.covariance, discrepancies), told, wanted, missed, len(belief.names))
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from joulelaw.model.columns import Rows as Places
 from joulelaw.model.columns import codes, groups, has
 
 Array = npt.NDArray[np.float64]
@@ -65,17 +66,21 @@ class Widths:
     half: dict[str, dict[str, float]] = field(default_factory=dict)
     ratios: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def of_cases(self, target: str, table: pd.DataFrame) -> Array:
-        """The half-width of each row as of a new case of known kind; nan where none was found."""
+    def of_cases(self, table: pd.DataFrame) -> dict[str, Array]:
+        """By target, the half-width of each row as of a new case of known kind; nan where none was found."""
+        kinds = groups([codes(table, name) for name in WIDTH_GROUPS])
+        return {target: self._of_kinds(target, kinds, len(table)) for target in TARGETS}
+
+    def _of_kinds(self, target: str, kinds: Sequence[tuple[tuple[str, ...], Places]], count: int) -> Array:
         half, ratios = self.half.get("case", {}).get(target), self.ratios.get(target, {})
         if half is None or not ratios:
-            return np.full(len(table), np.nan if half is None else half)
+            return np.full(count, np.nan if half is None else half)
         alike: dict[str, float] = {}  # the largest of a family and strategy, whatever the device
         for group, ratio in ratios.items():
             kind = group.partition("|")[2]
             alike[kind] = max(ratio, alike.get(kind, 0.0))
-        result = np.empty(len(table))
-        for names, rows in groups([codes(table, name) for name in WIDTH_GROUPS]):
+        result = np.empty(count)
+        for names, rows in kinds:
             widest = alike.get("|".join(names[1:]), max(alike.values()))
             result[rows] = half * ratios.get("|".join(names), widest)
         return result

@@ -17,7 +17,6 @@ from joulelaw.model.hardware import Catalogue
 from joulelaw.model.intervals import (
     DISCREPANCY,
     STANDS_IN,
-    TARGETS,
     TEXT_AXES,
     Ranges,
     Widths,
@@ -248,8 +247,11 @@ class FittedLaw:
     def _half_widths(self, rows: Rows, outside: "pd.Series[str]") -> dict[str, Array]:
         """Log half-widths: what unseen cases missed by; outside the fitted ranges also what parameters leave open."""
         few = has(rows.table, "gpu_model", self.calibrated)
-        half = {target: self._missed(target, rows.table, outside) for target in TARGETS}
-        wide = {target: (outside != "").to_numpy(dtype=bool) | few | np.isnan(each) for target, each in half.items()}
+        told = (outside != "").to_numpy(dtype=bool)
+        half = self.widths.of_cases(rows.table)
+        if told.any():
+            self._widen(half, np.flatnonzero(told), outside[told])
+        wide = {target: told | few | np.isnan(each) for target, each in half.items()}
         rows_wide = np.flatnonzero(np.logical_or.reduce(list(wide.values())))
         spread = self._spread(rows.take(rows_wide)) if rows_wide.size and self.covariance.size else {}
         for target, each in half.items():
@@ -260,15 +262,12 @@ class FittedLaw:
             each[few] = np.hypot(each[few], Z * DISCREPANCY)
         return half
 
-    def _missed(self, target: str, table: pd.DataFrame, outside: "pd.Series[str]") -> Array:
-        """What forecasts of unseen cases missed by; of a new GPU model, strategy, ... what forecasts of those did."""
-        half = self.widths.of_cases(target, table)
+    def _widen(self, half: dict[str, Array], at: npt.NDArray[np.intp], outside: "pd.Series[str]") -> None:
+        """Half-widths of a new GPU model, strategy, ...: at least what forecasts of those were missed by."""
         for axis in (*TEXT_AXES, *STANDS_IN):
-            missed = self.widths.half.get(STANDS_IN.get(axis, axis), {}).get(target)
-            if missed is not None:
-                new = outside.str.contains(axis, regex=False).to_numpy(dtype=bool)
-                half[new] = np.fmax(half[new], missed)
-        return half
+            new = at[outside.str.contains(axis, regex=False).to_numpy(dtype=bool)]
+            for target, missed in self.widths.half.get(STANDS_IN.get(axis, axis), {}).items():
+                half[target][new] = np.fmax(half[target][new], missed)
 
     def _spread(self, rows: Rows) -> dict[str, Array]:
         """Standard deviation of log forecasts by target, from the parameters' covariance by the delta method."""
