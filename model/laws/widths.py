@@ -65,9 +65,8 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
     first, third = np.quantile(size, [0.25, 0.75])
     beyond = [_out_of_fold(law, rows, estimate, [mask]) for mask in (size > third, size < first) if mask.any()]
     if beyond and all(beyond):
-        missed = {target: np.nansum([each[target] for each in beyond], axis=0) for target in TARGETS}
-        at_ends = (size > third) | (size < first)
-        half["size"] = {target: _half_width(missed[target][at_ends], rows.take(at_ends))[0] for target in TARGETS}
+        missed = {target: np.fmax.reduce([each[target] for each in beyond]) for target in TARGETS}  # no row is in both
+        half["size"] = {target: _half_width(missed[target], rows)[0] for target in TARGETS}
     method = f"cross-conformal, {len(masks)} folds over {len(set(rows.cases))} cases, cases of equal weight"
     method += f", scaled by {', '.join(WIDTH_GROUPS)}"
     if assumed:
