@@ -42,6 +42,8 @@ def ran(folder: Path, configuration: Configuration, backend: str, root: Path = P
     trial = TrialSpec(configuration, seed=7, window=WINDOW).to_dict()
     payload = {"trial": trial, "root": str(root), "backend": backend}
     outcomes = run_ranks(folder, "tests.bench.compile_ranks:run_and_tell", payload, configuration.gpu_count)
+    errors = [event["traceback"] for outcome in outcomes for event in outcome.events if event["kind"] == "error"]
+    assert not errors, "\n".join(errors)
     assert [outcome.exit_status for outcome in outcomes] == [0] * len(outcomes), outcomes
     return outcomes
 

@@ -1,7 +1,9 @@
 """Runs an entry function on forked CPU ranks, for tests."""
 
+import atexit
 import functools
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -61,8 +63,15 @@ class Outcome:
 
 @functools.cache
 def fork_server() -> ForkServer:
-    """One for this test process; it ends with it."""
-    server = ForkServer(PRELOAD, {**ENVIRONMENT, "DS_ACCELERATOR": "cpu"})
+    """One for this test process; it ends with it.
+
+    Its temporary folder too: what torch compiled for an earlier run, of other libraries or on another processor,
+    is not what a test is to load.
+    """
+    temporary = tempfile.TemporaryDirectory(prefix="joulelaw-ranks-")
+    atexit.register(temporary.cleanup)
+    server = ForkServer(PRELOAD, {**ENVIRONMENT, "DS_ACCELERATOR": "cpu", "TMPDIR": temporary.name})
+    atexit.register(server.close)
     server.start()
     server.wait_ready()
     return server
