@@ -26,6 +26,7 @@ from joulelaw.model.intervals import (
 )
 from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
+from joulelaw.model.repeats import once_each
 from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, TEXT_COLUMNS, check_configurations, key
 
 Array = npt.NDArray[np.float64]
@@ -202,12 +203,18 @@ class FittedLaw:
         A pre-run law sees the PRE_RUN_COLUMNS and nothing else. Raises InputError for a table that lacks
         configuration columns, an unknown device, or a boundary that the law was not fitted on.
         """
-        frame = in_blocks(self._predict, self.at_boundary(check_configurations(table)))
+        checked = self.at_boundary(check_configurations(table))
+        if self.law.post_run:  # its reference runs are other rows of the table
+            frame = self.predict_rows(Rows.of(checked, self.catalogue))
+        else:
+            frame = in_blocks(self._predict, checked)
         frame.index = table.index
         return frame
 
     def _predict(self, checked: pd.DataFrame) -> pd.DataFrame:
-        return self.predict_rows(Rows.of(coded(checked, (*TEXT_COLUMNS, "boundary")), self.catalogue))
+        known = [name for name in PRE_RUN_COLUMNS if name in checked.columns]
+        table = coded(checked[known], (*TEXT_COLUMNS, "boundary"))
+        return once_each(lambda part: self.predict_rows(Rows.of(part, self.catalogue)), table)
 
     def at_boundary(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the boundary that its energies are forecast for: the fit's, or, of several, the row's own."""

@@ -7,7 +7,7 @@ import pytest
 from joulelaw.model import blocks
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import fit_law
-from joulelaw.model.laws.base import FittedLaw
+from joulelaw.model.laws.base import FittedLaw, Rows
 from tests.model.synthetic import DEVICES, configurations, measured
 
 STRATEGIES = (("single", 1), ("ddp", 2), ("fsdp", 4), ("zero1", 2), ("zero3", 4), ("tp", 2), ("fsdp_tp", 4))
@@ -44,6 +44,28 @@ def test_blocks_change_no_forecast(law: FittedLaw, table: pd.DataFrame, monkeypa
     whole = law.predict(table)
     monkeypatch.setattr(blocks, "BLOCK_ROWS", 97)
     _assert_same(law.predict(table), whole)
+
+
+def test_rows_that_repeat_are_forecast_once_each_and_told_apart_by_every_column(
+    law: FittedLaw, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forecast: list[int] = []
+    whole_rows = FittedLaw.predict_rows
+
+    def counting(self: FittedLaw, rows: Rows) -> pd.DataFrame:
+        forecast.append(len(rows))
+        return whole_rows(self, rows)
+
+    monkeypatch.setattr(FittedLaw, "predict_rows", counting)
+    one = table.iloc[[0]].assign(boundary="gpu")
+    changes = {"gpu_model": "NVIDIA A30", "micro_batch_size": 64, "power_limit_w": 200.0, "precision": "fp32"}
+    distinct = pd.concat([one, *(one.assign(**{name: value}) for name, value in changes.items())], ignore_index=True)
+    rows = np.random.default_rng(0).integers(len(distinct), size=3000)
+    repeated = law.predict(distinct.iloc[rows].reset_index(drop=True))
+    assert forecast == [len(distinct)]
+    each = pd.concat([law.predict(distinct.iloc[[k]]) for k in range(len(distinct))], ignore_index=True)
+    assert each["predicted_duration_s"].nunique() == len(distinct)
+    _assert_same(repeated, each.iloc[rows].reset_index(drop=True))
 
 
 def test_a_table_is_left_as_it_was(law: FittedLaw, table: pd.DataFrame) -> None:
