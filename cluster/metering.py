@@ -3,10 +3,11 @@
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
-from joulelaw.cluster.power.meter import Meter, MeterKind
+from joulelaw.cluster.power.meter import Meter, MeterKind, Surrounding
+from joulelaw.cluster.power.sensor import Sensor
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,21 @@ class MeterInfo:
     device_uuids: tuple[str, ...]
     covers: Mapping[str, tuple[str, ...]]
     description: Mapping[str, str]
+    sensors: Mapping[str, Sensor] = field(default_factory=dict)
+    surroundings: Mapping[str, Surrounding] = field(default_factory=dict)
 
     @classmethod
     def of(cls, meter: Meter) -> Self:
-        covers, description = dict(meter.covers), dict(meter.description)
-        return cls(meter.name, meter.kind, meter.boundary, tuple(meter.device_uuids), covers, description)
+        return cls(
+            meter.name,
+            meter.kind,
+            meter.boundary,
+            tuple(meter.device_uuids),
+            dict(meter.covers),
+            dict(meter.description),
+            dict(meter.sensors),
+            dict(meter.surroundings),
+        )
 
 
 def new_life() -> str:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from joulelaw.cluster.power.meter import DeviceLike, MeterKind, MeterUnavailableError, Reading
+from joulelaw.cluster.power.meter import DeviceLike, MeterKind, MeterUnavailableError, Reading, Surrounding
+from joulelaw.cluster.power.sensor import Sensor
 
 
 def process_cpu_ns(pid: int) -> int | None:
@@ -64,6 +65,8 @@ class EstimateMeter:
         self.description: Mapping[str, str] = dict.fromkeys(
             device_uuids, f"energy: CPU time of the trial's processes x {w_per_core:g} W per core, as stated"
         )
+        self.sensors: Mapping[str, Sensor] = {}
+        self.surroundings: Mapping[str, Surrounding] = {}
         self._w_per_core = w_per_core
         self._devices = {uuid: _Device() for uuid in device_uuids}
         self._lock = threading.Lock()  # the sampler's thread reads while another watches

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from joulelaw import InputError
+from joulelaw.cluster.power.sensor import Sensor
 
 MeterKind = Literal["measured", "estimated", "replayed", "none"]
+Surrounding = Literal["gpu", "cpu", "dram"]
 MeterChoice = Literal["auto", "nvml", "rapl", "estimate", "replay", "none"]
 
 # How `Reading.error` begins when the device has gone: the verdict tells it from a reading that merely failed.
@@ -25,6 +27,10 @@ class Reading:
     energy_counter_j: float | None = None  # since an arbitrary zero
     temperature_c: float | None = None
     error: str = ""  # why a number is missing; empty when the meter gave all it has
+    # About once a second, None between; None too where the meter cannot tell.
+    clock_mhz: float | None = None  # of the streaming multiprocessors
+    throttle: int | None = None  # NVML's clocks-event (throttle) reasons, its bit mask as it is
+    foreign_processes: int | None = None  # at work on the device and not among those that `watch` named
 
 
 class DeviceLike(Protocol):
@@ -71,12 +77,22 @@ class Meter(Protocol):
         """Per domain, in words, where its numbers come from."""
         ...
 
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        """Per domain, what is known of its sensor; domains of which nothing is known may be missing."""
+        ...
+
+    @property
+    def surroundings(self) -> Mapping[str, Surrounding]:
+        """Domains that are read beside those in `covers`, and what they are: what else the node draws."""
+        ...
+
     def read(self) -> list[Reading]:
         """The readings of all domains now; a replay gives all that fell due since the last call."""
         ...
 
     def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
-        """Name the processes at work on a device. Only the estimate uses them."""
+        """Name the processes at work on a device: the estimate counts them, NVML the others."""
         ...
 
     def close(self) -> None:
@@ -129,6 +145,8 @@ class NoMeter:
         self.device_uuids = tuple(device.uuid for device in devices)
         self.covers: Mapping[str, tuple[str, ...]] = {uuid: (uuid,) for uuid in self.device_uuids}
         self.description: Mapping[str, str] = dict.fromkeys(self.device_uuids, f"no meter: {why}")
+        self.sensors: Mapping[str, Sensor] = {}
+        self.surroundings: Mapping[str, Surrounding] = {}
         self.why = why
 
     def read(self) -> list[Reading]:

@@ -14,7 +14,8 @@ from functools import partial
 from typing import Any
 
 from joulelaw import InputError
-from joulelaw.cluster.power.meter import GPU_LOST, DeviceLike, MeterKind, MeterUnavailableError, Reading
+from joulelaw.cluster.power.meter import GPU_LOST, DeviceLike, MeterKind, MeterUnavailableError, Reading, Surrounding
+from joulelaw.cluster.power.sensor import Sensor
 
 try:
     import pynvml as nvml
@@ -226,6 +227,8 @@ class NvmlMeter:
     def __init__(self, device_uuids: tuple[str, ...], gpus: list[_Gpu], covers: Mapping[str, tuple[str, ...]]) -> None:
         self.device_uuids = device_uuids
         self.covers = covers
+        self.sensors: Mapping[str, Sensor] = {}
+        self.surroundings: Mapping[str, Surrounding] = {}
         self._gpus = gpus
 
     @property

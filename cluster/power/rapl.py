@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from joulelaw.cluster.power.meter import DeviceLike, MeterKind, MeterUnavailableError, Reading
+from joulelaw.cluster.power.meter import DeviceLike, MeterKind, MeterUnavailableError, Reading, Surrounding
+from joulelaw.cluster.power.sensor import Sensor
 
 SYS = Path("/sys")
 # A package of several dies has a zone a die; the same zones come once more under the older MMIO interface.
@@ -63,6 +64,8 @@ class RaplMeter:
         self.description: Mapping[str, str] = {
             domain: "energy: " + " + ".join(str(zone.path) for zone in parts) for domain, parts in zones.items()
         }
+        self.sensors: Mapping[str, Sensor] = {}
+        self.surroundings: Mapping[str, Surrounding] = {}
         self._zones = zones
 
     def read(self) -> list[Reading]:

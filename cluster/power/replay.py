@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from joulelaw import InputError
-from joulelaw.cluster.power.meter import DeviceLike, MeterKind, Reading
+from joulelaw.cluster.power.meter import DeviceLike, MeterKind, Reading, Surrounding
+from joulelaw.cluster.power.sensor import Sensor
 
 NUMBERS = ("time_s", "power_w", "energy_counter_j", "temperature_c")
 REQUIRED = ("time_s", "device", "power_w")
@@ -43,6 +44,8 @@ class ReplayMeter:
         self.device_uuids = tuple(traces)
         self.covers: Mapping[str, tuple[str, ...]] = {uuid: (uuid,) for uuid in traces}
         self.description: Mapping[str, str] = dict.fromkeys(traces, f"replay of {source}")
+        self.sensors: Mapping[str, Sensor] = {}
+        self.surroundings: Mapping[str, Surrounding] = {}
         self._traces = traces
         self._next_row = dict.fromkeys(traces, 0)
         self._now_ns = now_ns

@@ -12,6 +12,7 @@ from joulelaw.cluster.power.meter import Meter, Reading
 # Kept for a drain that is late: 8 devices at 20 Hz fill it in 10 minutes. Older readings go first, and leave a gap
 # that the verdict sees.
 CAPACITY = 96_000
+CLOSE_NS = 1_000_000  # between readings while looking closely
 STOP_TIMEOUT_S = 5.0  # a driver that hangs in a call must not hang the study's end with it
 
 
@@ -31,6 +32,8 @@ class Sampler:
         self._readings: deque[Reading] = deque(maxlen=capacity)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._wake = threading.Event()  # stopped, or told to look closely
+        self._close_until_ns = 0
         self._thread = threading.Thread(target=self._run, name=f"sampler-{meter.name}", daemon=True)
         self._thread.start()
 
@@ -45,11 +48,17 @@ class Sampler:
         """Tell the meter which processes are at work on a device."""
         self.meter.watch(device_uuid, pids)
 
+    def look_closely(self, seconds: float) -> None:
+        """Read every millisecond from now on for so long: ticks of a counter around an edge are then known closely."""
+        self._close_until_ns = time.monotonic_ns() + round(seconds * 1e9)
+        self._wake.set()
+
     def stop(self) -> None:
         """Take one last reading, end the thread and close the meter; what was read can still be drained."""
         if self._stopping.is_set():
             return
         self._stopping.set()
+        self._wake.set()
         self._thread.join(STOP_TIMEOUT_S)
         if not self._thread.is_alive():
             self.meter.close()
@@ -67,9 +76,14 @@ class Sampler:
         deadline_ns = time.monotonic_ns()
         while True:
             self._sample()
-            deadline_ns, missed = next_deadline_ns(deadline_ns, period_ns, time.monotonic_ns())
-            self.missed += missed
-            if self._stopping.wait(max(0, deadline_ns - time.monotonic_ns()) / 1e9):
+            now_ns = time.monotonic_ns()
+            if now_ns >= deadline_ns:
+                deadline_ns, missed = next_deadline_ns(deadline_ns, period_ns, now_ns)
+                self.missed += missed
+            wait_ns = max(0, deadline_ns - now_ns)
+            self._wake.wait((min(wait_ns, CLOSE_NS) if now_ns < self._close_until_ns else wait_ns) / 1e9)
+            self._wake.clear()
+            if self._stopping.is_set():
                 self._sample()
                 return
 
@@ -78,7 +92,8 @@ class Sampler:
             readings = self.meter.read()
         except Exception as error:  # whatever a vendor's library raises: the next reading may work again
             now_ns, text = time.monotonic_ns(), f"{type(error).__name__}: {error}"
-            readings = [Reading(domain, now_ns, error=text) for domain in self.meter.covers]
+            domains = [*self.meter.covers, *self.meter.surroundings]
+            readings = [Reading(domain, now_ns, error=text) for domain in domains]
         with self._lock:
             self.dropped += max(0, len(self._readings) + len(readings) - (self._readings.maxlen or 0))
             self._readings.extend(readings)
