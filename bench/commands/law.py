@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from joulelaw import InputError
-from joulelaw.bench.console import ExitCode, last_line, say, to_people
+from joulelaw.bench.console import ExitCode, last_line, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def fit(
     On the valid ones that are not held out; coefficients are written with their intervals and origin.
     """
     from joulelaw.bench.commands.law_files import told_of
-    from joulelaw.bench.commands.law_tables import coefficients_table, estimated_note, narrow_notes
+    from joulelaw.bench.commands.law_told import tell_fit
     from joulelaw.bench.files import check_target, replacing
     from joulelaw.bench.operation_timings import read_operations
     from joulelaw.model.coefficients import save_law
@@ -51,26 +51,7 @@ def fit(
         fitted = fit_law(law, rows, catalogue, operations=operations, allow_mixed_meters=allow_mixed_meters)
     with replacing(out) as temporary:
         save_law(fitted, temporary)
-    console = to_people()
-    console.print(coefficients_table(fitted))
-    for note in (*fitted.notes, *narrow_notes(fitted.provenance), *estimated_note(fitted.provenance)):
-        console.print(f"Note: {note}")
-    last_line(
-        "fit",
-        ExitCode.DONE,
-        law=law,
-        out=out,
-        n_trials=fitted.provenance.n_trials,
-        n_cases=fitted.provenance.n_cases,
-        data_hash=fitted.provenance.data_hash,
-        meters=fitted.provenance.meters,
-        boundaries=fitted.provenance.boundaries,
-        energy_is_estimated=fitted.provenance.energy_is_estimated,
-        coefficients=[
-            {"target": c.target, "name": c.name, "value": c.value, "low": c.low, "high": c.high, "unit": c.unit}
-            for c in fitted.coefficients
-        ],
-    )
+    tell_fit(fitted, out)
     return ExitCode.DONE
 
 
@@ -95,11 +76,9 @@ def validate(
 
     Beside them stand baselines. Every law is fitted anew on the other trials of each fold.
     """
-    import json
-
     from joulelaw.bench.commands.law_files import told_of
-    from joulelaw.bench.commands.law_tables import estimated_note, folds_table, mixed_notes, noise_notes, scores_table
-    from joulelaw.bench.files import check_target, write_text
+    from joulelaw.bench.commands.law_told import tell_validation, write_validation
+    from joulelaw.bench.files import check_target
     from joulelaw.bench.operation_timings import read_operations
     from joulelaw.model.validation import DEFAULT_LAWS
     from joulelaw.model.validation import validate as score
@@ -113,32 +92,10 @@ def validate(
     operations = read_operations(folders)
     with told_of(", ".join(map(str, folders))):
         result = score(measured, catalogue, laws, rule, operations=operations, allow_mixed_meters=allow_mixed_meters)
-    content = result.to_dict()
     if out is not None:
-        predictions = json.loads(result.predictions.to_json(orient="records"))
-        write_text(out, json.dumps({**content, "predictions": predictions}, indent=1) + "\n")
-    console = to_people()
-    for shown in (folds_table, scores_table):
-        for target in ("duration", "energy"):
-            console.print(shown(result, target))
+        write_validation(result, out)
     undrawn = () if hold_out or drawn else ("no hold-out was drawn before these trials: cases are left out",)
-    told = (*mixed_notes(result.provenance), *estimated_note(result.provenance))
-    for note in (*undrawn, *noise_notes(result.noise), *result.notes, *told):
-        console.print(f"Note: {note}")
-    summaries = [
-        {key: each[key] for key in ("law", "target", "post_run", "folds", "pooled")} for each in content["summaries"]
-    ]
-    last_line(
-        "validate",
-        ExitCode.DONE,
-        hold_out=rule,
-        hold_out_sha256=result.hold_out_sha256 or None,
-        energy_is_estimated=result.energy_is_estimated,
-        out=out,
-        noise=content["noise"],
-        summaries=summaries,
-        folds=content["folds"],
-    )
+    tell_validation(result, out, undrawn)
     return ExitCode.DONE
 
 
