@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -60,12 +60,10 @@ def import_table(
     with locked(into):
         added = None if read is None else new_rows(into, read.trials)  # refuses ids that clash, before any is written
         save_devices(into, own)
-        for name, path, rows, count in (
-            ("trials", table, added, 0 if read is None else len(read.trials)),
-            ("operations", operations, timings, 0 if timings is None else len(timings)),
-        ):
-            if path is not None and rows is not None:
-                add_file(into, name, rows, {"file": path.name, "sha256": _sha256(path), "rows": count})
+        if table is not None and read is not None and added is not None:
+            add_file(into, "trials", added, _origin(table, len(read.trials)))
+        if operations is not None and timings is not None:
+            add_file(into, "operations", timings, _origin(operations, len(timings)))
     return _told(into, read, added, timings)
 
 
@@ -87,8 +85,9 @@ def _timings(path: Path, catalogue: "Catalogue") -> "pa.Table":
         return check_operations(table, catalogue)
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _origin(path: Path, rows: int) -> dict[str, Any]:
+    """What is kept of the file that rows came from."""
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "rows": rows}
 
 
 def _told(into: Path, read: "Imported | None", added: "pa.Table | None", timings: "pa.Table | None") -> ExitCode:
