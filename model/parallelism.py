@@ -111,12 +111,7 @@ def counts(table: pd.DataFrame, catalogue: Catalogue, *, peak: bool = True) -> p
         raise InputError(f"columns missing: {', '.join(missing)}", where="table", remedy="see the measurement table")
     if table.empty:
         raise InputError("no rows", where="table", remedy="give at least one trial")
-    given: dict[str, npt.NDArray[Any]] = {name: numbers(table, name, default) for name, default in NUMBERS.items()}
-    given["input_size"] = numbers(table, "input_size")
-    given["element_bytes"] = _element_bytes(table)
-    given["scales_loss"] = (table["precision"] == "fp16").to_numpy()
-    given["on_cpu"] = _on_cpu(table, catalogue)
-    given["checkpointing"] = flags(table, "activation_checkpointing")
+    given = _given(table, catalogue)
     keys = [codes(table, name, default) for name, default in KEYS.items()]
     result: dict[str, Numbers] = {}
     for (family, strategy, head, attention), rows in groups(keys):
@@ -133,49 +128,78 @@ def counts(table: pd.DataFrame, catalogue: Catalogue, *, peak: bool = True) -> p
     return pd.DataFrame(result, index=table.index).astype(dict.fromkeys(INTEGERS, np.int64))
 
 
+def _given(table: pd.DataFrame, catalogue: Catalogue) -> dict[str, npt.NDArray[Any]]:
+    """What the counts are made of, as columns; with what is usual where the table does not say."""
+    return {
+        **{name: numbers(table, name, default) for name, default in NUMBERS.items()},
+        "input_size": numbers(table, "input_size"),
+        "element_bytes": _element_bytes(table),
+        "scales_loss": (table["precision"] == "fp16").to_numpy(),
+        "on_cpu": _on_cpu(table, catalogue),
+        "checkpointing": flags(table, "activation_checkpointing"),
+    }
+
+
 def _group_counts(
     shape: Shape, strategy: str, attention: str, given: Mapping[str, npt.NDArray[Any]], peak: bool
 ) -> dict[str, Numbers]:
     """The counts of rows of one family, head, strategy and attention."""
     if strategy not in STRATEGIES:
         raise InputError(f"unknown strategy {strategy!r}", where="strategy", remedy=f"one of {', '.join(STRATEGIES)}")
-    spread = STRATEGIES[strategy]
-    k, gpus, e = given["grad_accumulation"], given["gpu_count"], given["element_bytes"]
-    N, t = _degrees(strategy, gpus, given["tensor_parallel"])
+    spread, e, checkpointing = STRATEGIES[strategy], given["element_bytes"], given["checkpointing"]
+    N, t = _degrees(strategy, given["gpu_count"], given["tensor_parallel"])
     autocast = np.asarray((e == 2) & spread.autocasts)
-    fused, dropout, checkpointing = np.full(e.shape, attention != "eager"), given["dropout"] > 0, given["checkpointing"]
+    fused, dropout = np.full(e.shape, attention != "eager"), given["dropout"] > 0
     numerics = Numerics(e, autocast, fused, dropout, checkpointing, given["on_cpu"])
-    fused = fused & ~numerics.falls_back
-    execution = Execution(fused, checkpointing, dropout)
+    execution = Execution(fused & ~numerics.falls_back, checkpointing, dropout)
     group = Group(shape, N, t, e, autocast, given["scales_loss"], checkpointing, dropout)
-    sent = spread.communicate(group)
-    owned = group.psi / (N if spread.shards_optimizer else 1)
-    accumulated = group.psi / (N if spread.shards_gradients else 1)
-    passes = np.where(checkpointing, 4 / 3, 1)  # forward, and backward as much as two of these
-    weights = work.embedding_bytes(shape, e) + CAST_BYTES * group.cast(shape.num_layers)
     found = {
         "num_parameters": architecture.parameters(shape),
         "data_parallel": N,
         "tensor_parallel": t,
         "tokens_per_micro_step": shape.tokens,
+        **_work_counts(group, numerics, execution),
+        **_step_counts(strategy, group, execution, given),
+    }
+    if peak:
+        held = Holding(group, given["grad_accumulation"] > 1, given["on_cpu"])
+        found["memory_bytes_per_device"] = memory.peak_bytes(shape, numerics, spread.states(held), held.words, t)
+    return found
+
+
+def _work_counts(group: Group, numerics: Numerics, execution: Execution) -> dict[str, Numbers]:
+    """What a micro-step computes and moves on one device."""
+    shape, e, t = group.shape, group.element_bytes, group.tensor_parallel
+    passes = np.where(group.checkpointing, 4 / 3, 1)  # forward, and backward as much as two of these
+    weights = work.embedding_bytes(shape, e) + CAST_BYTES * group.cast(shape.num_layers)
+    return {
         "flop_per_micro_step": work.flop_training(shape, t),
         "recomputed_flop_per_micro_step": work.flop_recomputed(shape, execution, t),
         "row_flop_per_micro_step": work.flop_of_a_row(shape, t),
         "hardware_flop_per_micro_step": work.flop_hardware(shape, execution, t),
         "gemm_bytes_per_micro_step": work.matmul_bytes(shape, e, execution, t) + weights,
         "elementwise_bytes_per_micro_step": passes * memory.stored_activation_bytes(shape, numerics, t),
+    }
+
+
+def _step_counts(
+    strategy: str, group: Group, execution: Execution, given: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, Numbers]:
+    """What the strategy makes of a micro-step and of an optimizer step: gradients, messages and launches."""
+    spread, k, gpus = STRATEGIES[strategy], given["grad_accumulation"], given["gpu_count"]
+    sent = spread.communicate(group)
+    owned = group.psi / (group.data_parallel if spread.shards_optimizer else 1)
+    accumulated = group.psi / (group.data_parallel if spread.shards_gradients else 1)
+    run = (group.autocast, np.asarray(execution.fused_attention), group.checkpointing)
+    return {
         "optimizer_bytes_per_step": ADAMW_BYTES * owned + ACCUMULATION_BYTES * (k - 1) * accumulated,
         "comm_bytes_per_micro_step": sent.bytes_per_micro_step,
         "comm_bytes_per_step": sent.bytes_per_step,
         "collectives_per_micro_step": sent.collectives_per_micro_step,
         "collectives_per_step": sent.collectives_per_step,
-        "kernels_per_micro_step": kernels.per_micro_step(shape, strategy, autocast, fused, checkpointing, k, gpus),
-        "kernels_per_step": kernels.per_step(shape, strategy, owned, gpus),
+        "kernels_per_micro_step": kernels.per_micro_step(group.shape, strategy, *run, k, gpus),
+        "kernels_per_step": kernels.per_step(group.shape, strategy, owned, gpus),
     }
-    if peak:
-        held = Holding(group, k > 1, given["on_cpu"])
-        found["memory_bytes_per_device"] = memory.peak_bytes(shape, numerics, spread.states(held), held.words, t)
-    return found
 
 
 def _degrees(strategy: str, gpus: Numbers, tensor_parallel: Numbers) -> tuple[Numbers, Numbers]:

@@ -19,20 +19,17 @@ def time_features(rows: Rows) -> dict[str, Array]:
 
     Where a power limit below the default holds the device back, its own work takes longer by the clock.
     """
+    return {**_device_features(rows), **_host_features(rows), **_link_features(rows)}
+
+
+def _device_features(rows: Rows) -> dict[str, Array]:
+    """Seconds of the device at its data sheet's speeds, slowed by its clock."""
     c = rows.column
-    steps = 1.0 / c("grad_accumulation")
-    layers = c("num_layers")
-
-    def layers_of(strategies: Sequence[str]) -> Array:
-        return np.asarray(layers * has(rows.table, "strategy", strategies))
-
     clock = relative_clock(c("power_limit_w"), c("default_power_limit_w"))
     flop_s = executed_flop(rows) / (clock * c("peak_flop_per_s"))
     row_s = c("row_flop_per_micro_step") / (clock * c("peak_flop_per_s"))
     byte_s = 1.0 / (clock * c("bandwidth_bytes_per_s"))
     is_fp32 = has(rows.table, "precision", ["fp32"])
-    sent_s = sent_bytes(rows) / c("link_bytes_per_s")
-    gpus = c("gpu_count")
     return {
         "fp32_s": np.where(is_fp32, flop_s, 0.0),
         "fp32_row_s": np.where(is_fp32, row_s, 0.0),
@@ -40,7 +37,18 @@ def time_features(rows: Rows) -> dict[str, Array]:
         "reduced_row_s": np.where(is_fp32, 0.0, row_s),
         "gemm_s": c("gemm_bytes_per_micro_step") * byte_s,
         "elementwise_s": c("elementwise_bytes_per_micro_step") * byte_s,
-        "optimizer_s": c("optimizer_bytes_per_step") * steps * byte_s,
+        "optimizer_s": c("optimizer_bytes_per_step") * _steps(rows) * byte_s,
+    }
+
+
+def _host_features(rows: Rows) -> dict[str, Array]:
+    """What the host does: kernels to launch, steps, layers of sharded strategies, tokens of a node's input."""
+    c, steps, layers = rows.column, _steps(rows), rows.column("num_layers")
+
+    def layers_of(strategies: Sequence[str]) -> Array:
+        return np.asarray(layers * has(rows.table, "strategy", strategies))
+
+    return {
         "kernels": kernels(rows),
         "one": np.ones(len(rows)),
         "steps": steps,
@@ -48,13 +56,26 @@ def time_features(rows: Rows) -> dict[str, Array]:
         "fsdp_layers": layers_of(SHARDED),
         "zero_layers": layers_of(ZERO),
         "tensor_layers": layers_of(TENSOR),
+        "input_tokens": c("tokens_per_micro_step") * c("data_parallel") / c("node_count"),
+    }
+
+
+def _link_features(rows: Rows) -> dict[str, Array]:
+    """Seconds of messages at the link's speed, collectives to start, and whether there is a group to wait for."""
+    c, gpus = rows.column, rows.column("gpu_count")
+    sent_s = sent_bytes(rows) / c("link_bytes_per_s")
+    return {
         "sent_s": sent_s,
         # A ring of N sends (N-1)/N of a message: the whole of it, whatever the ring.
         "message_s": sent_s * gpus / np.maximum(gpus - 1, 1),
-        "collectives": c("collectives_per_micro_step") + c("collectives_per_step") * steps,
+        "collectives": c("collectives_per_micro_step") + c("collectives_per_step") * _steps(rows),
         "in_group": (gpus > 1).astype(float),
-        "input_tokens": c("tokens_per_micro_step") * c("data_parallel") / c("node_count"),
     }
+
+
+def _steps(rows: Rows) -> Array:
+    """Optimizer steps of a micro-step."""
+    return 1.0 / rows.column("grad_accumulation")
 
 
 # Clocks and voltage rise with the load: power beside that of the work itself, more than in proportion.
