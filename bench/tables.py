@@ -1,8 +1,8 @@
-"""The Arrow schemas of a dataset's three tables, with units in the field metadata and one schema version."""
+"""The Arrow schemas of a dataset's tables, with units in the field metadata and one schema version."""
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def _field(name: str, kind: pa.DataType, unit: str = "", note: str = "") -> pa.Field:
@@ -47,8 +47,14 @@ TRIALS = _schema(
         _field("energy_trace_j", pa.float64(), "J", "integrated from power readings, beside the counter"),
         _field("energy_disagreement", pa.float64(), "1", "(trace - counter) / counter"),
         _field("energy_stderr_j", pa.float64(), "J", "random part, from the spacing of the readings"),
+        _field(
+            "energy_systematic",
+            pa.float64(),
+            "1",
+            "relative: the most that the sensors' gain may put energy_j off, the same in every trial; null: unknown",
+        ),
         _field("verdict", pa.string(), note="valid or invalid"),
-        _field("reasons", pa.list_(pa.string()), note="codes of an invalid verdict; a valid imported row says so"),
+        _field("reasons", pa.list_(pa.string()), note="codes of an invalid verdict, or remarks on a valid row"),
         # What ran, where and how.
         _field("status", pa.string(), note="done or failed"),
         _field("failure", pa.string(), note="cause of a failure, empty otherwise"),
@@ -101,6 +107,16 @@ TRIALS = _schema(
         _field("link_bytes_per_s", pa.float64(), "B/s", "one direction, per device"),
         _field("network_bytes_per_s", pa.float64(), "B/s", "between nodes, one direction, per device"),
         _field("input_size", pa.int32(), "1", "width of a recurrent layer's input; null: hidden_size"),
+        # What was around the measurement. Null where nothing tells.
+        _field("energy_others_j", pa.float64(), "J", "other GPUs of its nodes that no trial held, over the window"),
+        _field("host_cpu_j", pa.float64(), "J", "CPU packages of its nodes (RAPL), over the window"),
+        _field("host_dram_j", pa.float64(), "J", "DRAM of its nodes (RAPL), over the window"),
+        _field("temperature_begin_c", pa.float64(), "degC", "warmest device as the window began"),
+        _field("temperature_max_c", pa.float64(), "degC", "warmest device in the window"),
+        _field("clock_mhz_mean", pa.float64(), "MHz", "SM clock, over the window and the devices"),
+        _field("warmup_s", pa.float64(), "s", "from the first step to the window, rank 0"),
+        _field("cooldown_s", pa.float64(), "s", "waited for the devices to cool before the trial; null: not asked for"),
+        _field("jitter_s", pa.float64(), "s", "pause after each step, against aliasing with the sensor; 0: none"),
     ]
 )
 
@@ -128,7 +144,35 @@ POWER = _schema(
         _field("power_w", pa.float64(), "W", "null where the meter has only a counter"),
         _field("energy_counter_j", pa.float64(), "J", "since an arbitrary zero; null where there is no counter"),
         _field("temperature_c", pa.float64(), "degC"),
+        _field("clock_mhz", pa.float64(), "MHz", "SM clock; about once a second, null between"),
+        _field("throttle", pa.int64(), "1", "NVML's clocks-event reasons, a bit mask; about once a second"),
+        _field("foreign_processes", pa.int32(), "1", "on the device that are not the trial's; about once a second"),
         _field("error", pa.string(), note="empty, or why this reading failed"),
+    ]
+)
+
+# One row a metered domain and session (one run of the program): its meter, its sensor, and its power at idle.
+METERS = _schema(
+    [
+        _field("node", pa.string()),
+        _field("domain", pa.string(), note="as device_uuid in the power table"),
+        _field("role", pa.string(), note="device: the study's; gpu, cpu, dram: beside them"),
+        _field("meter", pa.string()),
+        _field("meter_kind", pa.string(), note="measured, estimated, replayed or none"),
+        _field("boundary", pa.string(), note="what its joules cover"),
+        _field("description", pa.string(), note="where its numbers come from, in words"),
+        _field("sensor_class", pa.string(), note="by the model's name; empty: unknown"),
+        _field("power_source", pa.string(), note="the call or field that gives power"),
+        _field("counter_tick_s", pa.float64(), "s", "the energy counter moves on so often; 0: continuously"),
+        _field("power_update_s", pa.float64(), "s", "the power reading changes so often"),
+        _field("power_averaged_s", pa.float64(), "s", "a power reading is the mean over so long"),
+        _field("gain_bound", pa.float64(), "1", "relative systematic error stated for the class"),
+        _field("idle_w", pa.float64(), "W", "before the first trial; null: not measured"),
+        _field("idle_stderr_w", pa.float64(), "W", "its random part"),
+        _field("idle_temperature_c", pa.float64(), "degC"),
+        _field("clock_offset_ns", pa.int64(), "ns", "the node's CLOCK_MONOTONIC less the driver's"),
+        _field("clock_error_ns", pa.int64(), "ns", "half the round trip of the offset's measurement"),
+        _field("started_at", pa.timestamp("ms", tz="UTC"), note="when the session began"),
     ]
 )
 
@@ -148,4 +192,4 @@ OPERATIONS = _schema(
     ]
 )
 
-TABLES = {"trials": TRIALS, "steps": STEPS, "power": POWER}
+TABLES = {"trials": TRIALS, "steps": STEPS, "power": POWER, "meters": METERS}

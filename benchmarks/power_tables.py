@@ -20,6 +20,7 @@ APPENDED, STORED, DEVICES = 1_000_000, 10_000_000, 8
 BATCH = 10_000  # rows handed over at once
 PERIOD_NS = 50_000_000  # 20 Hz
 SECOND = 1_000_000_000
+SAME = {"meter": "nvml", "clock_mhz": None, "throttle": None, "foreign_processes": None, "error": ""}  # in every row
 
 
 def batches(rows: int) -> Iterator[dict[str, Any]]:
@@ -33,13 +34,12 @@ def batches(rows: int) -> Iterator[dict[str, Any]]:
         tick = number // DEVICES
         power_w = 350 + 120 * np.sin(tick / 40) + rng.normal(0, 5, number.size)
         yield {
+            **SAME,
             "device_uuid": uuids[number % DEVICES].tolist(),
-            "meter": "nvml",
             "time_ns": 10**12 + tick * PERIOD_NS + rng.integers(0, 2_000_000, number.size),
             "power_w": np.round(power_w, 3),
             "energy_counter_j": np.round(tick * 17.5 + rng.random(number.size), 3),
             "temperature_c": np.round(60 + 8 * np.sin(tick / 4000)),
-            "error": "",
         }
 
 
@@ -48,9 +48,9 @@ def rows_of(columns: dict[str, Any]) -> list[dict[str, Any]]:
     lists = {
         name: values.tolist() if hasattr(values, "tolist") else values
         for name, values in columns.items()
-        if name not in ("meter", "error")
+        if name not in SAME
     }
-    key = {"trial_id": TRIAL, "attempt": 0, "node": NODE, "meter": "nvml", "error": ""}
+    key = {"trial_id": TRIAL, "attempt": 0, "node": NODE, **SAME}
     return [{**key, **dict(zip(lists, row, strict=True))} for row in zip(*lists.values(), strict=True)]
 
 

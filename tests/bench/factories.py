@@ -136,6 +136,9 @@ def power_rows(row: dict[str, Any], readings: int = 20) -> list[dict[str, Any]]:
             "power_w": power_w * (1 + 0.1 * (-1) ** k),
             "energy_counter_j": 5.0 + power_w * span_ns * k / (readings - 1) / SECOND,
             "temperature_c": 50.0,
+            "clock_mhz": 1200.0,
+            "throttle": 0,
+            "foreign_processes": 0,
             "error": "",
         }
         for uuid in row["device_uuids"]

@@ -284,15 +284,32 @@ def test_a_newer_schema_is_refused_before_anything_is_written(tmp_path: Path) ->
 
 
 def test_files_of_the_schema_before_are_read(tmp_path: Path) -> None:
-    """It had no columns for what imported tables say; they are null, and the hash of the measurements is the same."""
+    """Schema 2 had no columns for what imported tables say, schema 3 none for what was around a measurement.
+
+    They are null, and the hash of the measurements is the same.
+    """
     before = data_hash(read_measurements([synthetic_dataset(tmp_path)]))
-    added = ["repeats", "parallel_efficiency", "energy_net_j", "link", "link_bytes_per_s", "network_bytes_per_s"]
-    for path in (tmp_path / "trials").iterdir():
-        table = pq.read_table(path).drop_columns([*added, "input_size"])
-        pq.write_table(table.replace_schema_metadata({"joulelaw_schema": "2"}), path)
-    again = read_measurements([tmp_path])
-    assert data_hash(again) == before
-    assert again[added].isna().all(axis=None)
+    of_4 = ["energy_systematic", "energy_others_j", "host_cpu_j", "host_dram_j", "temperature_begin_c"]
+    of_4 += ["temperature_max_c", "clock_mhz_mean", "warmup_s", "cooldown_s", "jitter_s"]
+    of_3 = ["repeats", "parallel_efficiency", "energy_net_j", "link", "link_bytes_per_s", "network_bytes_per_s"]
+    for version, gone in (("3", of_4), ("2", [*of_3, "input_size"])):
+        for path in (tmp_path / "trials").iterdir():
+            table = pq.read_table(path).drop_columns(gone)
+            pq.write_table(table.replace_schema_metadata({"joulelaw_schema": version}), path)
+        again = read_measurements([tmp_path])
+        assert data_hash(again) == before
+        assert again[gone].isna().all(axis=None)
+
+
+def test_power_of_the_schema_before_is_read(tmp_path: Path) -> None:
+    synthetic_dataset(tmp_path)
+    added = ["clock_mhz", "throttle", "foreign_processes"]
+    [path] = (tmp_path / "power").glob(f"{TRIAL}.*.parquet")
+    table = pq.read_table(path).drop_columns(added)
+    pq.write_table(table.replace_schema_metadata({"joulelaw_schema": "3"}), path)
+    power = read_power(tmp_path, TRIAL)
+    assert power[added].isna().all(axis=None)
+    assert power["temperature_c"].eq(50).all()
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,9 @@ def random_rows(seed: int, count: int) -> list[dict[str, Any]]:
                 "power_w": None if rng.random() < 0.05 or device == 2 else float(rng.choice([80.0, 400.0, 80.25])),
                 "energy_counter_j": float(counter_j[device]) if counted else None,
                 "temperature_c": None,
+                "clock_mhz": None,
+                "throttle": None,
+                "foreign_processes": None,
                 "error": error,
             }
         )
@@ -248,7 +251,8 @@ def test_live_readings_are_the_rows_of_their_table() -> None:
 def test_power_columns_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     tables = TrialTables(tmp_path, TRIAL, 0)
     good: dict[str, Any] = {"device_uuid": "A", "meter": "nvml", "time_ns": np.arange(3), "power_w": np.ones(3),
-            "energy_counter_j": None, "temperature_c": None, "error": ""}  # fmt: skip
+            "energy_counter_j": None, "temperature_c": None, "clock_mhz": None,
+            "throttle": None, "foreign_processes": None, "error": ""}  # fmt: skip
     bad: list[tuple[str, Any, str]] = [
         ("time_ns", np.arange(3.0), "must be int64"),
         ("power_w", np.ones(2), "has 2 rows, 'time_ns' has 3"),
