@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from tests.fake_nvml.devices import FakeGpu
+
 A, B = "GPU-aaaaaaaa-0000-0000-0000-000000000001", "GPU-bbbbbbbb-0000-0000-0000-000000000002"
 READ_ONCE = """
 meter = open_meter([Gpu(uuid) for uuid in {uuids!r}], MeterOptions(kind="nvml"))
@@ -20,8 +22,8 @@ def read_once(fake_nvml: Any, gpus: list[Any], uuids: list[str], **keywords: Any
 
 
 @pytest.mark.parametrize("visible", [None, "", "0,1", "1,0", "1", B])
-def test_a_uuid_means_the_same_gpu_whatever_cuda_sees(fake_nvml: Any, fake_gpu: Any, visible: str | None) -> None:
-    gpus = [fake_gpu(A, low_w=111, high_w=111), fake_gpu(B, low_w=222, high_w=222)]
+def test_a_uuid_means_the_same_gpu_whatever_cuda_sees(fake_nvml: Any, visible: str | None) -> None:
+    gpus = [FakeGpu(A, low_w=111, high_w=111), FakeGpu(B, low_w=222, high_w=222)]
     env = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
     shown, readings = read_once(fake_nvml, gpus, [B, A], env=env)
     assert {uuid: reading["power_w"] for uuid, reading in readings.items()} == {A: 111, B: 222}
@@ -29,20 +31,20 @@ def test_a_uuid_means_the_same_gpu_whatever_cuda_sees(fake_nvml: Any, fake_gpu: 
     assert shown["covers"] == {B: [B], A: [A]}
 
 
-def test_millijoules_and_milliwatts_become_si(fake_nvml: Any, fake_gpu: Any) -> None:
+def test_millijoules_and_milliwatts_become_si(fake_nvml: Any) -> None:
     """300 W for the 1000 s before the script, less at most one tick of 0.1 s, and for the moments since."""
-    gpus = [fake_gpu(A, low_w=300, high_w=300)]
+    gpus = [FakeGpu(A, low_w=300, high_w=300)]
     _, readings = read_once(fake_nvml, gpus, [A], age_s=1000)
     assert 300_000 - 30 <= readings[A]["energy_counter_j"] < 300_000 + 300 * 60
     assert (readings[A]["power_w"], readings[A]["temperature_c"], readings[A]["error"]) == (300, 50, "")
 
 
-def test_power_is_the_instant_field_by_name_or_says_what_it_is_instead(fake_nvml: Any, fake_gpu: Any) -> None:
+def test_power_is_the_instant_field_by_name_or_says_what_it_is_instead(fake_nvml: Any) -> None:
     gpus = [
-        fake_gpu(A),
-        fake_gpu(B, settings={"fields": 0}),
-        fake_gpu("GPU-c", settings={"fields": 0, "power": 0}),
-        fake_gpu("GPU-d", settings={"counter": 0}),
+        FakeGpu(A),
+        FakeGpu(B, settings={"fields": 0}),
+        FakeGpu("GPU-c", settings={"fields": 0, "power": 0}),
+        FakeGpu("GPU-d", settings={"counter": 0}),
     ]
     shown, readings = read_once(fake_nvml, gpus, [gpu.uuid for gpu in gpus])
     said = shown["description"]
@@ -56,12 +58,12 @@ def test_power_is_the_instant_field_by_name_or_says_what_it_is_instead(fake_nvml
     assert {reading["error"] for reading in readings.values()} == {""}
 
 
-def test_a_gpu_that_gives_nothing_reads_as_an_error(fake_nvml: Any, fake_gpu: Any) -> None:
-    _, readings = read_once(fake_nvml, [fake_gpu(A, settings={"fields": 0, "power": 0, "counter": 0})], [A])
+def test_a_gpu_that_gives_nothing_reads_as_an_error(fake_nvml: Any) -> None:
+    _, readings = read_once(fake_nvml, [FakeGpu(A, settings={"fields": 0, "power": 0, "counter": 0})], [A])
     assert readings[A]["error"] == "this GPU gives neither energy nor power"
 
 
-def test_instant_power_sees_a_swing_that_the_average_hides(fake_nvml: Any, fake_gpu: Any) -> None:
+def test_instant_power_sees_a_swing_that_the_average_hides(fake_nvml: Any) -> None:
     """100 W and 500 W in turn, every 0.5 s: looked at over 25 ms it is one or the other, over 1 s it is 300 W."""
     script = """
 import pynvml
@@ -75,14 +77,14 @@ for _ in range(60):
     time.sleep(0.02)
 show(seen)
 """
-    gpu = fake_gpu(A, low_w=100, high_w=500)
+    gpu = FakeGpu(A, low_w=100, high_w=500, sensor="h100")
     seen = fake_nvml.run([gpu], script.format(uuid=A), age_s=100)
     assert {100, 500} <= set(seen["NVML_FI_DEV_POWER_INSTANT"])
     assert seen["NVML_FI_DEV_POWER_AVERAGE"] == pytest.approx([300] * 60, abs=0.01)
 
 
-def test_inventory_lists_each_gpu(fake_nvml: Any, fake_gpu: Any) -> None:
-    gpus = [fake_gpu(A, settings={"memory_mb": 81920, "limit_w": 350.5}), fake_gpu(B, name="Tesla V100-SXM2-16GB")]
+def test_inventory_lists_each_gpu(fake_nvml: Any) -> None:
+    gpus = [FakeGpu(A, settings={"memory_mb": 81920, "limit_w": 350.5}), FakeGpu(B, sensor="v100")]
     first, second = fake_nvml.run(gpus, "show([asdict(device) for device in nvml_devices()])")
     assert first == {
         "uuid": A,
@@ -91,13 +93,13 @@ def test_inventory_lists_each_gpu(fake_nvml: Any, fake_gpu: Any) -> None:
         "memory_bytes": 80 * 2**30,
         "power_limit_w": 350.5,
         "driver": "999.1",
-        "compute_capability": [8, 6],
+        "compute_capability": [8, 0],
     }
     assert (second["uuid"], second["name"], second["index"]) == (B, "Tesla V100-SXM2-16GB", 1)
 
 
-def test_slices_stand_for_their_gpu_and_share_its_meter(fake_nvml: Any, fake_gpu: Any) -> None:
-    gpus = [fake_gpu(A, low_w=150, high_w=150, settings={"slices": 3, "memory_mb": 30720}), fake_gpu(B)]
+def test_slices_stand_for_their_gpu_and_share_its_meter(fake_nvml: Any) -> None:
+    gpus = [FakeGpu(A, low_w=150, high_w=150, settings={"slices": 3, "memory_mb": 30720}), FakeGpu(B)]
     listed = fake_nvml.run(gpus, "show([asdict(device) for device in nvml_devices()])")
     slices = [f"MIG-{part}-{A}" for part in range(3)]
     assert [device["uuid"] for device in listed] == [*slices, B]
@@ -133,20 +135,20 @@ show({"devices": nvml_devices(), "problem": nvml_problem(), "told": told, "meter
         assert cause in reading["error"]
 
 
-def test_an_unknown_uuid_is_refused_by_name(fake_nvml: Any, fake_gpu: Any) -> None:
+def test_an_unknown_uuid_is_refused_by_name(fake_nvml: Any) -> None:
     script = """
 try:
     open_meter([Gpu("GPU-elsewhere")], MeterOptions(kind="nvml"))
 except MeterUnavailableError as refusal:
     show(str(refusal))
 """
-    told = fake_nvml.run([fake_gpu(A)], script)
+    told = fake_nvml.run([FakeGpu(A)], script)
     assert "GPU-elsewhere" in told
     assert "nvidia-smi -L" in told
 
 
-def test_a_lost_gpu_is_left_out_of_the_inventory(fake_nvml: Any, fake_gpu: Any) -> None:
-    gpus = [fake_gpu(A, settings={"lost_s": 0}), fake_gpu(B)]
+def test_a_lost_gpu_is_left_out_of_the_inventory(fake_nvml: Any) -> None:
+    gpus = [FakeGpu(A, settings={"lost_s": 0}), FakeGpu(B)]
     listed = fake_nvml.run(gpus, "show([asdict(device) for device in nvml_devices()])")
     assert [device["uuid"] for device in listed] == [B]
 
@@ -162,7 +164,7 @@ except InputError as error:
     assert "see that nvidia-smi works" in fake_nvml.run_bare(script, {"FAKE_NVML_INIT": "18"})
 
 
-def test_an_error_for_a_while_is_an_error_and_passes(fake_nvml: Any, fake_gpu: Any) -> None:
+def test_an_error_for_a_while_is_an_error_and_passes(fake_nvml: Any) -> None:
     script = """
 meter = open_meter([Gpu({uuid!r})], MeterOptions(kind="nvml"))
 shown = []
@@ -173,7 +175,7 @@ meter.close()
 shown.append(asdict(meter.read()[0]))
 show(shown)
 """
-    gpu = fake_gpu(A, settings={"error_from_s": 0.3, "error_to_s": 0.6})
+    gpu = FakeGpu(A, settings={"error_from_s": 0.3, "error_to_s": 0.6})
     *readings, closed = fake_nvml.run([gpu], script.format(uuid=A))
     failed = [reading for reading in readings if reading["error"]]
     assert failed

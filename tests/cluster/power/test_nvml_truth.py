@@ -10,6 +10,7 @@ from joulelaw.bench.checks import TrialFacts, verdict
 from joulelaw.bench.energy import DeviceEnergy, group_energy
 from joulelaw.bench.readings import from_readings
 from joulelaw.cluster.power.meter import Reading
+from tests.fake_nvml.devices import FakeGpu
 
 RATE_HZ, SECONDS = 20, 3.6
 RECORD = """
@@ -22,18 +23,18 @@ pytestmark = pytest.mark.xdist_group("fake_nvml")
 
 
 @pytest.fixture(scope="module")
-def devices(fake_gpu: Any) -> dict[str, Any]:
+def devices() -> dict[str, Any]:
     """One device a case. Faults begin 2 s after the script does, in the middle of the recording."""
     gpus = [
-        fake_gpu("GPU-constant", low_w=300, high_w=300, tick_ms=20),
-        fake_gpu("GPU-slow-square", low_w=80, high_w=400, period_ms=700, duty=0.3, tick_ms=100),
-        fake_gpu("GPU-fast-square", low_w=80, high_w=400, period_ms=37, duty=0.6, tick_ms=20),
-        fake_gpu("GPU-no-counter", low_w=80, high_w=400, period_ms=900, settings={"counter": 0, "sensor_every_ms": 20}),
-        fake_gpu("GPU-lost", settings={"lost_s": 2}),
-        fake_gpu("GPU-reset", settings={"reset_s": 2}),
-        fake_gpu("GPU-frozen", settings={"frozen_s": 1.2}),
-        fake_gpu("GPU-silent", settings={"counter": 0, "fields": 0, "power": 0}),
-        fake_gpu("GPU-beating", settings={"sensor_every_ms": 1000, "sensor_over_ms": 1}, low_w=100, high_w=900),
+        FakeGpu("GPU-constant", low_w=300, high_w=300, tick_ms=20),
+        FakeGpu("GPU-slow-square", low_w=80, high_w=400, period_ms=700, duty=0.3, tick_ms=100),
+        FakeGpu("GPU-fast-square", low_w=80, high_w=400, period_ms=37, duty=0.6, tick_ms=20),
+        FakeGpu("GPU-no-counter", low_w=80, high_w=400, period_ms=900, settings={"counter": 0, "sensor_every_ms": 20}),
+        FakeGpu("GPU-lost", settings={"lost_s": 2}),
+        FakeGpu("GPU-reset", settings={"reset_s": 2}),
+        FakeGpu("GPU-frozen", settings={"frozen_s": 1.2}),
+        FakeGpu("GPU-silent", settings={"counter": 0, "fields": 0, "power": 0}),
+        FakeGpu("GPU-beating", settings={"sensor_every_ms": 1000, "sensor_over_ms": 1}, low_w=100, high_w=900),
     ]
     return {gpu.uuid: gpu for gpu in gpus}
 
