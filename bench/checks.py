@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Self
 
+from joulelaw.bench.conditions import NO_CONDITIONS, Conditions
 from joulelaw.bench.energy import DeviceEnergy, GroupEnergy
 
 # Below this a counter that ticks every 100 ms leaves a tenth of the energy to its two edges.
@@ -21,14 +22,18 @@ MAX_DISAGREEMENT = 0.10
 # An fp16 scale that is too high leaves out a few steps on its way down, and they cost but the update. Beyond half of
 # them even the median step has none: time and joules are then of steps without an optimizer.
 MAX_SKIPPED_SHARE = 0.5
+# CLOCK_BOOTTIME runs on while a machine sleeps, CLOCK_MONOTONIC does not; read one after the other they agree within
+# microseconds, or a scheduler's slice.
+MAX_SLEPT_S = 0.1
+
+# NVML's clocks-event (throttle) reasons, bits of a mask (nvml.h, nvmlClocksEventReason*).
+POWER_CAP = 0x4  # SwPowerCap: the clocks are lowered to stay below the power limit
+# HwSlowdown, SwThermalSlowdown, HwThermalSlowdown, HwPowerBrakeSlowdown: the clocks give way to heat or to the supply.
+HEAT = 0x8 | 0x20 | 0x40 | 0x80
 
 
-# The one remark on a valid row: it was imported, so its values were looked at, but no readings were there to be.
-IMPORTED = "imported"
-
-
-class Reason(StrEnum):
-    """Why a trial is invalid. The value is the code in the `trials` table; `explanation` is for people."""
+class _Code(StrEnum):
+    """The value is the code in the `trials` table; `explanation` is for people."""
 
     explanation: str
 
@@ -37,6 +42,20 @@ class Reason(StrEnum):
         reason._value_ = code
         reason.explanation = explanation
         return reason
+
+
+class Remark(_Code):
+    """What is worth knowing of a valid trial."""
+
+    IMPORTED = (
+        "imported",
+        "its values were looked at, as far as a row alone can tell: its readings did not come with it",
+    )
+    POWER_CAPPED = "power_capped", "the power limit held the clocks down in the window, as laws of power caps expect"
+
+
+class Reason(_Code):
+    """Why a trial is invalid."""
 
     RANK_FAILED = "rank_failed", "a rank failed, or did not finish its window"
     LOSS_NOT_FINITE = "loss_not_finite", "the loss became infinite or not a number: the steps did no real training"
@@ -58,7 +77,12 @@ class Reason(StrEnum):
         "window_too_short",
         f"the window is under {MIN_WINDOW_S:g} s, or its energy uncertain by more than {2 * MAX_RELATIVE_STDERR:.0%}",
     )
-    CLOCK_JUMP = "clock_jump", "the clock went backwards between readings, or the window has no length"
+    CLOCK_JUMP = (
+        "clock_jump",
+        "the clock went backwards between readings, the machine slept in the window, or the window has no length",
+    )
+    FOREIGN_PROCESS = "foreign_process", "a process that is not the trial's was at work on a GPU of the group"
+    THROTTLED_HEAT = "throttled_heat", "heat, or the power supply, slowed a GPU of the group in the window"
     SHARED_DOMAIN = "shared_domain", "the meter's domain also holds the energy of devices outside the group"
     # Of imported rows, whose trials nobody here saw.
     INVALID_AT_SOURCE = "invalid_at_source", "the imported table itself calls the row invalid"
@@ -68,11 +92,31 @@ class Reason(StrEnum):
     FLOP_ABOVE_PEAK = "flop_above_peak", "the counted arithmetic per second is above the devices' peak"
 
 
+# What came from outside, and may not come again: such a trial is worth a second attempt.
+PASSING = frozenset(
+    {
+        Reason.NO_READING,
+        Reason.TOO_FEW_READINGS,
+        Reason.GAP,
+        Reason.COUNTER_RESET,
+        Reason.FROZEN,
+        Reason.GPU_LOST,
+        Reason.WINDOW_TOO_SHORT,
+        Reason.CLOCK_JUMP,
+        Reason.FOREIGN_PROCESS,
+        Reason.THROTTLED_HEAT,
+    }
+)
+# What the trial itself did, and would do again.
+LASTING = frozenset({Reason.RANK_FAILED, Reason.LOSS_NOT_FINITE, Reason.STEPS_SKIPPED, Reason.SHARED_DOMAIN})
+
+
 @dataclass(frozen=True)
 class TrialFacts:
-    """What the verdict is made from: the group's energy, the window's length and how the ranks fared.
+    """What the verdict is made from: the group's energy, the window's length and how the ranks and devices fared.
 
-    `skipped_share` is that of the measured steps whose fp16 update was left out.
+    `skipped_share` is that of the measured steps whose fp16 update was left out; `slept_s` how long the machine did
+    inside the window.
     """
 
     energy: GroupEnergy
@@ -80,19 +124,27 @@ class TrialFacts:
     rank_failed: bool = False
     losses: Sequence[float | None] = ()  # None where a loss was not read back
     skipped_share: float = 0.0
+    slept_s: float = 0.0
+    conditions: Conditions = NO_CONDITIONS
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Valid, or the codes of all reasons why not, in the order of `Reason`."""
+    """Valid, with remarks or none, or the codes of all reasons why not; in the order of `Reason` and `Remark`."""
 
     valid: bool
     reasons: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def text(self) -> Literal["valid", "invalid"]:
         """As the `trials` table has it."""
         return "valid" if self.valid else "invalid"
+
+    @property
+    def codes(self) -> list[str]:
+        """As the `trials` table has them: the reasons against a trial, or the remarks on a valid one."""
+        return list(self.reasons or self.remarks)
 
 
 def verdict(facts: TrialFacts) -> Verdict:
@@ -100,7 +152,16 @@ def verdict(facts: TrialFacts) -> Verdict:
     found = {reason for device in facts.energy.devices for reason in _device_reasons(device)} | _group_reasons(facts)
     if facts.energy.energy_j is None and not found:
         found.add(Reason.NO_READING)
-    return Verdict(not found, tuple(reason.value for reason in Reason if reason in found))
+    capped = facts.conditions.throttle & POWER_CAP
+    remarks = (Remark.POWER_CAPPED.value,) if capped else ()
+    return Verdict(not found, tuple(reason.value for reason in Reason if reason in found), remarks)
+
+
+def may_pass(reasons: Sequence[str], asked_s: float) -> bool:
+    """Whether another run may help an invalid trial whose window was asked to be at least `asked_s` long."""
+    found = set(reasons)
+    short_by_choice = Reason.WINDOW_TOO_SHORT in found and asked_s < MIN_WINDOW_S
+    return bool(found & PASSING) and not found & LASTING and not short_by_choice
 
 
 def _group_reasons(facts: TrialFacts) -> set[Reason]:
@@ -111,7 +172,9 @@ def _group_reasons(facts: TrialFacts) -> set[Reason]:
         Reason.LOSS_NOT_FINITE: any(loss is not None and not math.isfinite(loss) for loss in facts.losses),
         Reason.STEPS_SKIPPED: facts.skipped_share > MAX_SKIPPED_SHARE,
         Reason.WINDOW_TOO_SHORT: facts.duration_s < MIN_WINDOW_S or too_uncertain,
-        Reason.CLOCK_JUMP: facts.duration_s <= 0,
+        Reason.CLOCK_JUMP: facts.duration_s <= 0 or abs(facts.slept_s) > MAX_SLEPT_S,
+        Reason.FOREIGN_PROCESS: facts.conditions.foreign_processes > 0,
+        Reason.THROTTLED_HEAT: bool(facts.conditions.throttle & HEAT),
         Reason.SHARED_DOMAIN: bool(facts.energy.shared_domains),
     }
     return {reason for reason, holds in checks.items() if holds}

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from joulelaw import InputError
-from joulelaw.bench.checks import IMPORTED
+from joulelaw.bench.checks import Remark
 from joulelaw.bench.columns import as_table
 from joulelaw.bench.imported_checks import reasons_of
 from joulelaw.bench.imported_units import unit_problems
@@ -134,7 +134,7 @@ def _trials(table: pd.DataFrame, reasons: Sequence[list[str]]) -> pa.Table:
         "status": "done",
         "failure": "",
         "verdict": ["invalid" if codes else "valid" for codes in reasons],
-        "reasons": [codes or [IMPORTED] for codes in reasons],
+        "reasons": [codes or [Remark.IMPORTED.value] for codes in reasons],
         "meter": _texts(table, "meter", UNKNOWN_METER),
         "meter_kind": _texts(table, "meter_kind", STATED),
     }

@@ -78,6 +78,10 @@ class StudyProgress:
         line = f"[{self._count}/{self._total}] {label}  {outcome(row)}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def again(self, label: str, reasons: Sequence[str]) -> None:
+        """An invalid trial that is run once more."""
+        self._console.print(f"{label}  once more: {', '.join(reasons)}", highlight=False, markup=False, soft_wrap=True)
+
     def _left(self) -> str:
         left = time_left_s(self._expected_total_s, self._expected_done_s, time.monotonic() - self._began)
         return "" if left is None else f"about {_clock(left)} left"
@@ -92,5 +96,6 @@ def outcome(row: dict[str, Any]) -> str:
     if row["status"] != "done":
         return f"FAILED: {row['failure']}"
     energy = "no energy" if row["energy_j"] is None else f"{row['energy_j']:.3g} J {row['meter_kind']}"
-    trouble = "" if row["verdict"] == "valid" else f"  INVALID: {', '.join(row['reasons'])}"
+    codes = ", ".join(row["reasons"])
+    trouble = f"  INVALID: {codes}" if row["verdict"] != "valid" else f"  ({codes})" if codes else ""
     return f"{row['step_s_median'] * 1e3:.3g} ms a step, {energy}, {row['trial_s']:.1f} s{trouble}"

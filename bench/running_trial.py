@@ -91,6 +91,12 @@ class RunningTrial:
             return "setting up"
         return f"step {self.steps - warmup}" if self.steps > warmup else "warming up"
 
+    def window_on(self, node: str) -> tuple[int, int]:
+        """A node's own window, in ns of its CLOCK_MONOTONIC: from its first rank's begin to its last rank's end."""
+        windows = [window for window in self.windows.values() if window["node"] == node]
+        begin_ns = min((window["begin_ns"] for window in windows), default=0)
+        return begin_ns, max((window["end_ns"] for window in windows), default=0)
+
     def advance(self) -> None:
         """Takes in what the ranks have said since the last call."""
         for event in self.gang.poll():

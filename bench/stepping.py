@@ -12,7 +12,7 @@ from joulelaw.bench.configuration import Window
 from joulelaw.bench.data import Epoch
 from joulelaw.bench.process_group import Group
 from joulelaw.bench.rank_state import synchronize
-from joulelaw.bench.step_clock import StepRow, step_clock
+from joulelaw.bench.step_clock import StepRow, slept_ns, step_clock
 from joulelaw.bench.strategies import Stepper
 from joulelaw.bench.window import next_chunk
 
@@ -31,6 +31,8 @@ class Measured:
     loss_last: float
     skipped_steps: int
     """Measured steps whose update was left out, because an fp16 gradient overflowed."""
+    slept_ns: int
+    """How long the machine slept in the window."""
 
 
 class StepLoop:
@@ -59,10 +61,10 @@ class StepLoop:
         skipped_before = self._stepper.skipped_steps()
         with nothing_compiles():
             self._group.barrier()
-            begin_ns = self._clock.start()
+            begin_ns, slept_before_ns = self._clock.start(), slept_ns()
             measured_steps = self._run_window(window, begin_ns)
         self._group.barrier()
-        end_ns = time.monotonic_ns()
+        end_ns, slept_after_ns = time.monotonic_ns(), slept_ns()
         self._send()
         return Measured(
             begin_ns=begin_ns,
@@ -71,6 +73,7 @@ class StepLoop:
             loss_first=self._losses[0],
             loss_last=self._losses[-1],
             skipped_steps=self._stepper.skipped_steps() - skipped_before,
+            slept_ns=slept_after_ns - slept_before_ns,
         )
 
     def one_more_step(self) -> None:

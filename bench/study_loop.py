@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from joulelaw.bench.checks import may_pass
 from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.plan import PlannedTrial
@@ -152,7 +153,7 @@ class StudyLoop:
             self._held_off = False
             self._fleet.release(trial.gang)
             row = ended_row(trial, self._fleet)
-            if self._is_repeated(trial):
+            if self._is_repeated(trial, row):
                 trial.tables.flush()  # its last steps and readings tell of what happened
                 self._waiting[trial.trial_id] = trial.planned
                 continue
@@ -163,11 +164,22 @@ class StudyLoop:
             self._progress.finished(row, label(trial.planned.spec.configuration), _expected_s(trial.planned))
         return bool(ended)
 
-    def _is_repeated(self, trial: RunningTrial) -> bool:
+    def _is_repeated(self, trial: RunningTrial, row: Mapping[str, Any]) -> bool:
         if trial.given_up not in ("", METER_LOST):
             return False
         tries = self._tries[trial.trial_id] = self._tries.get(trial.trial_id, 0) + 1
-        return tries < MAX_TRIES and (trial.given_up == METER_LOST or fell_to_the_machine(trial.gang.failures))
+        if tries >= MAX_TRIES:
+            return False
+        if row["status"] == "done" and self._may_turn_valid(trial, row):
+            self._progress.again(label(trial.planned.spec.configuration), row["reasons"])
+            return True
+        return trial.given_up == METER_LOST or fell_to_the_machine(trial.gang.failures)
+
+    def _may_turn_valid(self, trial: RunningTrial, row: Mapping[str, Any]) -> bool:
+        """An invalid trial that what came from outside has spoilt. Without a meter none has joules, however often."""
+        metered = all(self._fleet.meters[node].kind != "none" for node in trial.gang.node_ids)
+        invalid = row["verdict"] == "invalid"
+        return metered and invalid and may_pass(row["reasons"], trial.planned.spec.window.min_s)
 
 
 def fell_to_the_machine(failures: Sequence[RankFailure]) -> bool:

@@ -106,6 +106,7 @@ def window_event(spec: TrialSpec, measured: Measured) -> dict[str, Any]:
         "end_ns": measured.end_ns,
         "measured_steps": measured.measured_steps,
         "warmup_steps": spec.window.warmup_steps,
+        "slept_ns": measured.slept_ns,
     }
 
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from joulelaw.bench.checks import TrialFacts, Verdict, verdict
+from joulelaw.bench.conditions import Conditions, conditions_of, together
 from joulelaw.bench.energy import GroupEnergy, combine, group_energy
-from joulelaw.bench.power_feed import PowerFeed, lost_meter
+from joulelaw.bench.power_feed import PowerFeed, domains_of, lost_meter
 from joulelaw.bench.readings import from_tables
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.trial_row import MeterFacts, duration_s, trial_row
@@ -30,15 +31,14 @@ def _judged_row(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
     meters = [feed.meters[node] for node in trial.gang.node_ids]
     whole = len(trial.windows) == len(trial.gang.devices)  # else the energy of some ranks would pass for the group's
     energy = combine([_on_node(trial, node, feed.meters[node]) for node in trial.gang.node_ids] if whole else [])
-    return trial_row(trial, one_meter(meters), energy, _judge(trial, energy))
+    around = together([_around(trial, node, feed.meters[node]) for node in trial.gang.node_ids] if whole else [])
+    return trial_row(trial, one_meter(meters), energy, around, _judge(trial, energy, around))
 
 
 def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
-    """One node's part, over that node's own window: from its first rank's begin to its last rank's end."""
-    windows = {rank: window for rank, window in trial.windows.items() if window["node"] == node}
-    begin_ns = min((window["begin_ns"] for window in windows.values()), default=0)
-    end_ns = max((window["end_ns"] for window in windows.values()), default=0)
-    mine = [trial.gang.devices[rank].uuid for rank in windows]
+    """One node's part, over that node's own window."""
+    begin_ns, end_ns = trial.window_on(node)
+    mine = [trial.gang.devices[rank].uuid for rank, window in trial.windows.items() if window["node"] == node]
     # A domain's idle devices count as the trial's own: the energy is gross, and nobody else had a part in it. Of
     # devices that are not the study's nobody knows what they did.
     idle = set(meter.device_uuids) - trial.busy_devices
@@ -46,7 +46,11 @@ def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
     return group_energy(from_tables(trial.power.get(node, ())), mine, begin_ns, end_ns, covers)
 
 
-def _judge(trial: RunningTrial, energy: GroupEnergy) -> Verdict:
+def _around(trial: RunningTrial, node: str, meter: MeterInfo) -> Conditions:
+    return conditions_of(trial.power.get(node, ()), domains_of(trial, meter), *trial.window_on(node))
+
+
+def _judge(trial: RunningTrial, energy: GroupEnergy, around: Conditions) -> Verdict:
     skipped = [each["skipped_steps"] / trial.windows[rank]["measured_steps"] for rank, each in trial.done.items()]
     return verdict(
         TrialFacts(
@@ -55,6 +59,8 @@ def _judge(trial: RunningTrial, energy: GroupEnergy) -> Verdict:
             rank_failed=not trial.ranks_succeeded,
             losses=trial.losses,
             skipped_share=max(skipped, default=0.0),
+            slept_s=max((1e-9 * window.get("slept_ns", 0) for window in trial.windows.values()), default=0.0),
+            conditions=around,
         )
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from joulelaw.bench.checks import Verdict
+from joulelaw.bench.conditions import Conditions
 from joulelaw.bench.energy import GroupEnergy
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.tables import TRIALS
@@ -23,7 +24,9 @@ class MeterFacts:
     boundary: str
 
 
-def trial_row(trial: RunningTrial, meter: MeterFacts, energy: GroupEnergy, verdict: Verdict) -> dict[str, Any]:
+def trial_row(
+    trial: RunningTrial, meter: MeterFacts, energy: GroupEnergy, around: Conditions, verdict: Verdict
+) -> dict[str, Any]:
     """The row of TRIALS without its key. What a failed trial never got to is null, never 0."""
     planned = trial.planned
     configuration = planned.spec.configuration
@@ -46,7 +49,10 @@ def trial_row(trial: RunningTrial, meter: MeterFacts, energy: GroupEnergy, verdi
         "meter": meter.name,
         "meter_kind": meter.kind,
         "verdict": verdict.text,
-        "reasons": list(verdict.reasons),
+        "reasons": verdict.codes,
+        "temperature_begin_c": around.temperature_begin_c,
+        "temperature_max_c": around.temperature_max_c,
+        "clock_mhz_mean": around.clock_mhz_mean,
     }
     return row | _place(trial) | (_measured(trial) if trial.succeeded else {})
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from joulelaw.bench.checks import IMPORTED, Reason
+from joulelaw.bench.checks import Reason, Remark
 from joulelaw.bench.report.quantity import MISSING, interval, percent, quantity
 from joulelaw.bench.report.study import Study
 
@@ -105,9 +105,8 @@ def validity(study: Study) -> Table:
     if len(short):
         meaning = "valid, but left out of fits and forecasts: texts shorter than sequence_length"
         rows.append(("short texts", meaning, str(len(short)), some(list(short["trial_id"]))))
-    if study.imported:
-        meaning = "valid, as far as a row alone can tell: its readings did not come with it"
-        rows.append(("imported", meaning, str(sum(list(codes) == [IMPORTED] for codes in study.valid["reasons"])), ""))
+    remarks = Counter(code for codes in study.valid["reasons"] for code in (codes if codes is not None else ()))
+    rows += [(each.value, f"valid: {each.explanation}", str(remarks[each]), "") for each in Remark if remarks[each]]
     refused = trials.drop(index=study.valid.index)
     codes = Counter(code for reasons in refused["reasons"] for code in (reasons if reasons is not None else ()))
     known = {reason.value: reason.explanation for reason in Reason}

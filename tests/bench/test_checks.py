@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from joulelaw.bench import checks
-from joulelaw.bench.checks import Reason, TrialFacts, verdict
+from joulelaw.bench.checks import Reason, TrialFacts, may_pass, verdict
+from joulelaw.bench.conditions import Conditions
 from joulelaw.bench.energy import DeviceEnergy, GroupEnergy
 
 GOOD_DEVICE = DeviceEnergy(
@@ -84,10 +85,43 @@ def test_what_is_within_its_threshold_is_valid(device: DeviceEnergy) -> None:
         ({"skipped_share": 0.51}, ("steps_skipped",)),
         ({"duration_s": 0.99}, ("window_too_short",)),
         ({"duration_s": 0.0}, ("window_too_short", "clock_jump")),
+        ({"slept_s": 0.2}, ("clock_jump",)),
+        ({"slept_s": 1e-5}, ()),
+        ({"conditions": Conditions(foreign_processes=1)}, ("foreign_process",)),
+        *(({"conditions": Conditions(throttle=bit)}, ("throttled_heat",)) for bit in (0x8, 0x20, 0x40, 0x80, 0x24)),
+        *(({"conditions": Conditions(throttle=bit)}, ()) for bit in (0x0, 0x1, 0x2, 0x4, 0x10, 0x100)),
     ],
 )
 def test_the_ranks_and_the_window_count_too(changes: dict[str, object], reasons: tuple[str, ...]) -> None:
     assert verdict(facts(**changes)).reasons == reasons
+
+
+def test_a_power_cap_is_told_of_a_valid_trial_and_does_not_make_it_invalid() -> None:
+    capped = Conditions(throttle=0x4)
+    judged = verdict(facts(conditions=capped))
+    assert (judged.valid, judged.reasons, judged.codes) == (True, (), ["power_capped"])
+    spoilt = verdict(facts(conditions=capped, duration_s=0.5))
+    assert (spoilt.valid, spoilt.codes) == (False, ["window_too_short"]), "a remark is no reason"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "asked_s", "helps"),
+    [
+        (["gap"], 2.0, True),
+        (["foreign_process", "throttled_heat"], 2.0, True),
+        (["gpu_lost", "counter_trace_disagree"], 2.0, True),
+        (["counter_trace_disagree"], 2.0, False),
+        (["gap", "loss_not_finite"], 2.0, False),
+        (["steps_skipped"], 2.0, False),
+        (["shared_domain", "gap"], 2.0, False),
+        (["window_too_short"], 2.0, True),
+        (["window_too_short", "too_few_readings"], 0.0, False),
+        (["too_few_readings"], 0.0, True),
+        ([], 2.0, False),
+    ],
+)
+def test_another_run_helps_against_what_came_from_outside(reasons: list[str], asked_s: float, helps: bool) -> None:
+    assert may_pass(reasons, asked_s) is helps
 
 
 def test_a_shared_domain_is_named() -> None:
@@ -125,6 +159,8 @@ def test_codes_are_unique_plain_and_explained_in_a_line() -> None:
         "counter_trace_disagree",
         "window_too_short",
         "clock_jump",
+        "foreign_process",
+        "throttled_heat",
         "shared_domain",
         "invalid_at_source",
         "ambiguous_steps",

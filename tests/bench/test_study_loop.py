@@ -14,7 +14,7 @@ from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.study_loop import MAX_TRIES, StudyLoop, fell_to_the_machine
 from joulelaw.cluster.failures import ClusterError, FailureKind, GroupTimeoutError, NodeLostError, RankFailure
 from joulelaw.cluster.gang import GangState, RankGang
-from joulelaw.cluster.power.meter import Reading
+from joulelaw.cluster.power.meter import MeterKind, Reading
 from tests.bench.factories import GPU_MODEL
 from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
 
@@ -70,7 +70,8 @@ def a_window(seconds: float = 1.2) -> list[Event]:
     end_ns = time.monotonic_ns()
     begin_ns = end_ns - int(seconds * 1e9)
     window = {"begin_ns": begin_ns, "end_ns": end_ns, "measured_steps": 1, "warmup_steps": 0}
-    done = dict.fromkeys(("micro_steps", "tokens", "padded_tokens", "skipped_steps", "num_parameters", "threads"), 1)
+    done = dict.fromkeys(("micro_steps", "tokens", "padded_tokens", "num_parameters", "threads"), 1)
+    done["skipped_steps"] = 0
     memory = {"peak_memory_bytes": 2, "base_memory_bytes": 1, "backend": "", "loss_first": 0.5, "loss_last": 0.5}
     steps = {"kind": "steps", "rank": 0, "rows": [[0, True, begin_ns, end_ns, 0.5]]}
     place = {"rank": 0, "node": NODE}
@@ -86,8 +87,8 @@ def test_devices_that_become_free_go_to_the_next_trial_at_once(tmp_path: Path) -
 class FleetThatLosesSamplers(FakeFleet):
     """Its meter tells nothing; its sampler is lost while each of the first `lost` trials runs."""
 
-    def __init__(self, gangs: Sequence[FakeGang], lost: int) -> None:
-        super().__init__(gangs)
+    def __init__(self, gangs: Sequence[FakeGang], lost: int, kind: MeterKind = "measured") -> None:
+        super().__init__(gangs, kind=kind)
         self._every_gang, self._lost = list(gangs), lost
 
     def drain_power(self) -> dict[str, list[Reading]]:
@@ -96,7 +97,7 @@ class FleetThatLosesSamplers(FakeFleet):
         return {}
 
 
-@pytest.mark.parametrize(("lost", "ends"), [(0, ("done", 0)), (1, ("done", 1)), (2, ("failed", 1))])
+@pytest.mark.parametrize(("lost", "ends"), [(0, ("done", 1)), (1, ("done", 1)), (2, ("failed", 1))])
 def test_joules_that_went_with_a_sampler_are_measured_again_and_never_kept_as_invalid(
     tmp_path: Path, lost: int, ends: tuple[str, int]
 ) -> None:
@@ -107,6 +108,20 @@ def test_joules_that_went_with_a_sampler_are_measured_again_and_never_kept_as_in
     assert (row["status"], row["attempt"]) == ends
     assert row["verdict"] == "invalid"
     assert ("sampler" in row["failure"]) == (ends[0] == "failed")
+
+
+@pytest.mark.parametrize(("kind", "attempt"), [("measured", 1), ("none", 0)])
+def test_a_trial_that_something_passing_made_invalid_is_run_once_more_where_there_is_a_meter(
+    kind: MeterKind, attempt: int, tmp_path: Path
+) -> None:
+    """Here no reading came, twice: the second attempt is kept as it is, and the steps of both."""
+    gangs = [FakeGang(1, a_window()) for _ in range(2)]
+    loop = loop_of(FleetThatLosesSamplers(gangs, 0, kind), tmp_path / "out", [1])
+    loop.run()
+    (row,) = loop.rows
+    assert (row["status"], row["attempt"], row["reasons"]) == ("done", attempt, ["no_reading"])
+    everything = pd.read_parquet(tmp_path / "out" / "steps")
+    assert sorted(everything["attempt"]) == list(range(attempt + 1))
 
 
 def test_a_group_that_is_not_granted_leaves_the_trials_that_run_alone_and_is_asked_for_again(tmp_path: Path) -> None:
