@@ -76,7 +76,7 @@ class Roofline:
         micro_steps = rows.column("micro_steps")
         seconds, joules = (rows.column(name) / micro_steps for name in ("duration_s", "energy_j"))
         measured_models = corrected_models(start) if start is not None and resampled else []
-        models = sorted({*rows.table["gpu_model"], *measured_models} - {UNMEASURED})
+        models = sorted({*rows.table["gpu_model"].unique(), *measured_models} - {UNMEASURED})
         boundaries = sorted(set(rows.table["boundary"].astype(str))) if start is None else boundaries_of(start)
         scales = power_scales(rows, start if resampled else None)
         refit, known = start is not None, start

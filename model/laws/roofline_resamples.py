@@ -24,6 +24,7 @@ Groups = list[npt.NDArray[np.intp]]
 
 # Of a residual that its case alone decides nothing is left to enlarge: at most tenfold in the variance.
 LEAST_LEFT = 0.1
+SIGNS = (-1.0, 1.0)
 
 
 def resamples(
@@ -42,8 +43,9 @@ def resamples(
         donors, signs = np.empty(len(rows), dtype=np.intp), np.empty(len(rows))
         for case in cases:
             given = cases[rng.integers(len(cases))]
-            donors[case] = rng.choice(given, size=len(case), replace=len(case) > len(given))
-            signs[case] = rng.choice([-1.0, 1.0])
+            alone = len(case) == len(given) == 1  # most cases of long tables: nothing to choose, which takes long
+            donors[case] = given if alone else rng.choice(given, size=len(case), replace=len(case) > len(given))
+            signs[case] = SIGNS[rng.integers(2)]
         drawn = {name: values * np.exp(signs * missed[name][donors]) for name, values in forecasts.items()}
         yield replace(rows, table=rows.table.assign(**drawn))
 
