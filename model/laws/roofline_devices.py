@@ -14,40 +14,33 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Own:
-    """A device's own number: coefficient x correction x limit^watts x the sheet's column to a power."""
+    """A device's own number: coefficient x correction, times its data sheet's speed, or of an energy, its power limit
+    over that speed."""
 
     name: str
     target: Target
     coefficient: str
     correction: str
-    sheet: str
-    sheet_power: int
-    watts: bool
+    sheet: str  # the column of the speed; empty: none
     unit: str
     meaning: str
 
+    def scale(self, rows: Rows, limit_w: Array, at: Sequence[int]) -> float:
+        """What the coefficients are multiplied by: medians over the device's rows."""
+        power, limit = (-1, float(np.median(limit_w[at]))) if self.target == "energy" else (1, 1.0)
+        speed = float(np.median(rows.column(self.sheet)[at])) ** power if self.sheet else 1.0
+        return speed * limit
+
 
 OWN = (
-    Own("flop_per_s", "duration", "eta_flop", "compute", "peak_flop_per_s", 1, False, "FLOP/s", "products' speed"),
-    Own(
-        "bytes_per_s",
-        "duration",
-        "eta_bandwidth",
-        "bandwidth",
-        "bandwidth_bytes_per_s",
-        1,
-        False,
-        "B/s",
-        "memory's speed",
-    ),
-    Own("sent_bytes_per_s", "duration", "eta_link", "link", "link_bytes_per_s", 1, False, "B/s", "link's speed"),
-    Own("static_w", "energy", "kappa_static", "static", "", 0, True, "W", "power of one device whatever it does"),
-    Own("flop_j", "energy", "kappa_flop", "dynamic", "peak_flop_per_s", -1, True, "J/FLOP", "energy of one operation"),
-    Own(
-        "byte_j", "energy", "kappa_byte", "dynamic", "bandwidth_bytes_per_s", -1, True, "J/B", "energy of a byte moved"
-    ),
-    Own("sent_byte_j", "energy", "kappa_link", "dynamic", "link_bytes_per_s", -1, True, "J/B", "energy of a byte sent"),
-    Own("kernel_j", "energy", "kappa_kernel_s", "dynamic", "", 0, True, "J", "energy of a kernel whatever its size"),
+    Own("flop_per_s", "duration", "eta_flop", "compute", "peak_flop_per_s", "FLOP/s", "products' speed"),
+    Own("bytes_per_s", "duration", "eta_bandwidth", "bandwidth", "bandwidth_bytes_per_s", "B/s", "memory's speed"),
+    Own("sent_bytes_per_s", "duration", "eta_link", "link", "link_bytes_per_s", "B/s", "link's speed"),
+    Own("static_w", "energy", "kappa_static", "static", "", "W", "power of one device whatever it does"),
+    Own("flop_j", "energy", "kappa_flop", "dynamic", "peak_flop_per_s", "J/FLOP", "energy of one operation"),
+    Own("byte_j", "energy", "kappa_byte", "dynamic", "bandwidth_bytes_per_s", "J/B", "energy of a byte moved"),
+    Own("sent_byte_j", "energy", "kappa_link", "dynamic", "link_bytes_per_s", "J/B", "energy of a byte sent"),
+    Own("kernel_j", "energy", "kappa_kernel_s", "dynamic", "", "J", "energy of a kernel whatever its size"),
 )
 BY_PRECISION = "peak_flop_per_s"
 
@@ -68,10 +61,8 @@ def device_coefficients(
             where = f"{model}, {precision}" if own.sheet == BY_PRECISION else str(model)
             name = f"{own.name}[{where}]"
             if name not in result:
-                scale = float(np.median(rows.column(own.sheet)[at])) ** own.sheet_power if own.sheet else 1.0
-                scale *= float(np.median(limit_w[at])) if own.watts else 1.0
                 factors = _factors(own, str(model), precision, parameters)
-                found = _own(own, name, factors, scale, parameters, draws)
+                found = _own(own, name, factors, own.scale(rows, limit_w, at), parameters, draws)
                 result[name] = replace(found, identified=found.identified and held.isdisjoint(factors))
     return tuple(result.values())
 
