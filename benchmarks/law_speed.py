@@ -26,11 +26,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import ranges_of
 from joulelaw.model.laws import fit_law, fit_rows, law_named
 from joulelaw.model.laws.base import FittedLaw, Rows
 from joulelaw.model.laws.roofline import a_priori
 from joulelaw.model.laws.widths import forecast_widths
+from joulelaw.model.ranges import ranges_of
 from joulelaw.model.tables import CONFIGURATION_COLUMNS, TEXT_COLUMNS, check_configurations, check_measurements
 
 DEVICES = (

@@ -16,13 +16,13 @@ import pandas as pd
 
 from joulelaw import InputError
 from joulelaw.model.fitting import NOISE
-from joulelaw.model.intervals import joined, ranges_of
 from joulelaw.model.laws.base import Estimate, FittedLaw, Provenance, Rows
 from joulelaw.model.laws.roofline import Roofline, boundaries_of
 from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout, timed_by
 from joulelaw.model.laws.roofline_power import default_limit_w, power_scales
 from joulelaw.model.laws.roofline_terms import CORRECTIONS, UNMEASURED
 from joulelaw.model.levenberg import Problem, minimise, weights
+from joulelaw.model.ranges import joined, ranges_of
 from joulelaw.model.tables import check_measurements, content_hash, meters_of
 
 Array = npt.NDArray[np.float64]

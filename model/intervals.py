@@ -1,4 +1,4 @@
-"""Intervals: bootstrap over cases, conformal forecasts grouped by case, and what lies outside a fit."""
+"""Intervals: bootstrap over cases, and conformal forecasts grouped by case."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from joulelaw.model.columns import Rows as Places
-from joulelaw.model.columns import codes, groups, has
+from joulelaw.model.columns import codes, groups
+from joulelaw.model.ranges import Outside
 
 Array = npt.NDArray[np.float64]
 
@@ -26,28 +27,9 @@ UNSEEN_HALF_WIDTH = float(np.log(2.0))
 DISCREPANCY = 0.15
 
 WIDTH_GROUPS = ("gpu_model", "model_family", "strategy")
-TEXT_AXES = ("gpu_model", "strategy", "precision", "model_family")
-NUMBER_AXES = (
-    "gpu_count",
-    "node_count",
-    "num_layers",
-    "hidden_size",
-    "intermediate_size",
-    "vocab_size",
-    "sequence_length",
-    "micro_batch_size",
-    "grad_accumulation",
-    "flop_per_micro_step",
-    "link_bytes_per_s",
-    "power_limit_share",
-)
-# What changes the work of a trial and is not always said; with what a trial that does not say is taken to have.
-DETAIL_AXES = {"attention": "sdpa", "activation_checkpointing": "False", "torch_compile": "False"}
 # A new kind of link is forecast from its closed form, as a new strategy is: it is given that one's interval; and a size
 # outside those fitted what sizes beyond a quartile were missed by.
 STANDS_IN = {"link_bytes_per_s": "strategy", "flop_per_micro_step": "size"}
-
-Ranges = Mapping[str, Sequence[str] | Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -84,6 +66,12 @@ class Widths:
             widest = alike.get("|".join(names[1:]), max(alike.values()))
             result[rows] = half * ratios.get("|".join(names), widest)
         return result
+
+    def widen(self, half: Mapping[str, Array], outside: Mapping[str, Outside]) -> None:
+        """Makes half-widths of a new GPU model, strategy, ... at least what forecasts of those were missed by."""
+        for axis, new in outside.items():
+            for target, missed in self.half.get(STANDS_IN.get(axis, axis), {}).items():
+                half[target][new.rows] = np.fmax(half[target][new.rows], missed)
 
 
 def case_bootstrap(cases: Sequence[str], draws: int, seed: int) -> Iterator[npt.NDArray[np.intp]]:
@@ -122,69 +110,3 @@ def conformal_half_width(residuals: Array, groups: Sequence[str], level: float =
     reached = np.cumsum(weight[order])
     at = min(int(np.searchsorted(reached, level - 1e-12)), len(order) - 1)
     return float(size.iloc[int(order[at])]), float(min(level, reached[-1]))
-
-
-def ranges_of(table: pd.DataFrame) -> dict[str, list[str] | list[float]]:
-    """What a table with the counted axes (`Rows.sized`) covers: the values of text axes, the ends of number axes.
-
-    An axis of which the table has no value (links, where every trial ran on one device) is left out.
-    """
-    ranges: dict[str, list[str] | list[float]] = {}
-    for name in TEXT_AXES:
-        ranges[name] = sorted(set(table[name].astype(str)))
-    for name in NUMBER_AXES:
-        if name in table and table[name].notna().any():
-            ranges[name] = [float(table[name].min()), float(table[name].max())]
-    for name in DETAIL_AXES:
-        ranges[name] = sorted(set(_details(table, name)))
-    return ranges
-
-
-def _details(table: pd.DataFrame, name: str) -> "pd.Series[str]":
-    """A detail of each row as text, with what is taken where it is not said."""
-    if name not in table:
-        return pd.Series(DETAIL_AXES[name], index=table.index, dtype=str)
-    words = table[name].astype(object).where(table[name].notna(), DETAIL_AXES[name]).astype(str)
-    return words.replace({"true": "True", "false": "False", "1": "True", "0": "False", "1.0": "True", "0.0": "False"})
-
-
-def joined(first: Ranges, second: Ranges) -> dict[str, list[str] | list[float]]:
-    """What two fits cover together."""
-    ranges: dict[str, list[str] | list[float]] = {}
-    for name in (*first, *(name for name in second if name not in first)):
-        values = [*first.get(name, []), *second.get(name, [])]
-        if name in TEXT_AXES or name in DETAIL_AXES:
-            ranges[name] = sorted({str(value) for value in values})
-        else:
-            numbers = [float(value) for value in values]
-            ranges[name] = [min(numbers), max(numbers)]
-    return ranges
-
-
-def extrapolates(table: pd.DataFrame, ranges: Ranges) -> "pd.Series[str]":
-    """For each row, the axes on which it lies outside the ranges; empty where it lies inside.
-
-    For example "gpu_model; num_layers 24 > 12".
-    """
-    texts = np.full(len(table), "", dtype=object)
-    for name, covered in ranges.items():
-        if name in DETAIL_AXES:
-            if name in table or list(covered) != [DETAIL_AXES[name]]:
-                _append(texts, ~_details(table, name).isin([str(each) for each in covered]).to_numpy(), name)
-            continue
-        if name in TEXT_AXES:
-            _append(texts, ~has(table, name, [str(each) for each in covered]), name)
-            continue
-        values = table[name].to_numpy(dtype=float)
-        low, high = (float(limit) for limit in covered)
-        for wrong, sign, limit in ((values < low, "<", low), (values > high, ">", high)):
-            which, written = pd.factorize(values[wrong])  # few values are told in many rows
-            words = np.array([f"{name} {value:g} {sign} {limit:g}" for value in written], dtype=object)
-            _append(texts, wrong, words[which])
-    return pd.Series(texts if texts.any() else "", index=table.index, dtype=str)
-
-
-def _append(texts: npt.NDArray[np.object_], where: npt.NDArray[np.bool_], words: object) -> None:
-    if where.any():
-        before = texts[where]
-        texts[where] = np.where(before == "", "", before + "; ") + words

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from joulelaw.model.intervals import DETAIL_AXES, NUMBER_AXES, TARGETS, TEXT_AXES
+from joulelaw.model.intervals import TARGETS
 from joulelaw.model.laws.base import Law
 from joulelaw.model.laws.roofline_power import SCALE
+from joulelaw.model.ranges import NAMED_AXES, NUMBER_AXES, TEXT_AXES
 
 # What rounding may leave: against the two variances of an entry, and against the largest, of which a calibration
 # leaves differences.
@@ -95,7 +96,7 @@ def _of_covariance(law: Law, content: dict[str, Any]) -> Iterator[str]:
 
 def _of_ranges(ranges: dict[str, Any]) -> Iterator[str]:
     for axis, covered in ranges.items():
-        if axis in TEXT_AXES or axis in DETAIL_AXES:
+        if axis in NAMED_AXES:
             right = isinstance(covered, list) and all(isinstance(each, str) for each in covered)
         else:
             right = axis in NUMBER_AXES and len(covered) == 2 and all(map(_is_number, covered))

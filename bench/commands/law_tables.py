@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from joulelaw.bench.console import number, table
-from joulelaw.model.intervals import TEXT_AXES
 from joulelaw.model.laws.base import FittedLaw, Provenance
 from joulelaw.model.metrics import Score
 from joulelaw.model.noise import NoiseFloor
+from joulelaw.model.ranges import TEXT_AXES
 from joulelaw.model.validation import FoldScore, Summary, Validation
 
 ESTIMATED = "estimated: watts x time, an identity"

@@ -9,12 +9,13 @@ import pandas as pd
 from joulelaw import InputError, __version__
 from joulelaw.model.blocks import one_blas_thread
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import Widths, ranges_of
+from joulelaw.model.intervals import Widths
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Law, Provenance, Rows
 from joulelaw.model.laws.operation import Operation
 from joulelaw.model.laws.reduced_form import ReducedForm
 from joulelaw.model.laws.roofline import Roofline
 from joulelaw.model.laws.widths import forecast_widths
+from joulelaw.model.ranges import ranges_of
 from joulelaw.model.tables import check_measurements, content_hash, meters_of
 
 Array = npt.NDArray[np.float64]

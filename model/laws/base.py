@@ -14,18 +14,10 @@ from joulelaw.model import efficiency
 from joulelaw.model.blocks import in_blocks
 from joulelaw.model.columns import coded, has
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.intervals import (
-    DISCREPANCY,
-    STANDS_IN,
-    TEXT_AXES,
-    Ranges,
-    Widths,
-    Z,
-    case_bootstrap,
-    extrapolates,
-)
+from joulelaw.model.intervals import DISCREPANCY, Widths, Z, case_bootstrap
 from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
+from joulelaw.model.ranges import Outside, Ranges, in_words, outside
 from joulelaw.model.repeats import once_each
 from joulelaw.model.tables import CASE_COLUMNS, PRE_RUN_COLUMNS, TEXT_COLUMNS, check_configurations, key
 
@@ -236,12 +228,13 @@ class FittedLaw:
         """As predict, of rows already checked and counted."""
         seen = rows if self.law.post_run else rows.pre_run()
         forecast = self.law.forecast(self.parameters, seen)
-        outside = extrapolates(seen.sized, self.provenance.ranges)
+        axes = outside(seen.sized, self.provenance.ranges)
+        said = in_words(axes, seen.table.index)
         if forecast.outside is not None:
-            outside = (outside + "; " + pd.Series(forecast.outside, index=outside.index, dtype=str)).str.strip("; ")
+            said = (said + "; " + pd.Series(forecast.outside, index=said.index, dtype=str)).str.strip("; ")
         if self.provenance.n_trials == 0:
-            outside = pd.Series("everything: nothing was fitted", index=outside.index, dtype=str)
-        half = self._half_widths(seen, outside)
+            said = pd.Series("everything: nothing was fitted", index=said.index, dtype=str)
+        half = self._half_widths(seen, axes, (said != "").to_numpy(dtype=bool))
         columns: dict[str, object] = {}
         for target, unit, values in (("energy", "j", forecast.energy_j), ("duration", "s", forecast.duration_s)):
             factor = np.exp(half[target])
@@ -249,15 +242,13 @@ class FittedLaw:
             columns[f"{target}_low_{unit}"] = values / factor
             columns[f"{target}_high_{unit}"] = values * factor
         columns["boundary"] = seen.table["boundary"]  # what the joules are of
-        return pd.DataFrame(columns | {"extrapolates": outside}, index=seen.table.index)
+        return pd.DataFrame(columns | {"extrapolates": said}, index=seen.table.index)
 
-    def _half_widths(self, rows: Rows, outside: "pd.Series[str]") -> dict[str, Array]:
-        """Log half-widths: what unseen cases missed by; outside the fitted ranges also what parameters leave open."""
+    def _half_widths(self, rows: Rows, axes: Mapping[str, Outside], told: npt.NDArray[np.bool_]) -> dict[str, Array]:
+        """Log half-widths: what unseen cases missed by; outside the fit (`told`) also what parameters leave open."""
         few = has(rows.table, "gpu_model", self.calibrated)
-        told = (outside != "").to_numpy(dtype=bool)
         half = self.widths.of_cases(rows.table)
-        if told.any():
-            self._widen(half, np.flatnonzero(told), outside[told])
+        self.widths.widen(half, axes)
         wide = {target: told | few | np.isnan(each) for target, each in half.items()}
         rows_wide = np.flatnonzero(np.logical_or.reduce(list(wide.values())))
         spread = self._spread(rows.take(rows_wide)) if rows_wide.size and self.covariance.size else {}
@@ -268,13 +259,6 @@ class FittedLaw:
                 each[at] = np.hypot(np.nan_to_num(each[at]), Z * spread[target][own])
             each[few] = np.hypot(each[few], Z * DISCREPANCY)
         return half
-
-    def _widen(self, half: dict[str, Array], at: npt.NDArray[np.intp], outside: "pd.Series[str]") -> None:
-        """Half-widths of a new GPU model, strategy, ...: at least what forecasts of those were missed by."""
-        for axis in (*TEXT_AXES, *STANDS_IN):
-            new = at[outside.str.contains(axis, regex=False).to_numpy(dtype=bool)]
-            for target, missed in self.widths.half.get(STANDS_IN.get(axis, axis), {}).items():
-                half[target][new] = np.fmax(half[target][new], missed)
 
     def _spread(self, rows: Rows) -> dict[str, Array]:
         """Standard deviation of log forecasts by target, from the parameters' covariance by the delta method."""

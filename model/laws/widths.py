@@ -9,7 +9,6 @@ from joulelaw.model.blocks import at_once
 from joulelaw.model.intervals import (
     LEVEL,
     TARGETS,
-    TEXT_AXES,
     UNSEEN_HALF_WIDTH,
     WIDTH_GROUPS,
     Widths,
@@ -17,6 +16,7 @@ from joulelaw.model.intervals import (
     conformal_half_width,
 )
 from joulelaw.model.laws.base import Estimate, Law, Rows
+from joulelaw.model.ranges import TEXT_AXES
 from joulelaw.model.tables import key
 
 Array = npt.NDArray[np.float64]
