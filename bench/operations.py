@@ -14,6 +14,7 @@ from typing import Any
 
 from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.files import write_text
+from joulelaw.bench.installed import missing_strategies
 from joulelaw.bench.operations_shapes import by_length, by_memory, distinct_shapes, set_aside_by_plan, shape_label
 from joulelaw.bench.operations_table import Comparison, compared, is_written, read_parts, write_parts
 from joulelaw.bench.plan_making import make_plan
@@ -63,7 +64,7 @@ def time_operations(
     with LocalCluster.connect(**connection(sweep)) as machine:
         folder = into if into is not None else default_folder(machine.nodes, sweep.name)
         catalogue, devices_toml = study_catalogue(machine.nodes, folder / "devices.toml", partial(borrowed, machine))
-        plan = make_plan(sweep, machine.nodes, catalogue, a_priori(catalogue))
+        plan = make_plan(sweep, machine.nodes, catalogue, a_priori(catalogue), missing_strategies())
         asked = distinct_shapes(plan, trial_id)
         small, too_large = by_memory(asked, machine.nodes, catalogue)
         fitting, too_long = by_length(small, catalogue)

@@ -1,7 +1,7 @@
 """What a sweep asks for, on the devices of an inventory: what can run, what is set aside, what is refused."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,15 +31,15 @@ Judged = tuple[Candidate, Misfit | None]
 
 
 def candidates(
-    sweep: Sweep, nodes: Sequence[Node], catalogue: Catalogue
+    sweep: Sweep, nodes: Sequence[Node], catalogue: Catalogue, missing: Mapping[str, str]
 ) -> tuple[list[Candidate], tuple[SetAside, ...]]:
-    """What can run, and what cannot with the reason.
+    """What can run, and what cannot with the reason. `missing`: strategies whose library is not there, and why.
 
     Raises:
         InputError: device models or counts that no node has, and workloads that nothing here can run: all that is
             wrong, a line each. With `misfits: set_aside` only if nothing is left.
     """
-    asked = _on_devices(sweep, nodes)
+    asked = [_with_library(each, missing) for each in _on_devices(sweep, nodes)]
     here = [one for one, why in asked if why is None]
     judged = [each for each in asked if each[1] is not None]
     if sweep.devices.misfits == "refuse":
@@ -86,6 +86,15 @@ def _on_devices(sweep: Sweep, nodes: Sequence[Node]) -> list[Judged]:
             configuration = replace(asked.configuration, gpu_model=model)
             found.setdefault(configuration, (Candidate(configuration, asked.grid), None))
     return list(found.values())
+
+
+def _with_library(judged: Judged, missing: Mapping[str, str]) -> Judged:
+    one, why = judged
+    strategy = one.configuration.strategy
+    if why is not None or strategy not in missing:
+        return judged
+    reason = f"{strategy} cannot run: {missing[strategy]}"
+    return one, Misfit("strategy", reason, "install it, or choose another strategy", missing[strategy])
 
 
 def _no_such(wanted: str, most: dict[str, int]) -> Misfit:

@@ -1,6 +1,7 @@
 """Sweep and inventory -> plan: pure, so that the same sweep on the same devices always gives the same plan."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -17,9 +18,17 @@ from joulelaw.model.holdout import FIT, HOLD_OUT, draw_hold_out, group_of, hold_
 from joulelaw.model.laws.base import FittedLaw
 from joulelaw.model.laws.roofline import a_priori
 
+NONE_MISSING: Mapping[str, str] = MappingProxyType({})
 
-def make_plan(sweep: Sweep, nodes: Sequence[Node], catalogue: Catalogue, law: FittedLaw | None = None) -> Plan:
-    """The trials of a sweep on these nodes.
+
+def make_plan(
+    sweep: Sweep,
+    nodes: Sequence[Node],
+    catalogue: Catalogue,
+    law: FittedLaw | None = None,
+    missing: Mapping[str, str] = NONE_MISSING,
+) -> Plan:
+    """The trials of a sweep on these nodes. `missing` are strategies that cannot run there, and why.
 
     `law` forecasts seconds and joules; without one it is the roofline as it stands before any fit. Every device
     model in use must be in the catalogue: see `plan_devices.with_assumed` for those that no file lists.
@@ -27,7 +36,7 @@ def make_plan(sweep: Sweep, nodes: Sequence[Node], catalogue: Catalogue, law: Fi
     Raises:
         InputError: what `plan_candidates.candidates` refuses, and a hold-out that would leave nothing to fit.
     """
-    kept, aside = candidates(sweep, nodes, catalogue)
+    kept, aside = candidates(sweep, nodes, catalogue, missing)
     specs = [
         TrialSpec(one.configuration, repeat=repeat, seed=sweep.seed + repeat, window=sweep.window)
         for one in kept
@@ -80,6 +89,6 @@ def _by_trial(split: "pd.Series[str]") -> dict[str, Split]:
 
 def _metering(sweep: Sweep) -> dict[str, Any]:
     """What decides which joules are read, without any path of this machine."""
-    options = sweep.metering.model_dump()
-    replay = options.pop("replay_path")
+    options = sweep.metering.model_dump(include={"meter", "rate_hz", "cpu_w_per_core"})
+    replay = sweep.metering.replay_path
     return options | {"replay": replay.name if replay else None}

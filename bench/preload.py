@@ -6,7 +6,7 @@ Importing torch, Transformers and DeepSpeed takes 5 s; a rank forked after it is
 
 PRELOAD = (
     "joulelaw.bench.accelerator",  # before DeepSpeed, which looks for it while it is imported
-    "deepspeed",
+    "joulelaw.bench.deepspeed_if_there",
     "joulelaw.bench.trial",
     "joulelaw.bench.probe",
     "joulelaw.bench.operations_rank",

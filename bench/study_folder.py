@@ -1,18 +1,34 @@
-"""What a study needs before it begins: what to connect with, and its folder, new or gone on with."""
+"""What a study needs before it begins: what to connect with, its plan, and its folder, new or gone on with."""
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from joulelaw.bench.console import say
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.environment import describe_environment
+from joulelaw.bench.installed import missing_strategies
 from joulelaw.bench.plan import Plan
+from joulelaw.bench.plan_making import make_plan
 from joulelaw.bench.power_feed import meter_options
 from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
 from joulelaw.bench.spec import Sweep
+from joulelaw.bench.study_devices import borrowed, study_catalogue
+from joulelaw.bench.study_loop import Fleet
 from joulelaw.cluster.inventory import Node
+from joulelaw.model.laws.roofline import a_priori
+
+
+class Machines(Fleet, Protocol):
+    """A cluster, or this machine alone."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]: ...
+    def wait_ready(self) -> Mapping[str, Any]: ...
 
 
 def connection(sweep: Sweep) -> dict[str, Any]:
@@ -43,6 +59,25 @@ def warning_of_copy(folder: Path) -> str:
         f"Results go to {place}, in Ray's copy of the working directory, which Ray deletes some time after the job and "
         "no other job finds: to keep them, and to go on with the study, name a lasting folder with --into"
     )
+
+
+@contextmanager
+def open_study(sweep: Sweep, machines: Machines, into: Path | None, *, alone: bool) -> Iterator[tuple[Plan, Dataset]]:
+    """The plan of a sweep on these machines and its folder, until the `with` ends.
+
+    Strategies whose libraries this process lacks are left out of the plan where it speaks for all nodes: `alone`, or on
+    a Ray of its own.
+    """
+    folder = into if into is not None else default_folder(machines.nodes, sweep.name)
+    if warning := warning_of_copy(folder):
+        say(warning)
+    catalogue, devices_toml = study_catalogue(machines.nodes, folder / "devices.toml", partial(borrowed, machines))
+    missing = missing_strategies() if alone or "RAY_ADDRESS" not in os.environ else {}
+    plan = make_plan(sweep, machines.nodes, catalogue, a_priori(catalogue), missing)
+    if lacking := sorted({aside.configuration.strategy for aside in plan.set_aside} & missing.keys()):
+        say(f"Set aside: {', '.join(lacking)}, as {missing[lacking[0]]}")
+    with open_dataset(folder, sweep, plan, machines.nodes, devices_toml) as dataset:
+        yield plan, dataset
 
 
 def open_dataset(folder: Path, sweep: Sweep, plan: Plan, nodes: Sequence[Node], devices_toml: str) -> Dataset:

@@ -1,32 +1,37 @@
-"""A study from its sweep file to a complete dataset: connect, plan, save, run or resume."""
+"""A study from its sweep file to a complete dataset: connect, plan, save, run or resume; with Ray or without."""
 
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from math import inf
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from joulelaw.bench.console import say
 from joulelaw.bench.dataset import Dataset, committed_trials, read_trials
 from joulelaw.bench.leftovers import broken_files
 from joulelaw.bench.plan import Plan
-from joulelaw.bench.plan_making import make_plan
 from joulelaw.bench.plan_meter import NO_JOULES
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.spec import Sweep, load_sweep
-from joulelaw.bench.study_devices import borrowed, study_catalogue
-from joulelaw.bench.study_folder import connection, default_folder, open_dataset, warning_of_copy
+from joulelaw.bench.study_folder import Machines, connection, open_study
 from joulelaw.bench.study_loop import StudyLoop, expected_device_s
-from joulelaw.cluster.cluster import Cluster
-from joulelaw.model.laws.roofline import a_priori
+from joulelaw.bench.time_limit import OutOfTime, TimeLimit
+from joulelaw.cluster.alone import LocalCluster
+
+if TYPE_CHECKING:  # a study that runs alone needs no Ray
+    from joulelaw.cluster.cluster import Cluster
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """How a run of a study ended. `done` counts this run's trials, `failed` and `invalid` those of the whole folder."""
+    """How a run of a study ended. `done` counts this run's trials, `failed` and `invalid` those of the whole folder.
+
+    `interrupted`: by a signal, or as its time was over.
+    """
 
     folder: Path
     planned: int
@@ -37,12 +42,15 @@ class StudyResult:
     interrupted: bool
 
 
-def run_study(sweep_path: Path, into: Path | None = None) -> StudyResult:
-    """Runs what is not finished of a study, on a local Ray or the one that RAY_ADDRESS names.
+def run_study(sweep_path: Path, into: Path | None = None, *, alone: bool = False, limit_s: float = inf) -> StudyResult:
+    """Runs what is not finished of a study, on a local Ray, or the one that RAY_ADDRESS names, or without any.
+
+    `alone`: this machine's devices, without Ray. After `limit_s` seconds no trial is begun that might last longer.
 
     Raises:
         InputError: anything in the sweep, the folder or the cluster that the user has to change; nothing is written.
     """
+    limit = TimeLimit(limit_s)
     sweep = load_sweep(sweep_path)
     if into is not None:
         Dataset.check_free(into)  # told now, not after Ray has started
@@ -52,20 +60,24 @@ def run_study(sweep_path: Path, into: Path | None = None) -> StudyResult:
             return complete
     with (
         terminated_as_interrupted(),
-        Cluster.connect(**connection(sweep)) as cluster,
+        machines(alone).connect(**connection(sweep)) as cluster,
         terminated_as_interrupted(),  # once more: ray.init sets a handler of its own, which would just exit
     ):
         _check_nodes(cluster)
-        folder = into if into is not None else default_folder(cluster.nodes, sweep.name)
-        if warning := warning_of_copy(folder):
-            say(warning)
-        catalogue, devices_toml = study_catalogue(cluster.nodes, folder / "devices.toml", partial(borrowed, cluster))
-        plan = make_plan(sweep, cluster.nodes, catalogue, a_priori(catalogue))
-        with open_dataset(folder, sweep, plan, cluster.nodes, devices_toml) as dataset:
-            return _run(plan, dataset, cluster, sweep)
+        with open_study(sweep, cluster, into, alone=alone) as (plan, dataset):
+            return _run(plan, dataset, cluster, sweep, limit)
 
 
-def _check_nodes(cluster: Cluster) -> None:
+def machines(alone: bool) -> "type[Cluster] | type[LocalCluster]":
+    """Who connects to the devices: Ray, or nobody but this machine."""
+    if alone:
+        return LocalCluster
+    from joulelaw.cluster.cluster import Cluster
+
+    return Cluster
+
+
+def _check_nodes(cluster: Machines) -> None:
     """Every node can fork ranks and has the meter asked for: without, each trial would fail, and be kept as failed."""
     cluster.wait_ready()
     for node_id, meter in cluster.meters.items():
@@ -92,18 +104,18 @@ def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:
     return _result(folder, plan, len(plan.trials), interrupted=False)
 
 
-def _run(plan: Plan, dataset: Dataset, cluster: Cluster, sweep: Sweep) -> StudyResult:
+def _run(plan: Plan, dataset: Dataset, cluster: Machines, sweep: Sweep, limit: TimeLimit) -> StudyResult:
     finished = dataset.finished_trial_ids()
     waiting = [trial for trial in plan.trials if trial.trial_id not in finished]
     already = len(plan.trials) - len(waiting)
     if again := dataset.failed_trial_ids() & {trial.trial_id for trial in waiting}:
         say(f"{len(again)} failed trial{'s' if len(again) > 1 else ''} of an earlier run: tried again")
     with StudyProgress(len(plan.trials), expected_device_s(waiting), already) as progress:
-        loop = StudyLoop(waiting, dataset, cluster, sweep.limits, progress, sweep.root)
+        loop = StudyLoop(waiting, dataset, limit.on(cluster, waiting), sweep.limits, progress, sweep.root)
         interrupted = False
         try:
             loop.run()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OutOfTime):
             interrupted = True
     done = sum(row["status"] == "done" for row in loop.rows)
     return _result(dataset.folder, plan, already, done, interrupted=interrupted)

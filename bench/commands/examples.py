@@ -10,6 +10,7 @@ EXAMPLES = {
     "run": (
         "joulelaw run quickstart",
         "joulelaw run my_sweep.yaml --into results/lab/my_sweep",
+        "joulelaw run my_sweep.yaml --alone --minutes 9",
     ),
     "trial": (
         "joulelaw trial quickstart",

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,7 @@ def plan(
 
     Its trials, groups, memory, expected time and hold-out on this machine. Nothing is written.
     """
+    from joulelaw.bench.installed import missing_strategies
     from joulelaw.bench.plan_devices import local_nodes, with_assumed
     from joulelaw.bench.plan_display import expected_wall_s, set_aside_counts, show_plan
     from joulelaw.bench.plan_making import make_plan
@@ -66,7 +68,7 @@ def plan(
     meter = local_meter(asked, nodes[0])
     catalogue, assumed = with_assumed(Catalogue.load(), nodes)
     fitted = None if law is None else load_law(law, catalogue)
-    made = make_plan(asked, nodes, catalogue, fitted)
+    made = make_plan(asked, nodes, catalogue, fitted, missing_strategies())
     show_plan(made, nodes, assumed, meter, to_people())
     listed = not (is_long(made) and sys.stdout.isatty())  # a person would see nothing but this line
     if not listed:
@@ -95,26 +97,36 @@ def plan(
     return ExitCode.DONE
 
 
-def run(sweep: SweepArgument, into: IntoOption = None) -> ExitCode:
+def run(
+    sweep: SweepArgument,
+    into: IntoOption = None,
+    alone: Annotated[bool, typer.Option("--alone", help="On this machine's devices, without Ray.")] = False,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", metavar="M", min=0, help="Begin no trial that might not be over by then."),
+    ] = None,
+) -> ExitCode:
     """Run a study, or go on with one.
 
     Stopped at any point, the same command finishes the rest and repeats nothing. A local Ray is started unless
-    RAY_ADDRESS names a cluster.
+    RAY_ADDRESS names a cluster. With --alone there is no Ray: for one machine, and where it is not installed. Where
+    time is short, --minutes ends a run before its trials are all done, as Ctrl-C does, but with none of them cut.
     """
-    _check(sweep, into, here="RAY_ADDRESS" not in os.environ)
+    _check(sweep, into, here=alone or "RAY_ADDRESS" not in os.environ)
     from joulelaw.bench.spec import find_sweep
     from joulelaw.bench.sweep import run_study
 
     if to_people(stderr=True).is_terminal:
-        say("Starting Ray and the meters")  # seconds in which nothing else is seen
+        say(f"Starting {'' if alone else 'Ray and '}the meters")  # seconds in which nothing else is seen
+    again = [*(["--alone"] if alone else []), *([] if minutes is None else ["--minutes", f"{minutes:g}"])]
     try:
-        result = run_study(find_sweep(sweep), into)
+        result = run_study(find_sweep(sweep), into, alone=alone, limit_s=inf if minutes is None else 60 * minutes)
     except KeyboardInterrupt:  # before the first trial, or once more while the ranks were being ended
-        _say_how_to_go_on(sweep, into)
+        _say_how_to_go_on(sweep, into, again)
         raise
     code = _run_code(result.interrupted, result.failed, result.invalid)
     if result.interrupted:
-        _say_how_to_go_on(sweep, result.folder)
+        _say_how_to_go_on(sweep, result.folder, again)
     last_line(
         "run",
         code,
@@ -172,9 +184,9 @@ def _time_operations(sweep: str, trial_id: str | None, into: Path | None) -> Exi
     return ExitCode.DONE
 
 
-def _say_how_to_go_on(sweep: str, folder: Path | None) -> None:
+def _say_how_to_go_on(sweep: str, folder: Path | None, options: list[str]) -> None:
     into = [] if folder is None else ["--into", str(folder)]
-    say(f"Stopped. Finished trials are kept; to go on: {shlex.join(['joulelaw', 'run', sweep, *into])}")
+    say(f"Stopped. Finished trials are kept; to go on: {shlex.join(['joulelaw', 'run', sweep, *into, *options])}")
 
 
 def _check(sweep: str, into: Path | None, *, here: bool) -> None:
@@ -183,6 +195,7 @@ def _check(sweep: str, into: Path | None, *, here: bool) -> None:
     `here`: the devices and meters are this machine's, not a cluster's.
     """
     from joulelaw.bench.files import check_folder
+    from joulelaw.bench.installed import missing_strategies
     from joulelaw.bench.plan_devices import local_nodes, with_assumed
     from joulelaw.bench.plan_making import make_plan
     from joulelaw.bench.plan_meter import NO_JOULES, local_meter
@@ -193,7 +206,8 @@ def _check(sweep: str, into: Path | None, *, here: bool) -> None:
     check_folder(into or Path("results"))
     if here:
         nodes = local_nodes(asked)
-        make_plan(asked, nodes, with_assumed(Catalogue.load(), nodes)[0])
+        catalogue, _ = with_assumed(Catalogue.load(), nodes)
+        make_plan(asked, nodes, catalogue, missing=missing_strategies())
         if local_meter(asked, nodes[0]).kind == "none":
             say(NO_JOULES)
 

@@ -57,10 +57,16 @@ def build_model(family: Family, configuration: Configuration, device: torch.devi
     else:
         model = model_class(_config(settings, family, configuration))
     if configuration.activation_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        _checkpoint_activations(model)
     model.to(device).train()
     blocks = tuple(model.get_submodule(family.blocks).children())
     return TrainingModel(module=model, blocks=blocks, split=family.split)
+
+
+def _checkpoint_activations(model: Any) -> None:
+    """By the library's name for it, or the one that it had in 5.17."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _config(settings: dict[str, Any], family: Family, configuration: Configuration) -> Any:

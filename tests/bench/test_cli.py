@@ -113,7 +113,7 @@ def stub_studies(monkeypatch: pytest.MonkeyPatch, **outcome: Any) -> None:
     row = {"trial_id": "a-r0", "status": "done", "verdict": "valid", "failure": "", "energy_j": float("nan")}
     timed = operations.Outcome(Path("results/operations"), [], 0, {})
     monkeypatch.setattr(operations, "time_operations", lambda path, trial_id, into, tell: timed)
-    monkeypatch.setattr(sweep, "run_study", lambda path, into: result)
+    monkeypatch.setattr(sweep, "run_study", lambda path, into, **_: result)
     monkeypatch.setattr(single_trial, "run_trial", lambda path, trial_id, into: row)
 
 
@@ -232,7 +232,7 @@ def test_a_study_ends_with_the_exit_code_of_its_trials(
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def fail(path: Path, into: Path | None) -> None:
+    def fail(path: Path, into: Path | None, **_: object) -> None:
         raise error
 
     monkeypatch.setattr(sweep, "run_study", fail)
@@ -315,7 +315,7 @@ def test_what_follows_the_trials_loads_neither_torch_nor_ray(home: Path) -> None
 def test_ctrl_c_before_the_first_trial_ends_with_130_and_json(home: Path) -> None:
     script = (
         f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from joulelaw.bench import cli, sweep;"
-        "sweep.run_study = lambda path, into: (print('started', flush=True), time.sleep(60));"
+        "sweep.run_study = lambda path, into, **_: (print('started', flush=True), time.sleep(60));"
         "sys.exit(cli.main(['run', 'my_sweep.yaml']))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

@@ -10,6 +10,7 @@ from typing import Any, Self
 import pytest
 
 from joulelaw import InputError
+from joulelaw.bench import study_folder as opening
 from joulelaw.bench import sweep
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.plan_devices import with_assumed
@@ -50,7 +51,7 @@ class RayLike:
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "tiny.yaml").write_text(TINY)
-    monkeypatch.setattr(sweep, "Cluster", RayLike)
+    monkeypatch.setattr(sweep, "machines", lambda alone: RayLike)
     before = signal.getsignal(signal.SIGTERM)
     yield tmp_path / "tiny.yaml"
     assert signal.getsignal(signal.SIGTERM) == before
@@ -59,7 +60,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_sigterm_ends_a_study_as_ctrl_c_does_whatever_handler_ray_sets(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "study_catalogue", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(opening, "study_catalogue", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(KeyboardInterrupt):
         sweep.run_study(tiny, tiny.parent / "out")
 
@@ -115,7 +116,7 @@ def test_a_finished_study_is_another_once_its_files_have_changed(
     Dataset.create(out, sweep=loaded.text, plan=plan.to_dict(), environment={}).close()
     done = {trial.trial_id: Committed("done", 0) for trial in plan.trials}
     monkeypatch.setattr(sweep, "committed_trials", lambda folder: done)
-    monkeypatch.setattr(sweep, "study_catalogue", lambda *_: (catalogue, ""))
+    monkeypatch.setattr(opening, "study_catalogue", lambda *_: (catalogue, ""))
     monkeypatch.setattr(RayLike, "nodes", (CORE,))
     assert sweep.run_study(tiny, out).already_done == 2
     with (root / changed).open("a") as file:

@@ -1,0 +1,52 @@
+"""A study within a given time: what runs is finished, and no trial begins that might last longer."""
+
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+
+from joulelaw.bench.plan import PlannedTrial
+from joulelaw.bench.study_loop import Fleet
+from joulelaw.cluster.failures import ClusterError
+
+# What a trial may take beyond what was expected of it before any was measured: set-up, warm-up, the rest of its window.
+SLACK, SLACK_S = 1.3, 8.0
+
+
+class OutOfTime(ClusterError):  # noqa: N818 (not a fault)
+    """No device is lent any more, as the time is over."""
+
+
+class TimeLimit:
+    """Counts from its construction."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._until_s = time.monotonic() + limit_s
+
+    def on(self, fleet: Fleet, waiting: Iterable[PlannedTrial]) -> Fleet:
+        """The fleet, which lends no devices once the longest of the waiting trials might outlast the time.
+
+        `acquire` then raises OutOfTime, with which a study ends as soon as none of its trials runs.
+        """
+        longest_s = max((_expected_s(trial) for trial in waiting), default=0.0)
+        return cast(Fleet, _Limited(fleet, self._until_s - SLACK * longest_s - SLACK_S))
+
+
+def _expected_s(trial: PlannedTrial) -> float:
+    window = trial.spec.window
+    return max(trial.price.trial_s or 0.0, window.min_s)
+
+
+class _Limited:
+    """A fleet in everything but that it stops lending."""
+
+    def __init__(self, fleet: Fleet, last_s: float) -> None:
+        self._fleet = fleet
+        self._last_s = last_s
+
+    def acquire(self, *arguments: Any, **named: Any) -> Any:
+        if time.monotonic() > self._last_s:
+            raise OutOfTime("the time that was given is over")
+        return self._fleet.acquire(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fleet, name)
