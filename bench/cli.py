@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from joulelaw import InputError, __version__
-from joulelaw.bench.commands import imports, law, report, study
+from joulelaw.bench.commands import imports, law, meter, report, study
 from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
 from joulelaw.bench.supervisor import supervised
@@ -43,10 +43,13 @@ COMMANDS: dict[str, Callable[..., ExitCode]] = {
     "validate": law.validate,
     "predict": law.predict,
     "export": law.export,
+    "meter": meter.meter,
     "report": report.report,
 }
+# The first word that is no option begins the command to be measured, as with env or time.
+SETTINGS = {"meter": {"allow_interspersed_args": False}}
 for _name, _command in COMMANDS.items():
-    app.command(_name, epilog=epilog(_name))(_command)
+    app.command(_name, epilog=epilog(_name), context_settings=SETTINGS.get(_name))(_command)
 
 
 @app.callback(invoke_without_command=True)

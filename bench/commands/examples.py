@@ -34,6 +34,11 @@ EXAMPLES = {
         "joulelaw export law.json --format csv",
         "joulelaw export law.json --format parquet --out coefficients.parquet",
     ),
+    "meter": (
+        "joulelaw meter -- python train.py",
+        "joulelaw meter --seconds 30 --idle-seconds 10 --out readings.parquet",
+        "joulelaw meter --cpu-w-per-core 10 -- python train.py --epochs 3",
+    ),
     "report": (
         "joulelaw report results/lab/my_sweep",
         "joulelaw report results/lab/my_sweep --law law.json --validation validation.json --out report.html",
