@@ -4,6 +4,7 @@
                trials/<trial_id>.parquet               one row, written when the trial ends: the commit record
                steps/<trial_id>.<n>.parquet            grows while the trial runs
                power/<trial_id>.<node>.<n>.parquet     grows while the trial runs
+               meters/session.<n>.parquet              the meters of one run, and idle power; before its first trial
                logs/<trial_id>/
 
 A trial is done when its file in trials/ says so, and not before; that file appears in one rename, after its steps
@@ -14,17 +15,26 @@ failed one may be tried again: its row is replaced, in one rename, by that of a 
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from joulelaw import InputError
-from joulelaw.bench.files import StorageError, storage_errors, write_text
-from joulelaw.bench.growing_table import FLUSH_EVERY_S
+from joulelaw.bench.columns import Row, as_table
+from joulelaw.bench.files import StorageError, replacing, storage_errors, write_text
+from joulelaw.bench.growing_table import FLUSH_EVERY_S, next_number, write_groups
 from joulelaw.bench.leftovers import remove_leftovers
-from joulelaw.bench.measurements import data_hash, devices_files, read_measurements, read_power, read_steps, read_trials
+from joulelaw.bench.measurements import (
+    data_hash,
+    devices_files,
+    read_measurements,
+    read_meters,
+    read_power,
+    read_steps,
+    read_trials,
+)
 from joulelaw.bench.tables import TABLES
 from joulelaw.bench.trial_tables import Committed, TrialTables
 
@@ -35,6 +45,7 @@ __all__ = [
     "data_hash",
     "devices_files",
     "read_measurements",
+    "read_meters",
     "read_power",
     "read_steps",
     "read_trials",
@@ -144,6 +155,13 @@ class Dataset:
         path = self.folder / "devices.toml"
         if text and not (path.is_file() and path.read_text(encoding="utf-8") == text):
             write_text(path, text)
+
+    def save_meters(self, rows: Sequence[Row]) -> None:
+        """Save one session's rows of METERS, in a file of their own."""
+        self._check_place()
+        folder, schema = self.folder / "meters", TABLES["meters"]
+        with replacing(folder / f"session.{next_number(folder, 'session')}.parquet", self.folder) as temporary:
+            write_groups(temporary, [as_table(rows, schema, "meters")], schema)
 
     def note_environment(self, environment: Mapping[str, Any]) -> None:
         """Keep the environment of a resumed run beside the first, as environment.<n>.json, where it is a new one."""

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from joulelaw import InputError
 from joulelaw.bench.file_names import trial_files
 from joulelaw.bench.table_files import UnreadableTableError, read_file
-from joulelaw.bench.tables import POWER, STEPS, TRIALS
+from joulelaw.bench.tables import METERS, POWER, STEPS, TRIALS
 
 
 def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False) -> pd.DataFrame:
@@ -71,6 +71,11 @@ def read_steps(folder: Path, trial_id: str) -> pd.DataFrame:
 def read_power(folder: Path, trial_id: str) -> pd.DataFrame:
     """The readings of the committed attempt of a trial (all attempts while it is unfinished), by device and time."""
     return _of_trial(folder, "power", trial_id, POWER).sort_values(["device_uuid", "time_ns"], ignore_index=True)
+
+
+def read_meters(folder: Path) -> pd.DataFrame:
+    """The metered domains of each session of a study, with their idle power; none before schema 4."""
+    return _frame(_read_files(sorted((folder / "meters").glob("session.*.parquet")), METERS))
 
 
 def devices_files(folders: Sequence[Path]) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Protocol
 from joulelaw.bench.readings import COUNTER_TICK_S
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import MeteringSection
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.metering import ClockOffset, MeterInfo
 from joulelaw.cluster.power.meter import MeterOptions, Reading
 
 # After its last step a trial waits this long for readings that reach beyond its window.
@@ -27,6 +27,10 @@ class PowerFeed(Protocol):
         ...
 
     def drain_power(self) -> Mapping[str, Sequence[Reading]]: ...
+    def clock_offsets(self) -> Mapping[str, ClockOffset]:
+        """Of each node's clock to this process's."""
+        ...
+
     def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
         """Whether the node's meter knows now."""
         ...
@@ -49,15 +53,24 @@ def domains_of(trial: RunningTrial, meter: MeterInfo) -> set[str]:
     return {domain for domain, devices in meter.covers.items() if mine & set(devices)}
 
 
+def beside_of(trial: RunningTrial, meter: MeterInfo) -> set[str]:
+    """The metered domains of one node that hold no energy of any trial at the time."""
+    unheld = {domain for domain, devices in meter.covers.items() if not trial.busy_devices & set(devices)}
+    return unheld | set(meter.surroundings)
+
+
 def hand_out(feed: PowerFeed, trials: Iterable[RunningTrial]) -> None:
-    """Gives each trial the new readings of its devices. Readings of devices that no trial holds are dropped."""
+    """Gives each trial the new readings of its devices, and of what no trial holds on its nodes."""
     drained = feed.drain_power()
     for trial in trials:
         for node in trial.gang.node_ids:
-            meter = feed.meters[node]
+            meter, readings = feed.meters[node], drained.get(node, ())
             domains = domains_of(trial, meter)
-            if new := [each for each in drained.get(node, ()) if each.device_uuid in domains]:
+            if new := [each for each in readings if each.device_uuid in domains]:
                 trial.record(node, meter.name, new)
+            beside = beside_of(trial, meter)
+            if new := [each for each in readings if each.device_uuid in beside]:
+                trial.record_beside(node, meter.name, new)
 
 
 def watch_ranks(feed: PowerFeed, trial: RunningTrial) -> None:

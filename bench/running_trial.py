@@ -25,8 +25,9 @@ Event = Mapping[str, Any]
 class RunningTrial:
     """Holds a gang from its start to its last event, and everything that the trial's one row is made from.
 
-    `windows` and `done` hold the events of those kinds by rank; `power` the readings by node, and `metered_until_ns`
-    when a node's domain was read last; `shared_with` the trials that ran on one of its nodes at the same time.
+    `windows` and `done` hold the events of those kinds by rank; `power` the readings by node, `beside` those of what no
+    trial holds there, and `metered_until_ns` when a node's domain was read last; `shared_with` the trials that ran on
+    one of its nodes at the same time, and `busy_devices` their devices and its own.
     """
 
     planned: PlannedTrial
@@ -46,6 +47,7 @@ class RunningTrial:
     step_s: list[float] = field(default_factory=list)
     losses: list[float | None] = field(default_factory=list)
     power: dict[str, list[pa.Table]] = field(default_factory=dict)
+    beside: dict[str, list[pa.Table]] = field(default_factory=dict)
     metered_until_ns: dict[tuple[str, str], int] = field(default_factory=dict)
     meter_losses: Mapping[str, int] = field(default_factory=dict)
     given_up: str = ""
@@ -131,6 +133,10 @@ class RunningTrial:
         self.power.setdefault(node, []).append(part)
         self.tables.add_power(node, dict(zip(part.column_names, part.columns, strict=True)))
         self.metered_until_ns |= {(node, each.device_uuid): each.time_ns for each in new}
+
+    def record_beside(self, node: str, meter: str, readings: Sequence[Reading]) -> None:
+        """Keeps what else one node's meter read, in memory only: for the joules beside the trial's own."""
+        self.beside.setdefault(node, []).append(power_table(meter, readings))
 
     def _add_steps(self, rank: int, rows: Sequence[Sequence[Any]]) -> None:
         self.tables.add_steps([{"rank": rank, **dict(zip(_STEP_COLUMNS, row, strict=True))} for row in rows])

@@ -27,7 +27,7 @@ def run_trial(sweep_path: Path, trial_id: str | None = None, into: Path | None =
             remedy = "name another trial with --id, or another folder with --into"
             raise InputError(f"trial {planned.trial_id} is done already", where=str(dataset.folder), remedy=remedy)
         with StudyProgress(1, expected_device_s([planned]), 0) as progress:
-            loop = StudyLoop([planned], dataset, machine, sweep.limits, progress, sweep.root)
+            loop = StudyLoop([planned], dataset, machine, sweep.limits, progress, sweep.root, sweep.metering)
             loop.run()
         return loop.rows[0]
 

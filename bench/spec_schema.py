@@ -90,12 +90,16 @@ class HoldOutSection(_Section):
 
 
 class MeteringSection(_Section):
-    """Where joules come from. `cpu_w_per_core` is the stated wattage that the estimate multiplies CPU time by."""
+    """Where joules come from. `cpu_w_per_core` is the stated wattage that the estimate multiplies CPU time by.
+
+    Before the first trial the idle power of all devices is measured for `idle_s` seconds; 0: it is not.
+    """
 
     meter: MeterChoice = "auto"
     rate_hz: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 20.0
     cpu_w_per_core: Positive | None = None
     replay_path: Annotated[Path | None, BeforeValidator(_path)] = None
+    idle_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 3.0
 
     @model_validator(mode="after")
     def _replay(self) -> "MeteringSection":

@@ -8,11 +8,13 @@ from typing import Any, Protocol
 from joulelaw.bench.checks import may_pass
 from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.idle import IdleByDomain
 from joulelaw.bench.plan import PlannedTrial
 from joulelaw.bench.power_feed import PowerFeed, hand_out, settle, watch_ranks
 from joulelaw.bench.progress import GroupView, StudyProgress
 from joulelaw.bench.running_trial import RunningTrial
-from joulelaw.bench.spec_schema import LimitsSection
+from joulelaw.bench.session import begin_session
+from joulelaw.bench.spec_schema import LimitsSection, MeteringSection
 from joulelaw.bench.trial_end import METER_LOST, ended_row
 from joulelaw.cluster import scheduler
 from joulelaw.cluster.failures import ClusterError, NodeLostError, RankFailure
@@ -24,6 +26,7 @@ POWER_EVERY_S = 1.0
 # Worth another try: the machine's doing. An exception in a rank would only come again.
 RETRIED = {"killed", "lost", "hang", "start_timeout"}
 MAX_TRIES = 2  # in one run; the next run tries again
+NO_IDLE_PHASE = MeteringSection(idle_s=0.0)
 
 
 class Fleet(PowerFeed, Protocol):
@@ -48,6 +51,7 @@ class StudyLoop:
         limits: LimitsSection,
         progress: StudyProgress,
         root: Path,
+        metering: MeteringSection = NO_IDLE_PHASE,
     ) -> None:
         """`root` is the sweep's folder, which the files that configurations name are relative to."""
         self.rows: list[dict[str, Any]] = []
@@ -59,11 +63,15 @@ class StudyLoop:
         self._limits = limits
         self._progress = progress
         self._root = root
+        self._metering = metering
+        self._idle: IdleByDomain = {}
         self._power_due_s = 0.0
         self._held_off = False  # a group was not granted: no other is asked for until a trial ends
 
     def run(self) -> None:
         """Until nothing waits and nothing runs. On any exception, Ctrl-C among them, the ranks are ended first."""
+        if self._waiting:
+            self._idle = begin_session(self._fleet, self._dataset, self._metering.idle_s)
         try:
             while self._waiting or self._running:
                 self._start_what_fits()
@@ -152,7 +160,7 @@ class StudyLoop:
             del self._running[trial.trial_id]
             self._held_off = False
             self._fleet.release(trial.gang)
-            row = ended_row(trial, self._fleet)
+            row = ended_row(trial, self._fleet, self._idle)
             if self._is_repeated(trial, row):
                 trial.tables.flush()  # its last steps and readings tell of what happened
                 self._waiting[trial.trial_id] = trial.planned

@@ -111,7 +111,8 @@ def _run(plan: Plan, dataset: Dataset, cluster: Machines, sweep: Sweep, limit: T
     if again := dataset.failed_trial_ids() & {trial.trial_id for trial in waiting}:
         say(f"{len(again)} failed trial{'s' if len(again) > 1 else ''} of an earlier run: tried again")
     with StudyProgress(len(plan.trials), expected_device_s(waiting), already) as progress:
-        loop = StudyLoop(waiting, dataset, limit.on(cluster, waiting), sweep.limits, progress, sweep.root)
+        fleet = limit.on(cluster, waiting)
+        loop = StudyLoop(waiting, dataset, fleet, sweep.limits, progress, sweep.root, sweep.metering)
         interrupted = False
         try:
             loop.run()

@@ -1,38 +1,51 @@
 """The end of a trial: its readings and windows become joules, a verdict and the one row that commits it."""
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 from joulelaw.bench.checks import TrialFacts, Verdict, verdict
 from joulelaw.bench.conditions import Conditions, conditions_of, together
 from joulelaw.bench.energy import GroupEnergy, combine, group_energy
+from joulelaw.bench.idle import IdleByDomain
+from joulelaw.bench.node_energy import NodeEnergy, around, systematic, total
 from joulelaw.bench.power_feed import PowerFeed, domains_of, lost_meter
 from joulelaw.bench.readings import from_tables
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.trial_row import MeterFacts, duration_s, trial_row
 from joulelaw.cluster.metering import MeterInfo
 
+NO_IDLE: IdleByDomain = MappingProxyType({})
 METER_LOST = "the power sampler of its node was lost while it ran"
 
 
-def ended_row(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
-    """The row of a trial that is over, without its key.
+def ended_row(trial: RunningTrial, feed: PowerFeed, idle: IdleByDomain = NO_IDLE) -> dict[str, Any]:
+    """The row of a trial that is over, without its key. `idle` is the power of its nodes' domains before the study.
 
     Where a sampler was lost and with it the energy, the trial has failed: tried again, it can be measured.
     """
-    row = _judged_row(trial, feed)
+    row = _judged_row(trial, feed, idle)
     if row["status"] == "done" and row["verdict"] == "invalid" and lost_meter(feed, trial):
         trial.given_up = METER_LOST
-        return _judged_row(trial, feed)
+        return _judged_row(trial, feed, idle)
     return row
 
 
-def _judged_row(trial: RunningTrial, feed: PowerFeed) -> dict[str, Any]:
+def _judged_row(trial: RunningTrial, feed: PowerFeed, idle: IdleByDomain) -> dict[str, Any]:
     meters = [feed.meters[node] for node in trial.gang.node_ids]
     whole = len(trial.windows) == len(trial.gang.devices)  # else the energy of some ranks would pass for the group's
-    energy = combine([_on_node(trial, node, feed.meters[node]) for node in trial.gang.node_ids] if whole else [])
-    around = together([_around(trial, node, feed.meters[node]) for node in trial.gang.node_ids] if whole else [])
-    return trial_row(trial, one_meter(meters), energy, around, _judge(trial, energy, around))
+    nodes = trial.gang.node_ids if whole else ()
+    energy = combine([_on_node(trial, node, feed.meters[node]) for node in nodes])
+    conditions = together([_conditions(trial, node, feed.meters[node]) for node in nodes])
+    row = trial_row(trial, one_meter(meters), energy, conditions, _judge(trial, energy, conditions))
+    beside = around(trial, feed.meters, idle) if whole else NodeEnergy()
+    return row | {
+        "energy_net_j": total([energy.energy_j, None if beside.idle_j is None else -beside.idle_j]),
+        "energy_systematic": systematic(trial, feed.meters),
+        "energy_others_j": beside.others_j,
+        "host_cpu_j": beside.host_cpu_j,
+        "host_dram_j": beside.host_dram_j,
+    }
 
 
 def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
@@ -46,11 +59,11 @@ def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
     return group_energy(from_tables(trial.power.get(node, ())), mine, begin_ns, end_ns, covers)
 
 
-def _around(trial: RunningTrial, node: str, meter: MeterInfo) -> Conditions:
+def _conditions(trial: RunningTrial, node: str, meter: MeterInfo) -> Conditions:
     return conditions_of(trial.power.get(node, ()), domains_of(trial, meter), *trial.window_on(node))
 
 
-def _judge(trial: RunningTrial, energy: GroupEnergy, around: Conditions) -> Verdict:
+def _judge(trial: RunningTrial, energy: GroupEnergy, conditions: Conditions) -> Verdict:
     skipped = [each["skipped_steps"] / trial.windows[rank]["measured_steps"] for rank, each in trial.done.items()]
     return verdict(
         TrialFacts(
@@ -60,7 +73,7 @@ def _judge(trial: RunningTrial, energy: GroupEnergy, around: Conditions) -> Verd
             losses=trial.losses,
             skipped_share=max(skipped, default=0.0),
             slept_s=max((1e-9 * window.get("slept_ns", 0) for window in trial.windows.values()), default=0.0),
-            conditions=around,
+            conditions=conditions,
         )
     )
 

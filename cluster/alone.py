@@ -8,7 +8,7 @@ from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.gang import Gang, GangLimits, GangState, RankGang
 from joulelaw.cluster.inventory import Node, inspect_node
 from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo
 from joulelaw.cluster.power.meter import MeterOptions, Reading, open_meter
 from joulelaw.cluster.power.sampler import Sampler
 from joulelaw.cluster.scheduler import check_feasible
@@ -95,6 +95,10 @@ class LocalCluster:
     def meter_losses(self) -> dict[str, int]:
         """None: the sampler is a thread of this process."""
         return {self._node.node_id: 0}
+
+    def clock_offsets(self) -> dict[str, ClockOffset]:
+        """None: the sampler reads the clock of this very machine."""
+        return {self._node.node_id: HERE}
 
     def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
         """Tells the meter which processes work on a device. Only an estimate uses it."""

@@ -14,7 +14,7 @@ from joulelaw.cluster.failures import ClusterError, RayLostError
 from joulelaw.cluster.gang import Gang, GangLimits, RankGang
 from joulelaw.cluster.groups import GroupPool
 from joulelaw.cluster.inventory import Node, with_distinct_uuids
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.metering import ClockOffset, MeterInfo
 from joulelaw.cluster.meters import NodeMeters
 from joulelaw.cluster.nodes import Launcher, NodeHandle, SamplerHost
 from joulelaw.cluster.power.meter import MeterOptions, Reading
@@ -101,6 +101,10 @@ class Cluster:
         """New readings by node id. RayLostError where the local Ray is gone."""
         self._session.check()
         return self._meters.drain()
+
+    def clock_offsets(self) -> dict[str, ClockOffset]:
+        """How far each node's clock is ahead of this process's; without nodes whose sampler does not answer."""
+        return self._meters.clock_offsets()
 
     def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
         """Tells a node's meter which processes work on a device; whether it knows now. Only an estimate uses it."""

@@ -3,13 +3,14 @@
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from joulelaw.cluster.failures import ClusterError
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.metering import ClockOffset, MeterInfo, clock_offset
 from joulelaw.cluster.power.meter import Reading
 from joulelaw.cluster.raycalls import fetch
 
@@ -69,6 +70,14 @@ class NodeMeters:
                     readings[node_id] = [Reading(*row) for row in rows]
         return readings
 
+    def clock_offsets(self) -> dict[str, ClockOffset]:
+        """By node id; without those whose sampler does not answer."""
+        found = {}
+        for node_id, sampler in self._samplers.items():
+            with contextlib.suppress(ClusterError):
+                found[node_id] = clock_offset(partial(_clock_ns, sampler))
+        return found
+
     def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
         """Tells a node's meter which processes work on a device; whether it has answered that it knows."""
         self._watched[node_id][device_uuid] = list(pids)
@@ -88,3 +97,8 @@ class NodeMeters:
         self._losses[node_id] += 1
         for device_uuid, pids in self._watched[node_id].items():
             self._samplers[node_id].watch.remote(device_uuid, pids)
+
+
+def _clock_ns(sampler: Any) -> int:
+    [node_ns] = fetch([sampler.clock_ns.remote()], _WATCH_S, "asking for a node's clock")
+    return int(node_ns)

@@ -10,7 +10,7 @@ from joulelaw.bench.running_trial import Event
 from joulelaw.cluster.failures import ClusterError, RankFailure
 from joulelaw.cluster.gang import GangState, RankGang
 from joulelaw.cluster.inventory import Device
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo
 from joulelaw.cluster.power.meter import MeterKind, Reading
 from tests.bench.factories import GPU_MODEL, configurations
 
@@ -61,6 +61,10 @@ class FakeFleet:
     def drain_power(self) -> dict[str, list[Reading]]:
         now_ns = time.monotonic_ns()
         return {NODE: [Reading(device.uuid, now_ns, 10.0, 10e-9 * now_ns) for device in DEVICES]}
+
+    def clock_offsets(self) -> Mapping[str, ClockOffset]:
+        """One clock for all."""
+        return {NODE: HERE}
 
     def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
         """This meter meters devices."""

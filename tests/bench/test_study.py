@@ -130,7 +130,9 @@ def test_a_finished_study_is_told_at_once_with_the_same_verdict(told: Told) -> N
 def test_a_killed_rank_costs_its_trial_one_more_attempt_and_nothing_else(told: Told) -> None:
     trials = pd.read_parquet(told.folder / "trials")
     assert (trials.status == "done").all()
-    assert sorted(trials.attempt) == [0] * (len(trials) - 1) + [1]
+    later = trials[~trials.trial_id.isin(told.kept)]
+    invalid_once = told.resumed.errors.count("  once more: ")  # on a busy machine: told, and run again
+    assert sorted(later.attempt) == [0] * (len(later) - 1 - invalid_once) + [1] * (1 + invalid_once)
 
 
 def test_nothing_is_left_running(told: Told) -> None:

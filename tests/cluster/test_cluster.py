@@ -55,6 +55,11 @@ def test_ranks_do_not_stand_back_for_other_programs(cluster: Cluster) -> None:
     assert os.getpriority(os.PRIO_PROCESS, status.pid) == os.getpriority(os.PRIO_PROCESS, 0)
 
 
+def test_the_clock_of_a_node_on_this_machine_is_this_clock(cluster: Cluster) -> None:
+    (offset,) = cluster.clock_offsets().values()
+    assert abs(offset.offset_ns) <= offset.error_ns < 1e9
+
+
 def test_groups_run_at_once_on_devices_of_their_own(cluster: Cluster, model: str, tmp_path: Path) -> None:
     gangs = [cluster.acquire(model, 1) for _ in range(free_devices(cluster, model))]
     try:

@@ -1,0 +1,97 @@
+"""A fleet whose devices draw known powers and whose gangs live in real time, for tests of what a trial is told.
+
+Every domain draws what a function of time says, exactly; a reading's counter is its integral. A gang steps as long as
+a rank would: until it is told enough after its minimum, and at most `max_s`.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from joulelaw.bench.running_trial import Event
+from joulelaw.cluster.gang import GangState
+from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.power.meter import MeterKind, Reading, Surrounding
+from joulelaw.cluster.power.sensor import Sensor
+from tests.bench.fake_fleet import DEVICES, NODE, FakeFleet, FakeGang
+
+STEP_S = 0.02
+READ_EVERY_NS = 10_000_000
+
+
+class PlayingFleet(FakeFleet):
+    """`watts` by domain; those that are no device's are surroundings, with their role. Read at 100 Hz, in arrears."""
+
+    def __init__(
+        self,
+        gangs: Sequence[FakeGang] = (),
+        watts: Mapping[str, float] | None = None,
+        roles: Mapping[str, Surrounding] | None = None,
+        sensors: Mapping[str, Sensor] | None = None,
+        kind: MeterKind = "measured",
+    ) -> None:
+        super().__init__(gangs, "cpu_time_estimate" if kind == "estimated" else "nvml", kind)
+        self.watts = dict.fromkeys((device.uuid for device in DEVICES), 10.0) if watts is None else dict(watts)
+        uuids = tuple(device.uuid for device in DEVICES)
+        covers = {uuid: (uuid,) for uuid in uuids}
+        info = MeterInfo(self.meters[NODE].name, kind, "gpu", uuids, covers, {}, sensors or {}, roles or {})
+        self.meters = {NODE: info}
+        self.conditions: dict[str, Any] = {}
+        self.counter_noise_j: Callable[[int], float] = lambda time_ns: 0.0
+        self._read_until_ns = self._zero_ns = time.monotonic_ns()
+
+    def drain_power(self) -> dict[str, list[Reading]]:
+        readings, now_ns = [], time.monotonic_ns()
+        while self._read_until_ns + READ_EVERY_NS <= now_ns:
+            self._read_until_ns += READ_EVERY_NS
+            readings += [self._reading(domain, self._read_until_ns) for domain in self.watts]
+        return {NODE: readings}
+
+    def _reading(self, domain: str, time_ns: int) -> Reading:
+        counter_j = 100 + self.watts[domain] * 1e-9 * (time_ns - self._zero_ns) + self.counter_noise_j(time_ns)
+        return Reading(domain, time_ns, self.watts[domain], counter_j, **self.conditions)
+
+
+class LivingGang(FakeGang):
+    """Ranks that step in real time, `STEP_S` a step, and listen as real ones do."""
+
+    def __init__(self, count: int = 1, min_s: float = 1.5, max_s: float = 1.5) -> None:
+        super().__init__(count)
+        self.told: list[Mapping[str, Any]] = []
+        self._min_s, self._max_s = min_s, max_s
+        self._begin_ns = 0
+        self._steps_told = 0
+
+    def start(self, *_: Any) -> None:
+        self.state = GangState.RUNNING
+        self._begin_ns = time.monotonic_ns()
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        self.told.append(message)
+
+    def poll(self) -> list[Event]:
+        if self.state is not GangState.RUNNING:
+            return []
+        seconds = 1e-9 * (time.monotonic_ns() - self._begin_ns)
+        events = [event for rank in range(len(self.devices)) for event in self._new_steps(rank, seconds)]
+        self._steps_told = int(seconds / STEP_S)
+        enough = any(message["kind"] == "enough" for message in self.told)
+        if (seconds >= self._min_s and enough) or seconds >= self._max_s:
+            self.state = GangState.DONE
+            events += [event for rank in range(len(self.devices)) for event in self._end(rank)]
+        return events
+
+    def _new_steps(self, rank: int, seconds: float) -> list[Event]:
+        step_ns = round(1e9 * STEP_S)
+        numbers = range(self._steps_told, int(seconds / STEP_S))
+        rows = [[k, True, self._begin_ns + k * step_ns, self._begin_ns + (k + 1) * step_ns, 0.5] for k in numbers]
+        return [{"kind": "steps", "rank": rank, "node": NODE, "rows": rows}] if rows else []
+
+    def _end(self, rank: int) -> list[Event]:
+        place = {"rank": rank, "node": NODE}
+        end_ns = self._begin_ns + self._steps_told * round(1e9 * STEP_S)
+        times = {"begin_ns": self._begin_ns, "end_ns": end_ns, "slept_ns": 0}
+        window = {"kind": "window", **place, **times, "measured_steps": self._steps_told, "warmup_steps": 0}
+        counts = dict.fromkeys(("micro_steps", "tokens", "padded_tokens", "num_parameters", "threads"), 1)
+        memory = {"peak_memory_bytes": 2, "base_memory_bytes": 1, "backend": "", "skipped_steps": 0}
+        return [window, {"kind": "done", **place, **counts, **memory, "loss_first": 0.5, "loss_last": 0.5}]
