@@ -65,7 +65,7 @@ class EstimateMeter:
         self.description: Mapping[str, str] = dict.fromkeys(
             device_uuids, f"energy: CPU time of the trial's processes x {w_per_core:g} W per core, as stated"
         )
-        self.sensors: Mapping[str, Sensor] = {}
+        self.sensors: Mapping[str, Sensor] = dict.fromkeys(device_uuids, Sensor(counter_tick_s=0.0))
         self.surroundings: Mapping[str, Surrounding] = {}
         self._w_per_core = w_per_core
         self._devices = {uuid: _Device() for uuid in device_uuids}

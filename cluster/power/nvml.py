@@ -1,20 +1,23 @@
-"""NVIDIA GPUs through NVML: which there are, and what they draw. The one file that touches pynvml.
+"""NVIDIA GPUs through NVML: which there are, and their meter. No other file but nvml_gpu.py touches pynvml.
 
 NVML needs no CUDA context and knows nothing of CUDA_VISIBLE_DEVICES; devices are named by UUID throughout.
 A MIG slice has no meter of its own: its GPU is metered, and `covers` says which slices share it.
 """
 
+import contextlib
 import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 from joulelaw import InputError
-from joulelaw.cluster.power.meter import GPU_LOST, DeviceLike, MeterKind, MeterUnavailableError, Reading, Surrounding
+from joulelaw.cluster.power.meter import DeviceLike, MeterKind, MeterUnavailableError, Reading, Surrounding
+from joulelaw.cluster.power.nvml_gpu import NvmlGpu, supported
+from joulelaw.cluster.power.nvml_sensor import watch_moves
+from joulelaw.cluster.power.rapl_zones import Host, open_host
 from joulelaw.cluster.power.sensor import Sensor
 
 try:
@@ -22,10 +25,7 @@ try:
 except ImportError:  # the law and its figures install without it
     nvml = None
 
-# By preference: what a card draws now, then its 1 s average, both by name; the older call means either, by card.
-POWER_FIELDS = ("NVML_FI_DEV_POWER_INSTANT", "NVML_FI_DEV_POWER_AVERAGE")
-VALUE_FIELDS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
-TEMPERATURE_EVERY_NS = 1_000_000_000  # degrees change over seconds; each call costs the sampler time
+PROBE_S = 0.5  # for all GPUs of the node together
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _all_handles() -> Iterator[tuple[int, Any]]:
 
 def _slices(gpu: Any) -> list[Any]:
     """The handles of a GPU's MIG slices; none where it is whole."""
-    if (_supported(nvml.nvmlDeviceGetMigMode, gpu) or [0])[0] == 0:
+    if (supported(nvml.nvmlDeviceGetMigMode, gpu) or [0])[0] == 0:
         return []
     slices = []
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
@@ -106,9 +106,9 @@ def _slices(gpu: Any) -> list[Any]:
 
 
 def _describe(handle: Any, index: int, driver: str) -> NvmlDevice:
-    memory = _supported(nvml.nvmlDeviceGetMemoryInfo, handle)
-    limit_mw = _supported(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-    capability = _supported(nvml.nvmlDeviceGetCudaComputeCapability, handle)
+    memory = supported(nvml.nvmlDeviceGetMemoryInfo, handle)
+    limit_mw = supported(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+    capability = supported(nvml.nvmlDeviceGetCudaComputeCapability, handle)
     machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return NvmlDevice(
         uuid=str(nvml.nvmlDeviceGetUUID(handle)),
@@ -121,132 +121,55 @@ def _describe(handle: Any, index: int, driver: str) -> NvmlDevice:
     )
 
 
-def _supported(call: Callable[..., Any], *arguments: Any) -> Any:
-    """What the call gives, or None where this device, driver or slice does not have it."""
-    try:
-        return call(*arguments)
-    except (nvml.NVMLError_NotSupported, nvml.NVMLError_FunctionNotFound, nvml.NVMLError_InvalidArgument):
-        return None
-
-
-def _field_w(field_id: int, handle: Any) -> float:
-    value = nvml.nvmlDeviceGetFieldValues(handle, [field_id])[0]
-    if value.nvmlReturn != nvml.NVML_SUCCESS:
-        raise nvml.NVMLError(value.nvmlReturn)
-    return float(getattr(value.value, VALUE_FIELDS[value.valueType])) / 1000
-
-
-def _usage_w(handle: Any) -> float:
-    return float(nvml.nvmlDeviceGetPowerUsage(handle)) / 1000
-
-
-def _counter_j(handle: Any) -> float:
-    return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
-
-
-def _celsius(handle: Any) -> float:
-    return float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
-
-
-@dataclass
-class _Gpu:
-    """One metered GPU: which calls it answers is asked once, and again only while it gave an error instead."""
-
-    uuid: str
-    handle: Any
-    asked: bool = False
-    counter: Callable[[Any], float] | None = None
-    power: Callable[[Any], float] | None = None
-    power_name: str = ""
-    celsius: Callable[[Any], float] | None = None
-    temperature_c: float | None = None
-    temperature_ns: int = -TEMPERATURE_EVERY_NS
-
-    def ask(self) -> None:
-        self.counter = _counter_j if _supported(_counter_j, self.handle) is not None else None
-        self.celsius = _celsius if _supported(_celsius, self.handle) is not None else None
-        fields: list[tuple[str, Callable[[Any], float]]] = [
-            (name, partial(_field_w, getattr(nvml, name))) for name in POWER_FIELDS
-        ]
-        for name, call in [*fields, ("nvmlDeviceGetPowerUsage", _usage_w)]:
-            if _supported(call, self.handle) is not None:
-                self.power, self.power_name = call, name
-                break
-        self.asked = True
-
-    def read(self) -> Reading:
-        begin_ns = time.monotonic_ns()
-        counter_j = power_w = None
-        time_ns = begin_ns
-        errors = []
-        try:
-            if not self.asked:
-                self.ask()
-                begin_ns = time.monotonic_ns()
-            counter_j = self.counter(self.handle) if self.counter else None
-        except nvml.NVMLError as error:
-            errors.append(_error_text("energy counter", error))
-        time_ns = (begin_ns + time.monotonic_ns()) // 2
-        try:
-            power_w = self.power(self.handle) if self.power else None
-            self._read_temperature(time_ns)
-        except nvml.NVMLError as error:
-            errors.append(_error_text("power or temperature", error))
-        if self.asked and not self.counter and not self.power:
-            errors.append("this GPU gives neither energy nor power")
-        return Reading(self.uuid, time_ns, power_w, counter_j, self.temperature_c, _worst(errors))
-
-    def _read_temperature(self, now_ns: int) -> None:
-        if self.celsius and now_ns - self.temperature_ns >= TEMPERATURE_EVERY_NS:
-            self.temperature_c = None  # an old value must not outlive a failed call
-            self.temperature_c = self.celsius(self.handle)
-            self.temperature_ns = now_ns
-
-    def describe(self) -> str:
-        counter = "nvmlDeviceGetTotalEnergyConsumption" if self.counter else "no energy counter"
-        return f"energy: {counter}; power: {self.power_name or 'none'}"
-
-
-def _error_text(what: str, error: Any) -> str:
-    lost = isinstance(error, (nvml.NVMLError_GpuIsLost, nvml.NVMLError_GpuNotFound, nvml.NVMLError_ResetRequired))
-    return f"{GPU_LOST}: {error}" if lost else f"{what}: {error}"
-
-
-def _worst(errors: list[str]) -> str:
-    """The loss of a GPU is said once and first, as the verdict looks for it there."""
-    return "; ".join(dict.fromkeys(sorted(errors, key=lambda text: not text.startswith(GPU_LOST))))
-
-
 class NvmlMeter:
-    """Energy counter and power of whole GPUs. Made by `open_nvml`, which leaves NVML initialised until `close`."""
+    """Energy counter and power of whole GPUs, and what else of the node can be read beside them.
+
+    Made by `open_nvml`, which leaves NVML initialised until `close`.
+    """
 
     name = "nvml"
     kind: MeterKind = "measured"
     boundary = "gpu"
 
-    def __init__(self, device_uuids: tuple[str, ...], gpus: list[_Gpu], covers: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self, device_uuids: tuple[str, ...], gpus: Sequence[NvmlGpu], others: Sequence[NvmlGpu], host: Host
+    ) -> None:
         self.device_uuids = device_uuids
-        self.covers = covers
-        self.sensors: Mapping[str, Sensor] = {}
-        self.surroundings: Mapping[str, Surrounding] = {}
-        self._gpus = gpus
+        self.covers: Mapping[str, tuple[str, ...]] = {gpu.uuid: gpu.slices or (gpu.uuid,) for gpu in gpus}
+        self.surroundings: Mapping[str, Surrounding] = {**{gpu.uuid: "gpu" for gpu in others}, **host.kinds}
+        self._gpus = {gpu.uuid: gpu for gpu in gpus}
+        self._read_all = [gpu.read for gpu in (*gpus, *others)]
+        self._others = others
+        self._host = host
 
     @property
     def description(self) -> Mapping[str, str]:
-        return {gpu.uuid: gpu.describe() for gpu in self._gpus}
+        gpus = {gpu.uuid: gpu.describe() for gpu in (*self._gpus.values(), *self._others)}
+        return {**gpus, **self._host.description}
+
+    @property
+    def sensors(self) -> Mapping[str, Sensor]:
+        return {gpu.uuid: gpu.sensor for gpu in (*self._gpus.values(), *self._others)}
 
     def read(self) -> list[Reading]:
-        return [gpu.read() for gpu in self._gpus]
+        return [read() for read in self._read_all] + self._host.read()
+
+    def read_closely(self, domains: Iterable[str]) -> list[Reading]:
+        """Of these of the covered domains the counter alone, or power where there is none."""
+        return [self._gpus[domain].read_closely() for domain in domains]
 
     def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
-        """NVML meters the GPU, whoever uses it."""
+        """What else is at work on the device's GPU is counted as foreign."""
+        for gpu in self._gpus.values():
+            if device_uuid in (gpu.uuid, *gpu.slices):
+                gpu.watch(device_uuid, pids)
 
     def close(self) -> None:
         nvml.nvmlShutdown()
 
 
-def open_nvml(devices: Sequence[DeviceLike]) -> NvmlMeter:
-    """Meter these GPUs (or slices), by UUID.
+def open_nvml(devices: Sequence[DeviceLike], root: Path | None = None) -> NvmlMeter:
+    """Meter these GPUs (or slices), by UUID; `root` stands for /sys. Takes half a second to see how their numbers move.
 
     Raises MeterUnavailableError without NVML, for a device that is no GPU, and for a UUID that NVML does not know.
     """
@@ -257,25 +180,44 @@ def open_nvml(devices: Sequence[DeviceLike]) -> NvmlMeter:
     if problem := nvml_problem():
         raise MeterUnavailableError(problem, where=where, remedy="install the NVIDIA driver, or choose another meter")
     nvml.nvmlInit()
-    gpus: dict[str, _Gpu] = {}
-    covers: dict[str, tuple[str, ...]] = {}
+    gpus: dict[str, NvmlGpu] = {}
     try:
         for device in devices:
-            gpu, shared_by = _locate(device.uuid)
+            gpu = _locate(device.uuid)
             gpus.setdefault(gpu.uuid, gpu)
-            covers[gpu.uuid] = shared_by
     except nvml.NVMLError as error:
         nvml.nvmlShutdown()
         remedy = "compare with `nvidia-smi -L`: the device may have gone, or be hidden from this container"
         raise MeterUnavailableError(f"NVML has no device {device.uuid}: {error}", where=where, remedy=remedy) from error
-    return NvmlMeter(tuple(device.uuid for device in devices), list(gpus.values()), covers)
+    beside = [gpu for gpu in _whole_gpus() if gpu.uuid not in gpus]
+    _probe([*gpus.values(), *beside])
+    return NvmlMeter(tuple(device.uuid for device in devices), list(gpus.values()), beside, open_host(root))
 
 
-def _locate(uuid: str) -> tuple[_Gpu, tuple[str, ...]]:
-    """The GPU that meters the device of this UUID, and all devices whose energy that GPU's meter holds."""
+def _probe(gpus: Sequence[NvmlGpu]) -> None:
+    watched = {gpu.uuid: gpu.prepare() for gpu in gpus}
+    watch_moves([moves for of_gpu in watched.values() for moves in of_gpu], PROBE_S)
+    for gpu in gpus:
+        gpu.settle(watched[gpu.uuid])
+
+
+def _locate(uuid: str) -> NvmlGpu:
+    """The GPU that meters the device of this UUID, which is one of its slices where it is cut by MIG."""
     handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
     if not uuid.startswith("MIG-"):
-        return _Gpu(uuid, handle), (uuid,)
-    whole = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
-    slices = tuple(str(nvml.nvmlDeviceGetUUID(part)) for part in _slices(whole))
-    return _Gpu(str(nvml.nvmlDeviceGetUUID(whole)), whole), slices
+        return NvmlGpu(uuid, handle)
+    return _whole(nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
+
+
+def _whole(handle: Any) -> NvmlGpu:
+    slices = tuple(str(nvml.nvmlDeviceGetUUID(part)) for part in _slices(handle))
+    return NvmlGpu(str(nvml.nvmlDeviceGetUUID(handle)), handle, slices)
+
+
+def _whole_gpus() -> list[NvmlGpu]:
+    """All that NVML shows and that answer."""
+    gpus = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        with contextlib.suppress(nvml.NVMLError):  # lost, or not ours to see: the inventory has told
+            gpus.append(_whole(nvml.nvmlDeviceGetHandleByIndex(index)))
+    return gpus

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from joulelaw import InputError
-from joulelaw.cluster.power import nvml, rapl
+from joulelaw.cluster.power import nvml, rapl_zones
 from joulelaw.cluster.power.meter import MeterOptions, MeterUnavailableError, open_meter
 
 
@@ -26,7 +26,7 @@ DEVICES = [Device("CPU-h-0"), Device("CPU-h-1", cores=(1,))]
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No GPU, no RAPL, whatever this machine has."""
     monkeypatch.setattr(nvml, "nvml_problem", lambda: "NVML: there is none")
-    monkeypatch.setattr(rapl, "SYS", tmp_path)
+    monkeypatch.setattr(rapl_zones, "SYS", tmp_path)
 
 
 @pytest.mark.usefixtures("bare_machine")

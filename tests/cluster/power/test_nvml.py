@@ -11,6 +11,7 @@ READ_ONCE = """
 meter = open_meter([Gpu(uuid) for uuid in {uuids!r}], MeterOptions(kind="nvml"))
 readings = meter.read()
 show({{"readings": [asdict(r) for r in readings], "covers": meter.covers, "description": meter.description,
+      "surroundings": meter.surroundings, "sensors": {{uuid: asdict(s) for uuid, s in meter.sensors.items()}},
       "name": meter.name, "kind": meter.kind, "boundary": meter.boundary, "uuids": meter.device_uuids}})
 """
 pytestmark = pytest.mark.xdist_group("fake_nvml")
@@ -67,13 +68,14 @@ def test_instant_power_sees_a_swing_that_the_average_hides(fake_nvml: Any) -> No
     """100 W and 500 W in turn, every 0.5 s: looked at over 25 ms it is one or the other, over 1 s it is 300 W."""
     script = """
 import pynvml
-from joulelaw.cluster.power import nvml
+from joulelaw.cluster.power import nvml_gpu
 pynvml.nvmlInit()
 handle = pynvml.nvmlDeviceGetHandleByUUID({uuid!r})
-seen = {{name: [] for name in nvml.POWER_FIELDS}}
+fields = {{name: nvml_gpu.PowerField(name) for name in (nvml_gpu.INSTANT, nvml_gpu.AVERAGE)}}
+seen = {{name: [] for name in fields}}
 for _ in range(60):
-    for name in seen:
-        seen[name].append(nvml._field_w(getattr(pynvml, name), handle))
+    for name, field in fields.items():
+        seen[name].append(field(handle))
     time.sleep(0.02)
 show(seen)
 """
@@ -107,8 +109,10 @@ def test_slices_stand_for_their_gpu_and_share_its_meter(fake_nvml: Any) -> None:
     assert listed[0]["memory_bytes"] == 10 * 2**30
     assert listed[0]["power_limit_w"] is None, "the limit is the whole GPU's"
     shown, readings = read_once(fake_nvml, gpus, slices[:2])
-    assert list(readings) == [A]
+    assert list(readings) == [A, B], "the other GPU is read beside it"
     assert readings[A]["power_w"] == 150
+    assert shown["surroundings"] == {B: "gpu"}
+    assert shown["description"][A].endswith(f"of the whole GPU, cut by MIG into {', '.join(slices)}")
     assert shown["covers"] == {A: slices}, "a slice outside the inventory draws from the same counter"
     assert shown["uuids"] == slices[:2]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from joulelaw.cluster.power import rapl
+from joulelaw.cluster.power import rapl_zones
 from joulelaw.cluster.power.meter import MeterUnavailableError
 from joulelaw.cluster.power.rapl import open_rapl
 
@@ -155,7 +155,7 @@ def test_a_package_whose_counter_is_missing_is_refused(machine: Machine) -> None
 
 
 def test_the_place_is_linuxs_own() -> None:
-    assert Path("/sys") == rapl.SYS
+    assert Path("/sys") == rapl_zones.SYS
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import pytest
+import numpy as np
 
 from joulelaw.cluster.power.meter import NoMeter, Reading
-from joulelaw.cluster.power.sampler import Sampler, next_deadline_ns
+from joulelaw.cluster.power.sampler import Sampler, deadline_ns, next_count
 
 
 class Counting(NoMeter):
@@ -94,17 +94,44 @@ def test_stopping_twice_closes_once_and_takes_a_last_reading() -> None:
     assert counts(sampler.drain(), "A") == [0, 1], "one at the start and one at the end, a period apart or not"
 
 
-@pytest.mark.parametrize(
-    ("now_ns", "expected"), [(1000, (1050, 0)), (1049, (1050, 0)), (1050, (1100, 1)), (1162, (1200, 3))]
-)
-def test_deadlines_stay_on_their_grid_and_late_ones_are_skipped(now_ns: int, expected: tuple[int, int]) -> None:
-    assert next_deadline_ns(1000, 50, now_ns) == expected
+def test_readings_come_once_a_period_and_fill_every_rhythm_evenly() -> None:
+    """Against ticks of 20, 50 and 100 ms and a quarter more of the period: no stretch of a tick stays unread."""
+    period_ns, count = 50_000_000, 400
+    due_ns = np.array([deadline_ns(number, 0, period_ns) for number in range(count)])
+    assert (due_ns // period_ns == np.arange(count)).all()
+    assert np.diff(due_ns).max() <= 1.62 * period_ns
+    for tick_ms in (20, 50, 62.5, 100):
+        places = np.sort(due_ns / 1e6 % tick_ms) / tick_ms
+        assert np.diff(places).max() < 0.03, "an even grid would leave a fifth of some unread, and all of others"
 
 
-def test_deadlines_do_not_drift_when_each_reading_is_late() -> None:
-    """A thousand periods of 50 ms, each woken 3 ms late and read for 4 ms, end on the thousandth multiple."""
-    deadline_ns = 0
+def test_late_readings_are_skipped_and_counted() -> None:
+    period_ns = 50_000_000
+    dues_ns = [deadline_ns(number, 7, period_ns) for number in range(300)]
+    for now_ns in range(7, 10 * period_ns, 1_234_567):
+        passed = sum(due_ns <= now_ns for due_ns in dues_ns)
+        following, missed = next_count(0, 7, period_ns, now_ns)
+        assert (following, missed) == (max(1, passed), max(0, passed - 1))
+
+
+def test_readings_do_not_drift_when_each_is_late() -> None:
+    """A thousand periods of 50 ms, each woken 3 ms late and read for 4 ms, end in the thousandth period."""
+    count, period_ns = 0, 50_000_000
     for _ in range(1000):
-        deadline_ns, missed = next_deadline_ns(deadline_ns, 50_000_000, deadline_ns + 7_000_000)
-        assert missed == 0
-    assert deadline_ns == 1000 * 50_000_000
+        count, _ = next_count(count, 0, period_ns, deadline_ns(count, 0, period_ns) + 7_000_000)
+    assert count == 1000
+
+
+def test_looking_closely_reads_every_millisecond_for_so_long() -> None:
+    meter = Counting()
+    meter.kind = "measured"
+    with Sampler(meter, rate_hz=2) as sampler:
+        assert not meter.enough.wait(0.2)
+        sampler.look_closely(0.3)
+        time.sleep(0.4)
+        count = meter.count
+        assert meter.enough.wait(0.01), "hundreds within the time, and a busy machine grants a dozen"
+        time.sleep(0.2)
+        assert meter.count - count <= 2, "it ends"
+    times_ns = [r.time_ns for r in sampler.drain() if r.device_uuid == "A"]
+    assert min(np.diff(times_ns)) < 5e6
