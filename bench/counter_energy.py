@@ -1,7 +1,8 @@
 """Joules of a window from an energy counter that moves on in ticks, read more or less often than it ticks.
 
-A tick shows only in the first reading after it, so it lies between that reading and the one before; the middle is
-taken. The counter's value at an edge of the window is read off the straight line between the ticks around it.
+The counter is exact at its ticks, so the energy of a window is as well known as the ticks around its two edges
+(`counter_ticks`), and as the course of power between them, which no one saw: a straight line, or one step between two
+levels where the ticks on either side show nothing else.
 """
 
 import math
@@ -9,10 +10,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from joulelaw.bench.trace_energy import MAX_EXTRAPOLATION_S, Floats, count_inside, largest_gap_s, those
+from joulelaw.bench.counter_ticks import Ticks, all_ticks, ticks_near
+from joulelaw.bench.trace_energy import MAX_EXTRAPOLATION_S, SENSOR_UPDATE_S, Floats, count_inside, largest_gap_s
 
-# How far on either side of an edge the swing of power is looked for, which bounds what interpolation can miss.
+# How far on either side of an edge power is looked at, to judge what it may have done between two ticks.
 NEIGHBOURHOOD_S = 1.0
+# Beyond the ticks, power goes on as it was over the last so many seconds.
+STEADY_S = 0.25
+# A step from one level to another is believed where power before and after changes by less than this part of it.
+LEVEL = 0.25
+# And where the ticks are known to so small a part of their distance: power from tick to tick is no better than that.
+SHARP = 0.1
+# Of changes of power around an edge, the one that so many do not exceed stands for all: a step now and then is rare.
+USUAL = 0.7
+# What is kept for a load that swings in step with the ticks, by which neither ticks nor readings of power show it:
+# so much of its power, within one tick.
+UNSEEN = 0.4
+# A load that swings between two powers once a tick strays from the line by an eighth of it, times the tick, at most;
+# this much in terms of `sqrt(f (1 - f))`, which is 1/2 at most.
+ONCE_A_TICK = 0.3
 
 
 @dataclass(frozen=True)
@@ -24,23 +40,19 @@ class CounterEnergy:
     resets: int = 0
 
 
-@dataclass(frozen=True)
-class _Ticks:
-    """When the counter moved on (s), to which value (J), and how long before its reading that may have been (s)."""
-
-    time_s: Floats
-    value_j: Floats
-    width_s: Floats
-
-
 def counter_energy(
-    time_s: Floats, counter_j: Floats, span_s: float, tick_s: float | None, trace: tuple[Floats, Floats]
+    time_s: Floats,
+    counter_j: Floats,
+    span_s: float,
+    tick_s: float | None,
+    trace: tuple[Floats, Floats],
+    probed_s: float | None = None,
 ) -> CounterEnergy:
     """Energy from 0 to `span_s` of counter readings in order of time, with numbers only.
 
-    `tick_s` is the counter's update interval, None where unknown. `trace` (times, watts; may be empty) is used for
-    the uncertainty only. None with fewer than two ticks inside, after a reset, or with an edge farther than
-    MAX_EXTRAPOLATION_S from the ticks.
+    `tick_s` is the counter's update interval where the kind of meter says it, None where it does not; `probed_s` as
+    seen on this device. `trace` (times, watts; may be empty) is used for the uncertainty only. None with fewer than
+    two ticks inside, after a reset, or with an edge farther than MAX_EXTRAPOLATION_S from the ticks.
     """
     falls = np.flatnonzero(counter_j[1:] < counter_j[:-1])  # between reading k and k + 1
     resets = int(np.count_nonzero((time_s[falls + 1] > 0) & (time_s[falls] < span_s)))
@@ -48,55 +60,100 @@ def counter_energy(
         return CounterEnergy(resets=resets)
     begin = int(np.max(falls[time_s[falls + 1] <= 0] + 1, initial=0))  # only what lies between two resets
     end = int(np.min(falls[time_s[falls] >= span_s] + 1, initial=time_s.size))
-    ticks = _ticks(time_s[begin:end], counter_j[begin:end], tick_s)
+    time_s, counter_j = time_s[begin:end], counter_j[begin:end]
+    ticks = all_ticks(time_s, counter_j, tick_s, probed_s)
     inside = count_inside(ticks.time_s, span_s)
     if inside < 2:
         return CounterEnergy(ticks=inside)
     gap_s = largest_gap_s(ticks.time_s, span_s)
     if max(ticks.time_s[0], span_s - ticks.time_s[-1]) > MAX_EXTRAPOLATION_S:
         return CounterEnergy(ticks=inside, largest_gap_s=gap_s)
-    at_begin, at_end = (_at(edge_s, ticks, trace) for edge_s in (0.0, span_s))
+    at_begin, at_end = (
+        _at(edge_s, (ticks_near(edge_s, time_s, counter_j, probed_s) if tick_s is None else None) or ticks, trace)
+        for edge_s in (0.0, span_s)
+    )
     stderr_j = math.hypot(at_begin[1], at_end[1])
     return CounterEnergy(at_end[0] - at_begin[0], stderr_j, inside, gap_s)
 
 
-def _ticks(time_s: Floats, counter_j: Floats, tick_s: float | None) -> _Ticks:
-    """The first reading of each new value; where the tick is known and short, a value that stayed is news as well."""
-    since_s = np.diff(time_s)
-    width_s = since_s if tick_s is None else np.minimum(since_s, tick_s)
-    is_news = counter_j[1:] > counter_j[:-1]
-    if tick_s is not None:
-        is_news |= since_s > tick_s
-    is_news &= since_s > 0
-    return _Ticks(*those(is_news, time_s[1:] - width_s / 2, counter_j[1:], width_s))
-
-
-def _at(edge_s: float, ticks: _Ticks, trace: tuple[Floats, Floats]) -> tuple[float, float]:
-    """The counter at an edge and its standard error, both in J.
-
-    The error is that of the two ticks' times (uniform in their widths), and of the line between them: power that
-    swings by dP departs from the mean by at most dP f (1 - f) dt at the fraction f of the way.
-    """
+def _at(edge_s: float, ticks: Ticks, trace: tuple[Floats, Floats]) -> tuple[float, float]:
+    """The counter at an edge and its standard error, both in J."""
+    seen_w = _looks(edge_s, trace)
+    if not ticks.time_s[0] <= edge_s <= ticks.time_s[-1]:
+        return _outside(edge_s, ticks, seen_w)
     right = int(np.clip(np.searchsorted(ticks.time_s, edge_s), 1, ticks.time_s.size - 1))
-    left = right - 1
-    length_s = ticks.time_s[right] - ticks.time_s[left]
-    power_w = (ticks.value_j[right] - ticks.value_j[left]) / length_s
-    fraction = (edge_s - ticks.time_s[left]) / length_s
-    value_j = ticks.value_j[left] + power_w * (edge_s - ticks.time_s[left])
-    of_ticks_j = power_w * math.hypot((1 - fraction) * ticks.width_s[left], fraction * ticks.width_s[right])
-    outside_s = max(0.0, -fraction, fraction - 1) * length_s
-    strayed_s = max(0.0, fraction * (1 - fraction)) * length_s + outside_s
-    of_line_j = _swing_w(edge_s, ticks, trace) * strayed_s
-    return float(value_j), math.hypot(float(of_ticks_j) / math.sqrt(12), float(of_line_j) / math.sqrt(3))
+    first, last = np.searchsorted(ticks.time_s, [edge_s - NEIGHBOURHOOD_S, edge_s + NEIGHBOURHOOD_S])
+    some = slice(max(0, min(int(first), right - 4)), max(int(last), right + 4))
+    near = Ticks(ticks.time_s[some], ticks.value_j[some], ticks.width_s[some])
+    here = right - 1 - some.start  # the stretch from tick `here` to the next holds the edge
+    length_s = np.diff(near.time_s)
+    power_w = np.diff(near.value_j) / length_s
+    fraction = (edge_s - float(near.time_s[here])) / float(length_s[here])
+    width_s = math.hypot((1 - fraction) * near.width_s[here], fraction * near.width_s[here + 1])
+    nearest, of_w = here, float(power_w[here])
+    at_step_s = _step_s(near, power_w, here)
+    if at_step_s is not None:
+        nearest, of_w = (here, power_w[here - 1]) if edge_s < at_step_s else (here + 1, power_w[here + 1])
+    value_j = float(near.value_j[nearest] + of_w * (edge_s - near.time_s[nearest]))
+    blur_w = power_w * np.hypot(near.width_s[1:], near.width_s[:-1]) / length_s / math.sqrt(12)
+    swing_w = _swing_w(power_w, blur_w, here, seen_w, at_step_s is not None)
+    of_course_j = swing_w * float(length_s[here]) * math.sqrt(fraction * (1 - fraction))
+    return value_j, math.hypot(float(power_w[here]) * width_s / math.sqrt(12), of_course_j)
 
 
-def _swing_w(edge_s: float, ticks: _Ticks, trace: tuple[Floats, Floats]) -> float:
-    """Largest less smallest power near an edge: of the readings, or from tick to tick where there are none."""
+def _outside(edge_s: float, ticks: Ticks, seen_w: Floats) -> tuple[float, float]:
+    """The same beyond the first or the last tick: power goes on as it was over STEADY_S."""
+    begins = edge_s < ticks.time_s[0]
+    end = 0 if begins else ticks.time_s.size - 1
+    to_s = ticks.time_s[end] + (STEADY_S if begins else -STEADY_S)
+    other = (
+        int(np.searchsorted(ticks.time_s, to_s)) if begins else int(np.searchsorted(ticks.time_s, to_s, "right")) - 1
+    )
+    other = min(max(other, 1), ticks.time_s.size - 1) if begins else max(0, min(other, ticks.time_s.size - 2))
+    power_w = float((ticks.value_j[other] - ticks.value_j[end]) / (ticks.time_s[other] - ticks.time_s[end]))
+    outside_s = abs(edge_s - float(ticks.time_s[end]))
+    swing_w = max(float(np.ptp(seen_w)) if seen_w.size else 0.0, UNSEEN * power_w)
+    of_ticks_j = power_w * float(ticks.width_s[end]) / math.sqrt(12)
+    value_j = float(ticks.value_j[end]) + power_w * (edge_s - float(ticks.time_s[end]))
+    return value_j, math.hypot(of_ticks_j, swing_w * outside_s / math.sqrt(3))
+
+
+def _step_s(near: Ticks, power_w: Floats, here: int) -> float | None:
+    """When power went from the level before a stretch to the level after it; None where it did not just do that."""
+    if (
+        here < 2
+        or here + 2 >= power_w.size
+        or float(np.max(near.width_s[here - 1 : here + 3])) > SHARP * float(near.time_s[here + 1] - near.time_s[here])
+    ):
+        return None
+    before_w, level_w, after_w = (float(watts) for watts in power_w[here - 1 : here + 2])
+    size_w = abs(after_w - before_w)
+    if not min(before_w, after_w) < level_w < max(before_w, after_w):
+        return None
+    if max(abs(before_w - power_w[here - 2]), abs(after_w - power_w[here + 2])) > LEVEL * size_w:
+        return None
+    length_s = float(near.time_s[here + 1] - near.time_s[here])
+    return float(near.time_s[here]) + length_s * (level_w - after_w) / (before_w - after_w)
+
+
+def _swing_w(power_w: Floats, blur_w: Floats, here: int, seen_w: Floats, stepped: bool) -> float:
+    """How unevenly power may have run within one stretch, in W.
+
+    Energy that was used in one go at any moment of a stretch of length L strays from the line by the excess power
+    times L sqrt(f (1 - f)), as a draw with odds f does. The excess is that over the neighbours, or the usual one from
+    stretch to stretch (USUAL: a step now and then is no habit), or what readings of power show beside it.
+    """
+    changes_w = np.sqrt(np.maximum(0.0, np.diff(power_w) ** 2 - blur_w[1:] ** 2 - blur_w[:-1] ** 2))
+    beside_w = changes_w[max(0, here - 1) : here + 1]
+    usual_w = float(np.quantile(changes_w, USUAL)) if changes_w.size else 0.0
+    shown_w = ONCE_A_TICK * float(np.quantile(np.abs(np.diff(seen_w)), USUAL)) if seen_w.size > 1 else 0.0
+    beside = float(np.max(beside_w, initial=0.0)) * (0.5 if stepped else 1.0)
+    return max(beside, usual_w, shown_w, ONCE_A_TICK * UNSEEN * float(power_w[here]))
+
+
+def _looks(edge_s: float, trace: tuple[Floats, Floats]) -> Floats:
+    """Readings of power around an edge, one for every update of a slow sensor."""
     time_s, power_w = trace
-    if not time_s.size:
-        time_s = (ticks.time_s[1:] + ticks.time_s[:-1]) / 2
-        power_w = np.diff(ticks.value_j) / np.diff(ticks.time_s)
-    reach_s = 2 * NEIGHBOURHOOD_S  # so that only a few need a look
-    some = slice(*np.searchsorted(time_s, [edge_s - reach_s, edge_s + reach_s]))
-    near = power_w[some][np.abs(time_s[some] - edge_s) <= NEIGHBOURHOOD_S]
-    return float(np.ptp(near)) if near.size else 0.0
+    at_s = edge_s + np.arange(-NEIGHBOURHOOD_S, NEIGHBOURHOOD_S, SENSOR_UPDATE_S)
+    number = np.searchsorted(time_s, at_s, side="right") - 1
+    return power_w[number[number >= 0]]

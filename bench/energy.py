@@ -14,6 +14,7 @@ import numpy as np
 from joulelaw.bench.counter_energy import counter_energy
 from joulelaw.bench.readings import DeviceReadings
 from joulelaw.bench.trace_energy import those, trace_energy
+from joulelaw.cluster.power.sensor import Sensor
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,23 @@ def group_energy(
     begin_ns: int,
     end_ns: int,
     covers: Mapping[str, Sequence[str]] | None = None,
+    sensors: Mapping[str, Sensor] | None = None,
+    limits_w: Mapping[str, tuple[float, float | None]] | None = None,
 ) -> GroupEnergy:
     """Joules of the devices `group` of one node over a window in that node's CLOCK_MONOTONIC.
 
     `readings` are by domain; `covers` is the meter's: which devices' energy each domain holds. Without it each device
-    is its own domain.
+    is its own domain. `sensors` and `limits_w`, by domain, are those of `window_energy`.
     """
     covers = {uuid: (uuid,) for uuid in group} if covers is None else covers
     members = set(group)
     domains = [domain for domain, devices in covers.items() if members & set(devices)]
     unmetered = members - {device for domain in domains for device in covers[domain]}
+    known, limits = sensors or {}, limits_w or {}
     devices = [
-        window_energy(readings[domain], begin_ns, end_ns) if domain in readings else DeviceEnergy(domain)
+        window_energy(readings[domain], begin_ns, end_ns, known.get(domain), limits.get(domain, (0.0, None)))
+        if domain in readings
+        else DeviceEnergy(domain)
         for domain in [*domains, *sorted(unmetered)]
     ]
     return _total(devices, [domain for domain in domains if not set(covers[domain]) <= members])
@@ -86,11 +92,19 @@ def combine(nodes: Sequence[GroupEnergy]) -> GroupEnergy:
     )
 
 
-def window_energy(readings: DeviceReadings, begin_ns: int, end_ns: int) -> DeviceEnergy:
+def window_energy(
+    readings: DeviceReadings,
+    begin_ns: int,
+    end_ns: int,
+    sensor: Sensor | None = None,
+    limits_w: tuple[float, float | None] = (0.0, None),
+) -> DeviceEnergy:
     """Joules of one domain between two times of its node's CLOCK_MONOTONIC.
 
     From the counter wherever any reading has one, otherwise from the trace. `readings` should reach a quarter of a
-    second or more beyond both ends of the window, so that the ticks around its edges are among them.
+    second or more beyond both ends of the window, so that the ticks around its edges are among them; with some seconds
+    more the ticks are known more closely. `sensor` is what the meter knows of the domain. `limits_w` is what the device
+    draws at least (idle) and at most (its power limit), None where unknown: it bounds what a sensor does not see.
     """
     time_s = (readings.time_ns - begin_ns) / 1e9  # the subtraction is exact, in int64
     span_s = (end_ns - begin_ns) / 1e9
@@ -106,7 +120,7 @@ def window_energy(readings: DeviceReadings, begin_ns: int, end_ns: int) -> Devic
     if facts.clock_jumps or facts.lost or span_s <= 0:
         return facts
     power_s, power_w = those(has_power, time_s, readings.power_w)
-    trace = trace_energy(power_s, power_w, span_s)
+    trace = trace_energy(power_s, power_w, span_s, sensor, limits_w)
     if facts.source != "counter":
         gap_s = trace.largest_gap_s
         return _thawed(
@@ -115,7 +129,8 @@ def window_energy(readings: DeviceReadings, begin_ns: int, end_ns: int) -> Devic
             )
         )
     counter_s, counter_j = those(has_counter, time_s, readings.counter_j)
-    counter = counter_energy(counter_s, counter_j, span_s, readings.tick_s, (power_s, power_w))
+    probed_s = sensor.counter_tick_s if sensor else None
+    counter = counter_energy(counter_s, counter_j, span_s, readings.tick_s, (power_s, power_w), probed_s)
     return _thawed(
         replace(
             facts,

@@ -40,9 +40,9 @@ def power_table(meter: str, readings: Sequence[Reading]) -> pa.Table:
         "power_w": [reading.power_w for reading in readings],
         "energy_counter_j": [reading.energy_counter_j for reading in readings],
         "temperature_c": [reading.temperature_c for reading in readings],
-        "clock_mhz": None,
-        "throttle": None,
-        "foreign_processes": None,
+        "clock_mhz": [reading.clock_mhz for reading in readings],
+        "throttle": [reading.throttle for reading in readings],
+        "foreign_processes": [reading.foreign_processes for reading in readings],
         "error": [reading.error for reading in readings],
     }
     return as_table(columns, _READING, "power")

@@ -66,12 +66,15 @@ def ticks(time_s: Floats, counter_j: Floats, tick_s: float | None) -> tuple[Floa
 
 
 def counter_at(edge_s: float, time_s: Floats, value_j: Floats) -> float:
-    """On the straight line between the ticks around an edge."""
+    """On the straight line between the ticks around an edge; beyond them on that over the last 0.25 s."""
     right = int(np.clip(np.count_nonzero(time_s < edge_s), 1, time_s.size - 1))
-    power_w = (value_j[right] - value_j[right - 1]) / (time_s[right] - time_s[right - 1])
-    return float(value_j[right - 1] + power_w * (edge_s - time_s[right - 1]))
-
-
-def swing_w(edge_s: float, time_s: Floats, power_w: Floats) -> float:
-    near = power_w[np.abs(time_s - edge_s) <= 1.0]
-    return float(np.ptp(near)) if near.size else 0.0
+    left = right - 1
+    if edge_s > time_s[-1]:
+        left = max([k for k in range(time_s.size - 1) if time_s[k] <= time_s[-1] - 0.25], default=0)
+        right = time_s.size - 1
+    if edge_s < time_s[0]:
+        left = 0
+        right = min([k for k in range(1, time_s.size) if time_s[k] >= time_s[0] + 0.25], default=time_s.size - 1)
+    power_w = (value_j[right] - value_j[left]) / (time_s[right] - time_s[left])
+    nearest = right if edge_s > time_s[-1] else left
+    return float(value_j[nearest] + power_w * (edge_s - time_s[nearest]))
