@@ -21,7 +21,7 @@ from joulelaw.model.laws.roofline import Roofline, boundaries_of
 from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout, timed_by
 from joulelaw.model.laws.roofline_power import default_limit_w, power_scales
 from joulelaw.model.laws.roofline_terms import CORRECTIONS, UNMEASURED
-from joulelaw.model.levenberg import Problem, minimise, weights
+from joulelaw.model.levenberg import Problem, minimise, unsettled, weights
 from joulelaw.model.ranges import joined, ranges_of
 from joulelaw.model.tables import check_measurements, content_hash, meters_of
 
@@ -37,6 +37,7 @@ class Belief:
     names: tuple[str, ...]
     mean: Array
     covariance: Array
+    settled: bool = True  # False: a search for the mean was stopped before it came to rest
 
     def at(self, names: Sequence[str]) -> list[int]:
         """Where these parameters stand."""
@@ -117,7 +118,8 @@ def _updated(belief: Belief, layout: Layout, measured: Array) -> Belief:
 
     # No bounds: they hold before corrections are anchored, and the belief knows of them.
     anywhere = np.full(len(at), np.inf)
-    found = minimise(Problem(residuals, NOISE, mean, precision, -anywhere, anywhere), mean).u
+    minimum = minimise(Problem(residuals, NOISE, mean, precision, -anywhere, anywhere), mean)
+    found = minimum.u
     missed, slope = residuals(found)
     slope = slope * np.sqrt(weights(missed, NOISE))[:, None]
     # Gain of a Kalman update: how everything else moves with what was observed.
@@ -125,13 +127,15 @@ def _updated(belief: Belief, layout: Layout, measured: Array) -> Belief:
     moved = belief.mean + reach @ precision @ (found - mean)
     moved[at] = found
     gain = np.linalg.solve(slope @ covariance @ slope.T + NOISE**2 * np.eye(len(measured)), slope @ reach.T)
-    return Belief(belief.names, moved, belief.covariance - reach @ slope.T @ gain)
+    covariance_after = belief.covariance - reach @ slope.T @ gain
+    return Belief(belief.names, moved, covariance_after, belief.settled and minimum.settled)
 
 
 def _law_of(fitted: FittedLaw, belief: Belief, scales: dict[str, float], rows: Rows) -> FittedLaw:
     parameters = {name: float(value) for name, value in zip(belief.names, np.exp(belief.mean), strict=True)} | scales
     model = str(rows.table["gpu_model"].iloc[0])
     note = f"calibrated for {model} on {len(rows)} trials of {len(set(rows.cases))} cases"
+    stopped = () if belief.settled else (unsettled(f"calibration for {model}"),)
     drawn = np.random.default_rng(0).multivariate_normal(belief.mean, belief.covariance, DRAWS, method="eigh")
     draws = [dict(zip(belief.names, map(float, np.exp(draw)), strict=True)) | scales for draw in drawn]
     found = fitted.law.coefficients(Estimate(parameters), draws, rows)
@@ -143,7 +147,7 @@ def _law_of(fitted: FittedLaw, belief: Belief, scales: dict[str, float], rows: R
         covariance=belief.covariance,
         provenance=_provenance(fitted.provenance, rows),
         calibrated=tuple(sorted({*fitted.calibrated, model})),
-        notes=(*fitted.notes, note),
+        notes=(*fitted.notes, note, *stopped),
     )
 
 

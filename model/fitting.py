@@ -112,10 +112,12 @@ def independent_columns(X: Array) -> list[int]:
 
 @dataclass(frozen=True)
 class PositiveFit:
-    """The logarithms of the coefficients, and the size of the log residuals that data and prior were weighed by."""
+    """The logarithms of the coefficients, the size of the log residuals that data and prior were weighed by, and
+    whether the search came to rest (`levenberg.Minimum`)."""
 
     logs: Array
     noise: float
+    settled: bool
 
 
 def fit_positive(
@@ -152,7 +154,8 @@ def fit_positive(
         points = [middle, *(rng.normal(middle, spread / 2) for _ in range(starts - 1))]
         best = min((minimum(point, NOISE) for point in points), key=lambda found: found.loss).u
     size = noise or min(max(size_of(residuals(best)[0]), SMALLEST_NOISE), LARGEST_NOISE)
-    return PositiveFit(minimum(best, size).u, size)
+    last = minimum(best, size)
+    return PositiveFit(last.u, size, last.settled)
 
 
 def priors(coefficients: Sequence[Positive]) -> tuple[Array, Array]:

@@ -43,6 +43,7 @@ class Problem:
 class Minimum:
     u: Array
     loss: float
+    settled: bool  # False: stopped after MOST_STEPS, while steps still made the loss smaller
 
 
 def minimise(problem: Problem, start: Array) -> Minimum:
@@ -58,14 +59,19 @@ def minimise(problem: Problem, start: Array) -> Minimum:
         better = problem.loss(tried, moved)
         if not better < loss:
             damping *= 4.0
-            if damping > 1e12:
-                break
+            if damping > 1e12:  # no step is small enough: as near as numbers tell
+                return Minimum(u, loss, settled=True)
             continue
         still = still + 1 if loss - better <= problem.done * max(loss, 1.0) else 0
         u, residuals, jacobian, loss, damping = moved, tried, slope, better, max(damping / 5.0, 1e-9)
         if still == 2:
-            break
-    return Minimum(u, loss)
+            return Minimum(u, loss, settled=True)
+    return Minimum(u, loss, settled=False)
+
+
+def unsettled(what: str) -> str:
+    """The note on a search that was stopped."""
+    return f"{what}: the search was stopped after {MOST_STEPS} steps, before it came to rest; it may be off"
 
 
 def weights(residuals: Array, noise: float) -> Array:

@@ -1,6 +1,7 @@
 """The table of laws, and how any of them is fitted: point, bootstrap over cases, conformal widths, origin."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from joulelaw.model.laws.operation import Operation
 from joulelaw.model.laws.reduced_form import ReducedForm
 from joulelaw.model.laws.roofline import Roofline
 from joulelaw.model.laws.widths import forecast_widths
+from joulelaw.model.levenberg import unsettled
 from joulelaw.model.ranges import ranges_of
 from joulelaw.model.tables import check_measurements, content_hash, meters_of
 
@@ -73,10 +75,11 @@ def fit_rows(
         if forecasts_only and estimate.covariance.size:
             bootstrap = 0
         samples = law.resamples(rows, estimate, bootstrap, seed) if bootstrap else ()
-        draws = [
-            law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True).parameters
+        found = [
+            law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True)
             for k, sample in enumerate(samples)
         ]
+        draws = [each.parameters for each in found]
         widths = forecast_widths(law, rows, estimate)
         return FittedLaw(
             law=law,
@@ -86,7 +89,7 @@ def fit_rows(
             catalogue=catalogue,
             widths=widths,
             covariance=estimate.covariance if estimate.covariance.size else _covariance(law, estimate, draws),
-            notes=(*estimate.notes, *_level_note(widths)),
+            notes=(*estimate.notes, *_draws_note(found), *_level_note(widths)),
         )
 
 
@@ -100,6 +103,11 @@ def provenance_of(rows: Rows) -> Provenance:
         ranges=ranges_of(rows.sized),
         created_by=f"joulelaw {__version__}",
     )
+
+
+def _draws_note(draws: Sequence[Estimate]) -> tuple[str, ...]:
+    count = sum(not each.settled for each in draws)
+    return (unsettled(f"intervals of coefficients, {count} of {len(draws)} resamples"),) if count else ()
 
 
 def _level_note(widths: Widths) -> tuple[str, ...]:

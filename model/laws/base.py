@@ -121,6 +121,7 @@ class Estimate:
     notes: tuple[str, ...] = ()
     # Of the parameters in their order (of their logarithms for a law of positive ones); empty where the law has none.
     covariance: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    settled: bool = True  # False: the search for the parameters was stopped before it came to rest
 
 
 class Law(Protocol):

@@ -25,7 +25,7 @@ Left out: contention between ranks for the host, overlap of communication with c
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,7 @@ from joulelaw.model.laws.roofline_resamples import resamples
 from joulelaw.model.laws.roofline_seconds import settled_s
 from joulelaw.model.laws.roofline_terms import CORRECTIONS, DURATION, ENERGY, HOST, UNMEASURED
 from joulelaw.model.laws.roofline_verdicts import held_by_bounds, reported
-from joulelaw.model.levenberg import DONE
+from joulelaw.model.levenberg import DONE, unsettled
 
 Array = npt.NDArray[np.float64]
 # Of many rows the best of several starts is chosen on so many, drawn at random.
@@ -98,7 +98,7 @@ class Roofline:
         energies = energies_at(settled)
         energy = _solve(energies, joules, seed, known, rng)
         whole = _together([duration, _found(energies, energy, joules, rows, refit)])
-        return Estimate(whole.parameters | scales, (*remarks(scales), *whole.notes), whole.covariance)
+        return replace(whole, parameters=whole.parameters | scales, notes=(*remarks(scales), *whole.notes))
 
     def resamples(self, rows: Rows, estimate: Estimate, draws: int, seed: int) -> Iterator[Rows]:
         """The same trials with other residuals (`roofline_resamples`)."""
@@ -231,13 +231,14 @@ def _found(layout: Layout, fit: PositiveFit, measured: Array, rows: Rows, refit:
     """The anchored parameters of one target; unless of a refit, with their covariance and what rows tell."""
     matrix = Anchor.of(layout)
     if refit:
-        return Estimate(matrix.parameters(fit.logs))
+        return Estimate(matrix.parameters(fit.logs), settled=fit.settled)
     forecast, slope = layout.log_and_slope(fit.logs)
     doubt = doubt_of(fit, layout.coefficients, slope, forecast - np.log(measured), rows.cases)
     covariance, prior = matrix.covariance(doubt.covariance), matrix.covariance(np.diag(doubt.spread**2))
     measured_only = len(matrix.names) - len(matrix.unmeasured)
     known = identifiability(layout.coefficients, fit, doubt, matrix.names[:measured_only], covariance, prior)
-    return Estimate(matrix.parameters(fit.logs), (str(known),), covariance)
+    stopped = () if fit.settled else (unsettled(layout.coefficients[0].target),)
+    return Estimate(matrix.parameters(fit.logs), (str(known), *stopped), covariance, fit.settled)
 
 
 def _together(estimates: Sequence[Estimate]) -> Estimate:
@@ -246,4 +247,6 @@ def _together(estimates: Sequence[Estimate]) -> Estimate:
     covariance = np.zeros((0, 0))
     if duration.covariance.size:
         covariance = block_diag(duration.covariance, energy.covariance)
-    return Estimate(duration.parameters | energy.parameters, (*duration.notes, *energy.notes), covariance)
+    notes = (*duration.notes, *energy.notes)
+    settled = duration.settled and energy.settled
+    return Estimate(duration.parameters | energy.parameters, notes, covariance, settled)

@@ -1,5 +1,7 @@
 """How wide a law's forecast intervals are: what forecasts of left-out rows were missed by, conformal and by group."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -38,40 +40,80 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
     """
     if len(rows) > MOST_ROWS:
         rows = rows.take(case_folds(rows.cases, most=-(-len(rows) // MOST_ROWS))[0])
+    refits = _Refits(law, rows, estimate)
     masks = case_folds(rows.cases, most=FOLDS)
-    missed = _out_of_fold(law, rows, estimate, masks)
+    missed = refits.missed(masks)
     if not missed:
         return Widths()
-    half: dict[str, dict[str, float]] = {"case": {}}
-    ratios: dict[str, dict[str, float]] = {}
-    achieved = LEVEL
     names = key(rows.table, WIDTH_GROUPS)
-    for target in TARGETS:
-        ratios[target] = _ratios(missed[target], names)
-        scaled = missed[target] / names.map(ratios[target]).to_numpy(float)
-        half["case"][target], level = _half_width(scaled, rows)
-        achieved = float(np.fmin(achieved, level))
-    assumed = []
-    for axis in TEXT_AXES:
-        values = rows.table[axis].to_numpy(dtype=str)
-        kinds = sorted(set(values)) if len(set(values)) > 1 else []
-        left_out = _out_of_fold(law, rows, estimate, [values == kind for kind in kinds])
-        if left_out:
-            half[axis] = {target: _half_width(left_out[target], rows)[0] for target in TARGETS}
-        else:
-            half[axis] = dict.fromkeys(TARGETS, UNSEEN_HALF_WIDTH)
-            assumed.append(axis)
-    size = rows.column("flop_per_micro_step")
-    first, third = np.quantile(size, [0.25, 0.75])
-    beyond = [_out_of_fold(law, rows, estimate, [mask]) for mask in (size > third, size < first) if mask.any()]
-    if beyond and all(beyond):
-        missed = {target: np.fmax.reduce([each[target] for each in beyond]) for target in TARGETS}  # no row is in both
-        half["size"] = {target: _half_width(missed[target], rows)[0] for target in TARGETS}
+    ratios = {target: _ratios(missed[target], names) for target in TARGETS}
+    scaled = {target: missed[target] / names.map(ratios[target]).to_numpy(float) for target in TARGETS}
+    cases = {target: _half_width(scaled[target], rows) for target in TARGETS}
+    known = _of_kinds(refits)
+    half = {
+        "case": {target: width for target, (width, _) in cases.items()},
+        **{axis: known.get(axis, dict.fromkeys(TARGETS, UNSEEN_HALF_WIDTH)) for axis in TEXT_AXES},
+        **_of_sizes(refits),
+    }
     method = f"cross-conformal, {len(masks)} folds over {len(set(rows.cases))} cases, cases of equal weight"
     method += f", scaled by {', '.join(WIDTH_GROUPS)}"
-    if assumed:
+    if assumed := [axis for axis in TEXT_AXES if axis not in known]:
         method += f"; for a new {', '.join(assumed)} a factor {np.exp(UNSEEN_HALF_WIDTH):g} at least is assumed"
+    if stopped := refits.settled.count(False):
+        method += f"; refits stopped before they came to rest: {stopped} of {len(refits.settled)}"
+    achieved = float(np.fmin.reduce([LEVEL, *(level for _, level in cases.values())]))
     return Widths(method, LEVEL, achieved, half, ratios)
+
+
+@dataclass(frozen=True)
+class _Refits:
+    """Fits without some of the rows, near the one of all."""
+
+    law: Law
+    rows: Rows
+    estimate: Estimate
+    settled: list[bool] = field(default_factory=list)  # of each, as they end
+
+    def missed(self, masks: list[npt.NDArray[np.bool_]]) -> dict[str, Array]:
+        """Log residuals of each row by a fit without its mask; empty where a mask leaves too little to fit."""
+        missed = {target: np.full(len(self.rows), np.nan) for target in TARGETS}
+
+        def leave_out(mask: npt.NDArray[np.bool_]) -> None:
+            test = self.rows.take(mask)
+            without = self.law.fit(self.rows.take(~mask), start=self.estimate.parameters)
+            self.settled.append(without.settled)
+            forecast = self.law.forecast(without.parameters, test if self.law.post_run else test.pre_run())
+            for target, unit in (("duration", "s"), ("energy", "j")):
+                missed[target][mask] = np.log(test.column(f"{target}_{unit}")) - forecast.log(target)
+
+        each = at_once if len(self.rows) > THREADED_ROWS else map
+        try:
+            list(each(leave_out, masks))
+        except InputError:
+            return {}
+        return missed if masks else {}
+
+
+def _of_kinds(refits: _Refits) -> dict[str, dict[str, float]]:
+    """Half-widths of a new GPU model, strategy, ...: where the rows have several, each left out whole."""
+    half = {}
+    for axis in TEXT_AXES:
+        values = refits.rows.table[axis].to_numpy(dtype=str)
+        kinds = sorted(set(values)) if len(set(values)) > 1 else []
+        if missed := refits.missed([values == kind for kind in kinds]):
+            half[axis] = {target: _half_width(missed[target], refits.rows)[0] for target in TARGETS}
+    return half
+
+
+def _of_sizes(refits: _Refits) -> dict[str, dict[str, float]]:
+    """Half-widths of sizes outside those fitted: of those beyond a quartile, by a fit without them."""
+    size = refits.rows.column("flop_per_micro_step")
+    first, third = np.quantile(size, [0.25, 0.75])
+    beyond = [refits.missed([mask]) for mask in (size > third, size < first) if mask.any()]
+    if not beyond or not all(beyond):
+        return {}
+    missed = {target: np.fmax.reduce([each[target] for each in beyond]) for target in TARGETS}  # no row is in both
+    return {"size": {target: _half_width(missed[target], refits.rows)[0] for target in TARGETS}}
 
 
 def _ratios(missed: Array, names: "pd.Series[str]") -> dict[str, float]:
@@ -93,22 +135,3 @@ def _half_width(missed: Array, rows: Rows) -> tuple[float, float]:
     if not known.any():
         return float("nan"), float("nan")
     return conformal_half_width(missed[known], rows.take(known).cases)
-
-
-def _out_of_fold(law: Law, rows: Rows, estimate: Estimate, masks: list[npt.NDArray[np.bool_]]) -> dict[str, Array]:
-    """Log residuals of every row, forecast by a fit without its fold; empty where a fold leaves too little to fit."""
-    missed = {target: np.full(len(rows), np.nan) for target in TARGETS}
-
-    def leave_out(mask: npt.NDArray[np.bool_]) -> None:
-        test = rows.take(mask)
-        without = law.fit(rows.take(~mask), start=estimate.parameters)
-        forecast = law.forecast(without.parameters, test if law.post_run else test.pre_run())
-        for target, unit in (("duration", "s"), ("energy", "j")):
-            missed[target][mask] = np.log(test.column(f"{target}_{unit}")) - forecast.log(target)
-
-    each = at_once if len(rows) > THREADED_ROWS else map
-    try:
-        list(each(leave_out, masks))
-    except InputError:
-        return {}
-    return missed if masks else {}

@@ -1,7 +1,9 @@
-"""What a fit says of itself: the level of its intervals, where the cases are too few for 95 %."""
+"""What a fit says of itself: the level of its intervals where cases are few, and searches that were stopped."""
 
 import pytest
 
+from joulelaw.model import levenberg
+from joulelaw.model.calibration import calibrate
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import fit_law
 from joulelaw.model.tables import CASE_COLUMNS, key
@@ -25,3 +27,24 @@ def test_few_cases_are_said_to_support_a_lower_level(cases: int, told: list[str]
     law = fit_law("roofline", chosen, CATALOGUE, bootstrap=0)
     assert law.provenance.n_cases == cases
     assert [note for note in law.notes if "support intervals" in note] == told
+
+
+def test_searches_that_were_stopped_are_said_and_those_that_came_to_rest_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = measured(CATALOGUE, noise=0.05, most=60)
+    one = table[table["gpu_model"] == table["gpu_model"].iloc[0]].assign(micro_steps=30)
+
+    def said() -> tuple[list[str], str]:
+        law = fit_law("roofline", table, CATALOGUE, bootstrap=3)
+        stopped = [note.partition(":")[0] for note in calibrate(law, one).notes if "was stopped" in note]
+        return stopped, law.widths.method
+
+    stopped, method = said()
+    assert stopped == []
+    assert "came to rest" not in method
+    monkeypatch.setattr(levenberg, "MOST_STEPS", 1)
+    stopped, method = said()
+    resamples = "intervals of coefficients, 3 of 3 resamples"
+    assert stopped == ["duration", "energy", resamples, f"calibration for {one['gpu_model'].iloc[0]}"]
+    assert "refits stopped before they came to rest: " in method

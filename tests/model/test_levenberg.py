@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from joulelaw.model.levenberg import HUBER_AT, Problem, minimise
+from joulelaw.model import levenberg
+from joulelaw.model.levenberg import HUBER_AT, Minimum, Problem, minimise
 
 rng = np.random.default_rng(8)
 FEATURES = rng.uniform(0.1, 10, (60, 4))
@@ -33,6 +34,7 @@ def test_it_finds_the_minimum_that_scipy_finds(high: np.ndarray) -> None:
         ftol=1e-12,
         gtol=1e-12,
     )
+    assert found.settled
     assert np.abs(peer.x / spread).max() < HUBER_AT
     np.testing.assert_allclose(found.u, peer.x, atol=2e-4)
     assert found.loss == pytest.approx(peer.cost, rel=1e-6)
@@ -47,3 +49,18 @@ def test_a_prior_with_correlations_ties_what_the_rows_leave_open() -> None:
     precision = np.array([[1.0, -1.0], [-1.0, 1.0]]) * 1e4 + np.eye(2) * 1e-9
     found = minimise(Problem(both, 1e-3, np.zeros(2), precision, np.full(2, -9.0), np.full(2, 9.0)), np.zeros(2))
     np.testing.assert_allclose(found.u, [0.5, 0.5], atol=1e-5)
+
+
+def test_a_search_says_whether_it_came_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same problem with as many steps as it takes, and with one fewer; at the minimum itself nothing is left."""
+
+    def search(steps: int, start: np.ndarray) -> Minimum:
+        monkeypatch.setattr(levenberg, "MOST_STEPS", steps)
+        wide = np.full(4, 9.0)
+        return minimise(Problem(residuals, 0.05, np.zeros(4), np.eye(4), -wide, wide), start)
+
+    taken = next(steps for steps in range(200) if search(steps, np.full(4, 0.2)).settled)
+    assert taken > 3
+    best = search(taken, np.full(4, 0.2))
+    assert not search(taken - 1, np.full(4, 0.2)).settled
+    assert search(200, best.u).settled
