@@ -1,7 +1,7 @@
 """What a measured window gives: joules per device with their verdict, and beside them what else the node drew."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from joulelaw.bench.energy import GroupEnergy, group_energy
 from joulelaw.bench.readings import DeviceReadings, from_tables
 from joulelaw.cluster.inventory import Device
 from joulelaw.cluster.power.meter import Meter
+from joulelaw.cluster.power.sensor import Sensor
 
 # Without a command, whoever is at work on a device is what was to be measured: a remark, and no fault.
 OTHERS_AT_WORK = "foreign_process"
@@ -90,83 +91,99 @@ class MeterResult:
 class Measured:
     """What was read, and between which two times."""
 
-    parts: Sequence[pa.Table]
+    parts: Sequence[pa.Table]  # of the `power` table
     begin_ns: int
     end_ns: int
-    slept_s: float  # how long the machine did, inside the window
-    idle_ns: tuple[int, int] | None  # a stretch before the window with nothing of ours at work
-    others_welcome: bool  # other processes on a device are part of what is measured
+    slept_s: float = 0.0  # how long the machine did, inside the window
+    idle_ns: tuple[int, int] | None = None  # a stretch before the window with nothing of ours at work
+    others_welcome: bool = False  # other processes on a device are part of what is measured
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What has one row in the result: a device, slices of one GPU, or a domain beside them."""
+
+    uuid: str
+    gpu_model: str
+    role: str
+    members: tuple[str, ...]
+    covers: Mapping[str, tuple[str, ...]]
+    limit_w: float | None = None  # what it draws at most
 
 
 def made_result(meter: Meter, devices: Sequence[Device], measured: Measured) -> MeterResult:
     """The joules and verdicts of all devices and of what surrounds them."""
     readings = from_tables(measured.parts)
-    asked = tuple(_judged(meter, group, readings, measured) for group in inseparable(devices, meter.covers))
-    around = tuple(
-        _joules((domain,), {domain: (domain,)}, readings, replace(measured, others_welcome=True), (domain, "", role))
-        for domain, role in meter.surroundings.items()
+    asked = [_of_devices(meter, group) for group in inseparable(devices, meter.covers)]
+    around = [_Group(name, "", role, (name,), {name: (name,)}) for name, role in meter.surroundings.items()]
+    beside = replace(measured, others_welcome=True)
+    return MeterResult(
+        measured.begin_ns,
+        measured.end_ns,
+        meter.name,
+        meter.kind,
+        meter.boundary,
+        tuple(_joules(group, meter.sensors, readings, measured) for group in asked),
+        tuple(_joules(group, meter.sensors, readings, beside) for group in around),
     )
-    begin_ns, end_ns = measured.begin_ns, measured.end_ns
-    return MeterResult(begin_ns, end_ns, meter.name, meter.kind, meter.boundary, asked, around)
 
 
 def inseparable(devices: Sequence[Device], covers: Mapping[str, Sequence[str]]) -> list[list[Device]]:
     """The devices in groups that share no metered domain: one each, but for slices of a GPU and cores of a package."""
     groups: list[tuple[set[str], list[Device]]] = []
     for device in devices:
-        domains = {domain for domain, covered in covers.items() if device.uuid in covered}
-        together = [group for group in groups if group[0] & domains]
-        groups = [group for group in groups if not group[0] & domains]
-        groups.append(
-            (domains.union(*(each[0] for each in together)), [*(d for each in together for d in each[1]), device])
-        )
-    return [group for _, group in groups]
+        domains, members = {domain for domain, covered in covers.items() if device.uuid in covered}, [device]
+        for group in [group for group in groups if group[0] & domains]:
+            groups.remove(group)
+            domains, members = domains | group[0], [*group[1], *members]
+        groups.append((domains, members))
+    return [members for _, members in groups]
 
 
-def _judged(
-    meter: Meter, group: Sequence[Device], readings: Mapping[str, DeviceReadings], measured: Measured
-) -> DeviceJoules:
-    uuids = tuple(device.uuid for device in group)
-    domains = [domain for domain, covered in meter.covers.items() if set(uuids) & set(covered)]
-    name = uuids[0] if len(uuids) == 1 else "+".join(domains)
-    covers = {domain: tuple(meter.covers[domain]) for domain in domains}
-    made = _joules(uuids, covers, readings, measured, (name, group[0].model, "device"))
-    bounds = [sensor.gain_bound for domain in domains if (sensor := meter.sensors.get(domain)) is not None]
-    known = [bound for bound in bounds if bound is not None]
-    return replace(made, gain_bound=max(known) if known and len(known) == len(domains) else None)
+def _of_devices(meter: Meter, devices: Sequence[Device]) -> _Group:
+    members = tuple(device.uuid for device in devices)
+    covers = {domain: tuple(covered) for domain, covered in meter.covers.items() if set(members) & set(covered)}
+    name = members[0] if len(members) == 1 else "+".join(covers)
+    return _Group(name, devices[0].model, "device", members, covers, devices[0].power_limit_w)
 
 
 def _joules(
-    uuids: Sequence[str],
-    covers: Mapping[str, Sequence[str]],
-    readings: Mapping[str, DeviceReadings],
-    measured: Measured,
-    called: tuple[str, str, str],
+    group: _Group, sensors: Mapping[str, Sensor], readings: Mapping[str, DeviceReadings], measured: Measured
 ) -> DeviceJoules:
     begin_ns, end_ns = measured.begin_ns, measured.end_ns
-    energy = group_energy(readings, uuids, begin_ns, end_ns, covers)
-    conditions = conditions_of(measured.parts, covers, begin_ns, end_ns)
-    judged = replace(conditions, foreign_processes=0) if measured.others_welcome else conditions
     duration_s = (end_ns - begin_ns) / 1e9
-    found = verdict(TrialFacts(energy, duration_s, slept_s=measured.slept_s, conditions=judged))
-    if conditions.foreign_processes and measured.others_welcome:
-        found = replace(found, remarks=(*found.remarks, OTHERS_AT_WORK))
-    idle_w, idle_stderr_w = _idle(readings, uuids, covers, measured.idle_ns)
-    return DeviceJoules(*called, energy, found, duration_s, idle_w, idle_stderr_w, None, conditions)
-
-
-def _idle(
-    readings: Mapping[str, DeviceReadings],
-    uuids: Sequence[str],
-    covers: Mapping[str, Sequence[str]],
-    idle_ns: tuple[int, int] | None,
-) -> tuple[float | None, float | None]:
-    """Power (W) of these devices before the window, and its standard error."""
-    if idle_ns is None:
-        return None, None
-    energy = group_energy(readings, uuids, *idle_ns, covers)
-    seconds = (idle_ns[1] - idle_ns[0]) / 1e9
-    return (
-        None if energy.energy_j is None else energy.energy_j / seconds,
-        None if energy.stderr_j is None else energy.stderr_j / seconds,
+    idle_w = idle_stderr_w = None
+    if measured.idle_ns is not None:
+        idle_s = (measured.idle_ns[1] - measured.idle_ns[0]) / 1e9
+        idle = group_energy(readings, group.members, *measured.idle_ns, group.covers, sensors)
+        idle_w, idle_stderr_w = (None if each is None else each / idle_s for each in (idle.energy_j, idle.stderr_j))
+    limits_w = dict.fromkeys(group.covers, (idle_w or 0.0, group.limit_w)) if len(group.covers) == 1 else None
+    energy = group_energy(readings, group.members, begin_ns, end_ns, group.covers, sensors, limits_w)
+    conditions = conditions_of(measured.parts, group.covers, begin_ns, end_ns)
+    return DeviceJoules(
+        group.uuid,
+        group.gpu_model,
+        group.role,
+        energy,
+        _verdict(energy, duration_s, conditions, measured),
+        duration_s,
+        idle_w,
+        idle_stderr_w,
+        _gain_bound(group.covers, sensors),
+        conditions,
     )
+
+
+def _verdict(energy: GroupEnergy, duration_s: float, conditions: Conditions, measured: Measured) -> Verdict:
+    if not measured.others_welcome or not conditions.foreign_processes:
+        return verdict(TrialFacts(energy, duration_s, slept_s=measured.slept_s, conditions=conditions))
+    alone = replace(conditions, foreign_processes=0)
+    found = verdict(TrialFacts(energy, duration_s, slept_s=measured.slept_s, conditions=alone))
+    return replace(found, remarks=(*found.remarks, OTHERS_AT_WORK))
+
+
+def _gain_bound(domains: Iterable[str], sensors: Mapping[str, Sensor]) -> float | None:
+    """The largest; None where one of them is not known."""
+    bounds = [sensors[domain].gain_bound if domain in sensors else None for domain in domains]
+    known = [bound for bound in bounds if bound is not None]
+    return max(known) if known and len(known) == len(bounds) else None

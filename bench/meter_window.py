@@ -101,7 +101,7 @@ class Window:
         if self._snaps:
             end_ns = self._next_tick_ns(asked_ns, SNAP_S) or asked_ns
         slept_s = (_boot_ahead_ns() - self._slept_ns) / 1e9
-        self._keeper.wait_until(end_ns + round(BEYOND_S * 1e9), ANSWER_S)
+        self._keeper.wait_until(end_ns + round(self._beyond_s * 1e9), ANSWER_S)
         self.stop()
         welcome = self._of == "devices"
         measured = Measured(self._keeper.parts, self.begin_ns, end_ns, slept_s, self._idle_ns, welcome)
@@ -115,6 +115,13 @@ class Window:
         self._thread.join(ANSWER_S)
         self._sampler.stop()
         self._keeper.finish()
+
+    @property
+    def _beyond_s(self) -> float:
+        """How far beyond an edge to read: power that is an average over a second tells of it a second later."""
+        if self._keeper.ticking_domain() is not None:
+            return BEYOND_S
+        return BEYOND_S + max((each.power_averaged_s or 0.0 for each in self.meter.sensors.values()), default=0.0)
 
     @property
     def _snaps(self) -> bool:

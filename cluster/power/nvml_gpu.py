@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from joulelaw.cluster.power.meter import GPU_LOST, Reading
@@ -86,17 +87,31 @@ def power_calls(has_counter: bool) -> list[tuple[str, Callable[[Any], float]]]:
     return [*fields, (OLDER_CALL, _usage_w)]
 
 
-def foreign_of(found: Sequence[int], watched: Sequence[int]) -> int:
+def foreign_of(found: Sequence[int], watched: Sequence[int], *, same_numbers: bool = False) -> int:
     """How many of the processes that were found are not among those watched.
 
     In a container the GPU's processes have other numbers than ours: where none of ours is found, as many as we watch
-    are taken for ours.
+    are taken for ours, unless ours are known to be the `same_numbers`.
 
     >>> foreign_of([5, 6, 7], [5, 6]), foreign_of([91, 92, 93], [5, 6]), foreign_of([], [5]), foreign_of([8], [])
     (1, 1, 0, 1)
+    >>> foreign_of([91], [5], same_numbers=True), foreign_of([5], [5, 6], same_numbers=True)
+    (1, 0)
     """
     others = [pid for pid in found if pid not in watched]
-    return len(others) if len(others) < len(found) else max(0, len(found) - len(watched))
+    known = same_numbers or len(others) < len(found)
+    return len(others) if known else max(0, len(found) - len(watched))
+
+
+def in_first_pid_namespace() -> bool:
+    """Whether processes have the same numbers here as for the driver, which counts them in the machine's own.
+
+    Linux has given that namespace a number that is never another's (include/linux/proc_ns.h: PROC_PID_INIT_INO).
+    """
+    try:
+        return Path("/proc/self/ns/pid").readlink().name == "pid:[4026531836]"
+    except OSError:
+        return False
 
 
 @dataclass
@@ -118,6 +133,7 @@ class NvmlGpu:
     _throttle: Call | None = None
     _pids: Call | None = None
     _watched: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    _same_numbers: bool = field(default_factory=in_first_pid_namespace)
     _temperature_c: float | None = None
     _conditions_ns: int = -CONDITIONS_EVERY_NS
 
@@ -211,7 +227,7 @@ class NvmlGpu:
             throttle = self._throttle(self.handle) if self._throttle else None
             if self._pids:
                 watched = [pid for pids in self._watched.values() for pid in pids]
-                foreign = foreign_of(self._pids(self.handle), watched)
+                foreign = foreign_of(self._pids(self.handle), watched, same_numbers=self._same_numbers)
             self._conditions_ns = now_ns
         except nvml.NVMLError as error:
             errors.append(_error_text("temperature, clock or processes", error))
