@@ -18,13 +18,13 @@ GAIN_BOUND = 0.13
 AVERAGE_S = 1.0  # NVML_FI_DEV_POWER_AVERAGE: "GPU power averaged over 1 sec interval"
 # The first that is found in a card's name. GA100's other boards before the rest of Ampere.
 CLASSES: Mapping[str, str] = {
-    "a100": r"\bA(100|800|30)\b",
+    "a100": r"\bA(100X?|800|30X?)\b",
     "v100": r"\bG?V100|TITAN V\b",
     "h100": r"\bG?H(100|200|800|20)\b",
-    "turing": r"RTX 20\d\d|GTX 16\d\d|Quadro RTX|TITAN RTX|\bT4\b",
-    "ampere": r"RTX 30\d\d|RTX A\d|\bA(2|10|16|40)G?\b",
-    "ada": r"RTX 40\d\d|Ada\b|\bL(4|20|40S?)\b",
-    "blackwell": r"\bG?B[123]00\b|RTX 50\d\d|Blackwell",
+    "turing": r"RTX 20[5-9]0|GTX 16\d\d|Quadro RTX|TITAN RTX|\bT4\b",
+    "ampere": r"RTX 30[5-9]0|RTX A\d|\bA(2|10|16|40)G?\b",
+    "ada": r"RTX 40[5-9]0|Ada\b|\bL(4|20|40S?)\b",
+    "blackwell": r"\bG?B[123]00\b|RTX 50[5-9]0|Blackwell",
 }
 AVERAGED_S: Mapping[str, float] = {"a100": 0.025, "v100": 0.010, "h100": 0.025, "turing": 0.100}
 AVERAGED_BY_THE_OLDER_CALL = ("h100", "ampere", "ada", "blackwell")  # "Ampere (except GA100) or newer"

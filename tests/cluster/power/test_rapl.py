@@ -10,6 +10,7 @@ import pytest
 from joulelaw.cluster.power import rapl_zones
 from joulelaw.cluster.power.meter import MeterUnavailableError
 from joulelaw.cluster.power.rapl import open_rapl
+from tests.cluster.power.sysfs import Machine
 
 
 @dataclass(frozen=True)
@@ -17,26 +18,6 @@ class Cpu:
     uuid: str
     cores: tuple[int, ...]
     kind: Literal["cuda", "cpu"] = "cpu"
-
-
-class Machine:
-    """A /sys with RAPL zones and cores."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def zone(self, folder: str, name: str, energy_uj: int, range_uj: int = 1_000_000) -> None:
-        place = self.root / "class/powercap" / folder
-        place.mkdir(parents=True, exist_ok=True)
-        (place / "name").write_text(name + "\n")
-        (place / "max_energy_range_uj").write_text(f"{range_uj}\n")
-        (place / "energy_uj").write_text(f"{energy_uj}\n")
-
-    def cores(self, packages: list[int]) -> None:
-        for core, package in enumerate(packages):
-            place = self.root / f"devices/system/cpu/cpu{core}/topology"
-            place.mkdir(parents=True)
-            (place / "physical_package_id").write_text(f"{package}\n")
 
 
 @pytest.fixture
@@ -102,11 +83,34 @@ def test_packages_cover_the_devices_on_their_cores(machine: Machine) -> None:
     assert [reading.energy_counter_j for reading in meter.read()] == [0.0, pytest.approx(0.7)]
 
 
-def test_packages_without_devices_are_not_read(machine: Machine) -> None:
+def test_packages_without_devices_and_memory_are_read_beside_the_others(machine: Machine) -> None:
+    """But not a package of which one die cannot be read: it would be less than it is."""
     machine.cores([0, 1])
     machine.zone("intel-rapl:0", "package-0", 0)
+    machine.zone("intel-rapl:0:0", "core", 0)
+    machine.zone("intel-rapl:0:1", "dram", 0)
     machine.zone("intel-rapl:1", "package-1", 0)
-    assert list(open_rapl([Cpu("b", (1,))], machine.root).covers) == ["package-1"]
+    machine.zone("intel-rapl:1:0", "dram", 0)
+    machine.zone("intel-rapl:2", "package-2-die-0", 0)
+    machine.zone("intel-rapl:3", "package-2-die-1", 0)
+    machine.zone("intel-rapl-mmio:0", "package-0", 0)
+    meter = open_rapl([Cpu("b", (1,))], machine.root)
+    assert list(meter.covers) == ["package-1"]
+    beside = {"package-0": "cpu", "package-2": "cpu", "dram-0": "dram", "dram-1": "dram"}
+    assert meter.surroundings == beside
+    machine.zone("intel-rapl:0:1", "dram", 500_000)
+    machine.zone("intel-rapl:3", "package-2-die-1", 250_000)
+    counters = {reading.device_uuid: reading.energy_counter_j for reading in meter.read()}
+    assert counters == {"package-1": 0, "package-0": 0, "package-2": 0.25, "dram-0": 0.5, "dram-1": 0}
+    assert {sensor.counter_tick_s for sensor in meter.sensors.values()} == {1e-3}
+    (machine.root / "class/powercap/intel-rapl:3/max_energy_range_uj").unlink()
+    kinds = rapl_zones.open_host(machine.root).kinds
+    assert kinds == {"package-0": "cpu", "package-1": "cpu", "dram-0": "dram", "dram-1": "dram"}
+
+
+def test_without_counters_there_is_nothing_beside(machine: Machine) -> None:
+    host = rapl_zones.open_host(machine.root)
+    assert (host.kinds, host.description, host.read()) == ({}, {}, [])
 
 
 def test_a_counter_that_stops_answering_is_an_error(machine: Machine) -> None:
