@@ -1,6 +1,7 @@
 """Measurement tables as users bring them, made from the law of tests.model.synthetic, and the command line on them."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from joulelaw.bench.cli import main
+from joulelaw.model import laws, validation
 from joulelaw.model.hardware import Catalogue
 from tests.model.synthetic import measured
 
@@ -24,6 +26,12 @@ link_bytes_per_s = 32e9
 source = "made up"
 date = 2026-01-01
 """
+
+
+def few_draws(monkeypatch: pytest.MonkeyPatch, bootstrap: int = 3) -> None:
+    """Few resamples in the commands: intervals have their own tests."""
+    monkeypatch.setattr(laws, "fit_law", partial(laws.fit_law, bootstrap=bootstrap))
+    monkeypatch.setattr(validation, "SPREAD_DRAWS", 2)
 
 
 def plain_table(most: int = 60) -> pd.DataFrame:

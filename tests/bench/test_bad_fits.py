@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from joulelaw.model import coefficients, laws, validation
-from tests.bench.imported_tables import plain_table, refusal, run, written
+from joulelaw.model import coefficients, laws
+from tests.bench.imported_tables import few_draws, plain_table, refusal, run, written
 
 Capture = pytest.CaptureFixture[str]
 TABLE = plain_table(60)
@@ -21,8 +20,7 @@ LAWS = ("roofline", "reduced_form")
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(laws, "fit_law", partial(laws.fit_law, bootstrap=3))
-    monkeypatch.setattr(validation, "SPREAD_DRAWS", 2)
+    few_draws(monkeypatch)
 
 
 def imported(capsys: Capture, table: pd.DataFrame, folder: str = "d") -> str:

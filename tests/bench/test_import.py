@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +14,11 @@ from joulelaw.bench.checks import Reason
 from joulelaw.bench.imported import NEEDED, OPTIONAL
 from joulelaw.bench.imported_checks import HOST_W
 from joulelaw.bench.measurements import data_hash, read_measurements, read_trials
-from joulelaw.model import laws, validation
+from joulelaw.model import laws
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import counts
 from tests.bench.factories import new_dataset, synthetic_dataset
-from tests.bench.imported_tables import MY_GPU, plain_table, refusal, run, written
+from tests.bench.imported_tables import MY_GPU, few_draws, plain_table, refusal, run, written
 
 ROOT = Path(__file__).resolve().parents[2]
 Capture = pytest.CaptureFixture[str]
@@ -27,10 +26,8 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few bootstrap draws: intervals have their own tests."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(laws, "fit_law", partial(laws.fit_law, bootstrap=3))
-    monkeypatch.setattr(validation, "SPREAD_DRAWS", 2)
+    few_draws(monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["theirs.csv", "theirs.parquet"])

@@ -1,6 +1,5 @@
 """The law operation from the command line: trials and timings imported, fitted, validated, forecast and exported."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,7 @@ import pandas as pd
 import pytest
 
 from joulelaw.bench.operation_timings import read_operations
-from joulelaw.model import laws, validation
-from tests.bench.imported_tables import refusal, run, written
+from tests.bench.imported_tables import few_draws, refusal, run, written
 from tests.model.rows import CPU
 from tests.model.test_operation_law import PEAK, timings, trials
 
@@ -20,10 +18,8 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few bootstrap draws: intervals have their own tests."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(laws, "fit_law", partial(laws.fit_law, bootstrap=3))
-    monkeypatch.setattr(validation, "SPREAD_DRAWS", 2)
+    few_draws(monkeypatch)
 
 
 def tables(folder: Path) -> tuple[str, str]:
