@@ -34,7 +34,7 @@ def fit(
     On the valid ones that are not held out; coefficients are written with their intervals and origin.
     """
     from joulelaw.bench.commands.law_files import told_of
-    from joulelaw.bench.commands.law_told import tell_fit
+    from joulelaw.bench.commands.law_told import resamples_told, tell_fit
     from joulelaw.bench.files import check_target, replacing
     from joulelaw.bench.operation_timings import read_operations
     from joulelaw.model.coefficients import save_law
@@ -48,7 +48,9 @@ def fit(
         raise InputError("every valid trial is held out", where=str(folders[0]), remedy="lower hold_out.fraction")
     operations = read_operations(folders)
     with told_of(", ".join(map(str, folders))):
-        fitted = fit_law(law, rows, catalogue, operations=operations, allow_mixed_meters=allow_mixed_meters)
+        fitted = fit_law(
+            law, rows, catalogue, operations=operations, allow_mixed_meters=allow_mixed_meters, watch=resamples_told()
+        )
     with replacing(out) as temporary:
         save_law(fitted, temporary)
     tell_fit(fitted, out)

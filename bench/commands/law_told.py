@@ -1,7 +1,8 @@
 """What fit and validate found: tables and notes to people, the last line to programs, and every score to a file."""
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from joulelaw.bench.commands.law_tables import (
@@ -13,11 +14,29 @@ from joulelaw.bench.commands.law_tables import (
     noise_notes,
     scores_table,
 )
-from joulelaw.bench.console import ExitCode, last_line, to_people
+from joulelaw.bench.console import ExitCode, duration, last_line, say, to_people
 from joulelaw.bench.files import write_text
 from joulelaw.model.intervals import TARGETS
+from joulelaw.model.laws import Watch
 from joulelaw.model.laws.base import FittedLaw
 from joulelaw.model.validation import Validation
+
+TELL_EVERY_S = 5.0
+
+
+def resamples_told(clock: Callable[[], float] = time.monotonic) -> Watch:
+    """Says how far the resamples are and how long still, every few seconds: those of long tables take minutes."""
+    begun = told = clock()
+
+    def watch(fitted: int, of: int) -> None:
+        nonlocal told
+        now = clock()
+        if now - told >= TELL_EVERY_S and fitted < of:
+            told = now
+            left = duration((now - begun) / fitted * (of - fitted))
+            say(f"{fitted} of {of} resamples fitted, for the intervals of coefficients; about {left} to go")
+
+    return watch
 
 
 def tell_fit(fitted: FittedLaw, out: Path) -> None:

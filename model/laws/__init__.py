@@ -1,7 +1,7 @@
 """The table of laws, and how any of them is fitted: point, bootstrap over cases, conformal widths, origin."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from joulelaw.model.ranges import ranges_of
 from joulelaw.model.tables import check_measurements, content_hash, meters_of
 
 Array = npt.NDArray[np.float64]
+Watch = Callable[[int, int], None]  # how many resamples are fitted, of how many
 
 LAWS: dict[str, Law] = {law.name: law for law in (Roofline(), ReducedForm(), Operation())}
 # Laws that use what is known only after the run: references to compare with, never forecasts.
@@ -44,16 +45,18 @@ def fit_law(
     *,
     operations: pd.DataFrame | None = None,
     allow_mixed_meters: bool = False,
+    watch: Watch | None = None,
 ) -> FittedLaw:
     """Fit a law on the trials of a measurement table (those to be fitted: the hold-out is the caller's to leave out).
 
     `bootstrap` is the number of resamples, by case, for the coefficients' intervals (0: none); `operations` are the
-    timings that the law `operation` takes.
+    timings that the law `operation` takes; `watch` is told, after each resample, how many of how many are fitted.
     Raises InputError for a table that cannot be fitted: see check_measurements, and the laws' own needs.
     """
     law = law_named(name)
     checked = check_measurements(table, allow_mixed_meters=allow_mixed_meters)
-    return fit_rows(law, Rows.of(checked, catalogue, operations), catalogue, bootstrap=bootstrap, seed=seed)
+    rows = Rows.of(checked, catalogue, operations)
+    return fit_rows(law, rows, catalogue, bootstrap=bootstrap, seed=seed, watch=watch)
 
 
 def fit_rows(
@@ -64,6 +67,7 @@ def fit_rows(
     bootstrap: int = 200,
     seed: int = 0,
     forecasts_only: bool = False,
+    watch: Watch | None = None,
 ) -> FittedLaw:
     """As fit_law, on rows already checked and counted.
 
@@ -74,11 +78,11 @@ def fit_rows(
         estimate = law.fit(rows, seed=seed)
         if forecasts_only and estimate.covariance.size:
             bootstrap = 0
-        samples = law.resamples(rows, estimate, bootstrap, seed) if bootstrap else ()
-        found = [
-            law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True)
-            for k, sample in enumerate(samples)
-        ]
+        found = []
+        for k, sample in enumerate(law.resamples(rows, estimate, bootstrap, seed) if bootstrap else ()):
+            found.append(law.fit(sample, seed=seed + 1 + k, start=estimate.parameters, resampled=True))
+            if watch is not None:
+                watch(len(found), bootstrap)
         draws = [each.parameters for each in found]
         widths = forecast_widths(law, rows, estimate)
         return FittedLaw(
