@@ -1,4 +1,5 @@
-"""The sampler's processor time at 20 Hz on 8 replayed devices, beside a plain loop that appends to a CSV.
+"""The sampler's processor time at 20 Hz on 8 devices: NVML's on the fake library, whose calls cost next to nothing
+themselves, with close looks and conditions; and replayed ones, beside a plain loop that appends to a CSV.
 
     python benchmarks/sampler.py [--seconds 30]
 
@@ -9,6 +10,7 @@ import argparse
 import csv
 import json
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +19,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from measuring import Cost, answer, in_fresh_process, machine, peak_mb, table
+
+from tests.fake_nvml.build import fake_nvml
+from tests.fake_nvml.devices import FakeGpu, SensorClass
 
 RATE_HZ, DEVICES = 20.0, 8
 DRAIN_EVERY_S = 1.0  # as a study's driver does
@@ -40,6 +45,17 @@ def record(path: Path, seconds: float) -> None:
                 writer.writerow([tick / RATE_HZ, f"GPU-{device}", power_w, round(17.5 * tick + device, 3), 60])
 
 
+def gpus() -> list[FakeGpu]:
+    """Ticks and sensors of all classes, each with a phase of its own."""
+    kinds: list[tuple[SensorClass, float]] = [("a100", 100.0), ("v100", 20.0), ("turing", 50.0), ("h100", 100.0)]
+    return [
+        FakeGpu(
+            f"GPU-{device}", 100.0, 400.0, 370.0 + device, tick_ms=tick_ms, tick_phase_ms=7.1 * device, sensor=sensor
+        )
+        for device, (sensor, tick_ms) in enumerate(kinds * (DEVICES // len(kinds)))
+    ]
+
+
 def open_meter(recording: Path) -> Any:
     from joulelaw.cluster.power.replay import open_replay
 
@@ -48,9 +64,19 @@ def open_meter(recording: Path) -> Any:
 
 def ours(recording: Path, seconds: float, take: Callable[[list[Any]], None] = lambda readings: None) -> None:
     """The sampler's thread, drained once a second, as a node's sampler is."""
+    sampled(open_meter(recording), seconds, take)
+
+
+def ours_nvml(recording: Path, seconds: float) -> None:
+    """The same on GPUs whose counters tick: each is looked at closely about every 2 s."""
+    from joulelaw.cluster.power.nvml import open_nvml
+
+    sampled(open_nvml([Gpu(f"GPU-{device}") for device in range(DEVICES)]), seconds)
+
+
+def sampled(meter: Any, seconds: float, take: Callable[[list[Any]], None] = lambda readings: None) -> None:
     from joulelaw.cluster.power.sampler import Sampler
 
-    meter = open_meter(recording)
     wall_s, cpu_s, got = time.perf_counter(), time.process_time(), 0
     sampler = Sampler(meter, RATE_HZ)
     while time.perf_counter() - wall_s < seconds:
@@ -95,9 +121,10 @@ def theirs(recording: Path, seconds: float) -> None:
     answer(cost, thread_cpu_s=cost.cpu_s, readings=got, missed=round(cost.wall_s * RATE_HZ) - polls)
 
 
-CASES = {"ours": ours, "ours_written": ours_written, "theirs": theirs}
+CASES = {"ours_nvml": ours_nvml, "ours": ours, "ours_written": ours_written, "theirs": theirs}
 WORDS = {
-    "ours": "joulelaw's sampler, drained every second",
+    "ours_nvml": "joulelaw's sampler on NVML, drained every second",
+    "ours": "the same on a recording",
     "ours_written": "the same, written as Parquet every 2 s (in a study the driver does that)",
     "theirs": "a loop of poll, `csv.writerow`, flush, `sleep(0.05)`",
 }
@@ -117,6 +144,7 @@ def main() -> None:
         recording = Path(home) / "recording.csv"
         record(recording, options.seconds)
         arguments = ("--recording", str(recording), "--seconds", str(options.seconds))
+        os.environ.update(fake_nvml().environment(gpus(), time.monotonic_ns()))
         found = {case: in_fresh_process(__file__, "--case", case, *arguments) for case in CASES}
     print(f"{said}; {DEVICES} devices at {RATE_HZ:g} Hz for {options.seconds:g} s\n")
     rows = []
