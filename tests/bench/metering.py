@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
+from joulelaw.bench import meter_run
+from joulelaw.bench.meter_result import Measured, made_result
+from joulelaw.bench.readings import power_table
+from joulelaw.cluster.power.meter import NoMeter, Reading
 from tests.fake_nvml.build import ROOT, fake_nvml
 from tests.fake_nvml.devices import FakeGpu
 
@@ -22,7 +27,7 @@ from joulelaw.bench.meter_readings import FileStore
 from joulelaw.bench.meter_told import as_json
 from joulelaw.bench.meter_window import measured
 
-rest = setup.read_text().split("\\n", 1)[1]
+rest = setup.read_text().split("\\n", 1)[1].replace("OWN", str(os.getpid()))
 origin_ns = time.monotonic_ns()
 setup.write_text(f"origin_ns={{origin_ns}}\\n" + rest)
 store = FileStore(pathlib.Path({out!r}))
@@ -99,3 +104,18 @@ def environment(gpus: Sequence[FakeGpu]) -> dict[str, str]:
     if not gpus:
         del made["FAKE_NVML"]
     return made
+
+
+def stub_meter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is measured takes no time, and draws 40 W; that it takes any has its own tests."""
+
+    def measure(asked: meter_run.Asked, *_: object) -> meter_run.Outcome:
+        device = asked.devices[0]
+        readings = [Reading(device.uuid, k * 50_000_000, energy_counter_j=k * 2.0) for k in range(100)]
+        window = Measured([power_table("rapl", readings)], 10**9, 3 * 10**9)
+        if asked.store is not None:
+            asked.store.finish()
+        return meter_run.Outcome(made_result(NoMeter([device], "a stub"), [device], window), False)
+
+    monkeypatch.setattr(meter_run, "measure_stretch", measure)
+    monkeypatch.setattr(meter_run, "measure_command", measure)

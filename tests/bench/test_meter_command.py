@@ -1,7 +1,9 @@
 """`joulelaw meter -- COMMAND`: streams, signals and exit code are the command's own, and its CPU time is all there."""
 
+import contextlib
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -151,6 +153,30 @@ def test_a_signal_ends_both_and_the_joules_until_then_are_told(number: int, grou
     assert 2 < shown["duration_s"] < 20
     (device,) = shown["devices"]
     assert device["energy_j"] == pytest.approx(200 * shown["duration_s"], rel=0.05)
+
+
+def test_a_ctrl_c_at_a_terminal_reaches_the_command_once() -> None:
+    """The terminal sends it to both of us: handed on as well, it would look like an impatient second one."""
+    counting = (
+        "import signal, time\ncaught = []\nsignal.signal(2, lambda *_: caught.append(1))\nprint('begun', flush=True)\n"
+        "while not caught: time.sleep(0.01)\ntime.sleep(1)\nprint('caught', len(caught), flush=True)"
+    )
+    made = environment([GPU])
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = [sys.executable, str(ROOT / "bench" / "__main__.py"), "meter", "--", sys.executable, "-c", counting]
+        os.execvpe(command[0], command, made)
+    said, pressed = b"", False
+    with contextlib.suppress(OSError):  # its end
+        while part := os.read(terminal, 4096):
+            said += part
+            if b"begun" in said and not pressed:
+                pressed = bool(os.write(terminal, b"\x03"))
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert b"caught 1\r\n" in said
+    shown = json.loads(said.splitlines()[-1])
+    assert (shown["interrupted"], shown["command_exit_code"], os.waitstatus_to_exitcode(status)) == (True, 0, 0)
 
 
 def test_ctrl_c_reaches_what_a_shell_has_started() -> None:
