@@ -15,7 +15,7 @@ from typing import Any
 
 from joulelaw import InputError
 from joulelaw.cluster.power.meter import DeviceLike, MeterKind, MeterUnavailableError, Reading, Surrounding
-from joulelaw.cluster.power.nvml_gpu import NvmlGpu, supported
+from joulelaw.cluster.power.nvml_gpu import CONDITIONS_EVERY_NS, NvmlGpu, supported
 from joulelaw.cluster.power.nvml_sensor import watch_moves
 from joulelaw.cluster.power.rapl_zones import Host, open_host
 from joulelaw.cluster.power.sensor import Sensor
@@ -197,8 +197,9 @@ def open_nvml(devices: Sequence[DeviceLike], root: Path | None = None) -> NvmlMe
 def _probe(gpus: Sequence[NvmlGpu]) -> None:
     watched = {gpu.uuid: gpu.prepare() for gpu in gpus}
     watch_moves([moves for of_gpu in watched.values() for moves in of_gpu], PROBE_S)
-    for gpu in gpus:
+    for place, gpu in enumerate(gpus):
         gpu.settle(watched[gpu.uuid])
+        gpu.later_ns = place * CONDITIONS_EVERY_NS // len(gpus)
 
 
 def _locate(uuid: str) -> NvmlGpu:

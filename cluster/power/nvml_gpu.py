@@ -20,6 +20,8 @@ except ImportError:  # the law and its figures install without it
 # 1 s average does: it misses nothing, whatever the load's rhythm. The older call means either, by card.
 INSTANT, AVERAGE = "NVML_FI_DEV_POWER_INSTANT", "NVML_FI_DEV_POWER_AVERAGE"
 OLDER_CALL = "nvmlDeviceGetPowerUsage"
+# One call under the name that drivers have had since 2023, and the one before.
+THROTTLE_CALLS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
 VALUE_FIELDS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
 GPU_SCOPE = 0  # NVML_POWER_SCOPE_GPU: without the CPU of a superchip
 CONDITIONS_EVERY_NS = 1_000_000_000  # degrees change over seconds; each call costs the sampler time
@@ -72,10 +74,6 @@ def _clock_mhz(handle: Any) -> float:
     return float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
 
 
-def _throttle(handle: Any) -> int:
-    return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))  # its newer name is not in older drivers
-
-
 def _pids(handle: Any) -> list[int]:
     return [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)]
 
@@ -121,6 +119,7 @@ class NvmlGpu:
     uuid: str
     handle: Any
     slices: tuple[str, ...] = ()  # UUIDs of its MIG slices
+    later_ns: int = 0  # of each second, so that not all GPUs of a node are asked for their conditions at once
     _asked: bool = False
     _name: str = ""
     _tick_s: float | None = None
@@ -206,8 +205,9 @@ class NvmlGpu:
     def _ask(self) -> None:
         self._name = str(nvml.nvmlDeviceGetName(self.handle))
         self._counter, self._celsius = self._if_answered(_counter_j), self._if_answered(_celsius)
-        self._clock, self._throttle = self._if_answered(_clock_mhz), self._if_answered(_throttle)
-        self._pids = self._if_answered(_pids)
+        self._clock, self._pids = self._if_answered(_clock_mhz), self._if_answered(_pids)
+        calls = [getattr(nvml, name) for name in THROTTLE_CALLS if hasattr(nvml, name)]
+        self._throttle = next(filter(self._if_answered, calls), None)
         for name, call in power_calls(has_counter=self._counter is not None):
             if self._if_answered(call):
                 self._power, self._power_name = call, name
@@ -228,7 +228,8 @@ class NvmlGpu:
             if self._pids:
                 watched = [pid for pids in self._watched.values() for pid in pids]
                 foreign = foreign_of(self._pids(self.handle), watched, same_numbers=self._same_numbers)
-            self._conditions_ns = now_ns
+            self._conditions_ns = now_ns - self.later_ns
+            self.later_ns = 0
         except nvml.NVMLError as error:
             errors.append(_error_text("temperature, clock or processes", error))
         return clock_mhz, throttle, foreign

@@ -20,7 +20,7 @@ NAP_NS = 2_000_000  # a wait so short is slept through, which costs less than a 
 
 
 @runtime_checkable
-class ClosableMeter(Protocol):
+class ReadsClosely(Protocol):
     """A meter whose domains can be read one by one, and quickly."""
 
     def read_closely(self, domains: Iterable[str]) -> list[Reading]: ...
@@ -87,7 +87,7 @@ class Sampler:
         period_ns, begin_ns, count = round(1e9 / self.rate_hz), time.monotonic_ns(), 0
         meter = self.meter
         domains = tuple(meter.covers) if meter.kind in ("measured", "estimated") else ()
-        read_closely = meter.read_closely if isinstance(meter, ClosableMeter) else None
+        read_closely = meter.read_closely if isinstance(meter, ReadsClosely) else None
         looks = CloseLooks(meter.sensors, domains if read_closely else (), period_ns / 1e9, begin_ns)
         due_ns: float = begin_ns
         while not self._stopping.is_set():
