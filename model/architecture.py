@@ -41,19 +41,34 @@ FAMILY_NAMES = (*FAMILIES, "lstm", "gru")  # the last two are counted in `recurr
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Columns of shapes of one family and head. Make it with `Shape.of`, which converts and fills in."""
+class Sizes:
+    """What shapes of every family have: columns, of one family and head."""
 
     family: str
     head: str
     num_layers: Numbers
     hidden_size: Numbers
-    num_heads: Numbers
-    intermediate_size: Numbers
     vocab_size: Numbers
     sequence_length: Numbers
     micro_batch_size: Numbers
     num_labels: Numbers
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise InputError(f"unknown head {self.head!r}", where="head", remedy=f"one of {', '.join(HEADS)}")
+
+    @property
+    def tokens(self) -> Numbers:
+        """Tokens of one micro-batch, padding included: B s."""
+        return self.micro_batch_size * self.sequence_length
+
+
+@dataclass(frozen=True)
+class Shape(Sizes):
+    """A Transformer's shape. Make it with `Shape.of`, which converts and fills in."""
+
+    num_heads: Numbers
+    intermediate_size: Numbers
     positions: Numbers
 
     @classmethod
@@ -81,8 +96,6 @@ class Shape:
             raise InputError(
                 f"unknown model family {family!r}", where="model_family", remedy=f"one of {', '.join(FAMILY_NAMES)}"
             )
-        if head not in HEADS:
-            raise InputError(f"unknown head {head!r}", where="head", remedy=f"one of {', '.join(HEADS)}")
         length = as_numbers(sequence_length)
         embedded = np.maximum(FAMILIES[family].min_positions, length) if positions is None else as_numbers(positions)
         return cls(
@@ -98,11 +111,6 @@ class Shape:
             num_labels=as_numbers(num_labels),
             positions=embedded,
         )
-
-    @property
-    def tokens(self) -> Numbers:
-        """Tokens of one micro-batch, padding included: B s."""
-        return self.micro_batch_size * self.sequence_length
 
     @property
     def columns(self) -> dict[str, Numbers]:

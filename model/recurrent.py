@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from joulelaw import InputError
-from joulelaw.model.architecture import HEADS, Numbers
+from joulelaw.model.architecture import Numbers, Sizes
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,10 @@ FP32_BYTES = 4
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Columns of shapes of one family and head."""
+class Shape(Sizes):
+    """A recurrent network's shape."""
 
-    family: str
-    head: str
-    num_layers: Numbers
-    hidden_size: Numbers
     input_size: Numbers
-    vocab_size: Numbers
-    sequence_length: Numbers
-    micro_batch_size: Numbers
-    num_labels: Numbers
 
     @classmethod
     def of(cls, family: str, head: str, columns: Mapping[str, npt.NDArray[np.float64]]) -> "Shape":
@@ -68,23 +60,17 @@ class Shape:
         Raises:
             InputError: an unknown head; heads or a width of the gates that the family does not have.
         """
-        if head not in HEADS:
-            raise InputError(f"unknown head {head!r}", where="head", remedy=f"one of {', '.join(HEADS)}")
         h = columns["hidden_size"]
-        _refuse(columns["num_heads"], np.ones_like(h), "num_heads", f"{family} has no heads")
-        _refuse(columns["intermediate_size"], FAMILIES[family].gates * h, "intermediate_size", "the gates' width")
-        names = ("num_layers", "hidden_size", "vocab_size", "sequence_length", "micro_batch_size", "num_labels")
         width = np.where(np.isnan(columns["input_size"]), h, columns["input_size"])
-        return cls(family, head, input_size=width, **{name: columns[name] for name in names})
+        names = ("num_layers", "hidden_size", "vocab_size", "sequence_length", "micro_batch_size", "num_labels")
+        shape = cls(family, head, input_size=width, **{name: columns[name] for name in names})
+        _refuse(columns["num_heads"], np.ones_like(h), "num_heads", f"{family} has no heads")
+        _refuse(columns["intermediate_size"], shape.gates * h, "intermediate_size", "the gates' width")
+        return shape
 
     @property
     def gates(self) -> int:
         return FAMILIES[self.family].gates
-
-    @property
-    def tokens(self) -> Numbers:
-        """B s."""
-        return self.micro_batch_size * self.sequence_length
 
     @property
     def outputs(self) -> Numbers:
