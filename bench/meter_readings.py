@@ -3,14 +3,15 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
 from joulelaw.bench.columns import as_table
-from joulelaw.bench.files import check_folder, check_target, replacing, storage_errors
+from joulelaw.bench.files import StorageError, check_folder, check_target, replacing
 from joulelaw.bench.growing_table import GrowingTable, write_groups
 from joulelaw.bench.readings import power_table
 from joulelaw.bench.tables import POWER
@@ -31,7 +32,9 @@ class Tick(NamedTuple):
 
 
 class Store(Protocol):
-    """Where readings are written as they come."""
+    """Where readings are written as they come. `problem`: why they are not any more; the joules do not need them."""
+
+    problem: str
 
     @property
     def trial_id(self) -> str:
@@ -71,9 +74,9 @@ class Keeper:
         with self._lock:
             if self._waiting:
                 self._put()
-            store, self._store = self._store, None
-        if store is not None:
-            store.finish()
+            if self._store is not None:
+                self._write(self._store, self._store.finish)
+            self._store = None
 
     def ticking_domain(self) -> str | None:
         """The first of the meter's domains whose counter was seen to move on."""
@@ -104,31 +107,44 @@ class Keeper:
         self._waiting = []
         self.parts.append(part)
         if self._store is not None:
-            self._store.add(part)
+            self._write(self._store, partial(self._store.add, part))
+
+    def _write(self, store: Store, write: Callable[[], None]) -> None:
+        """A disk that is full must not cost the joules of hours."""
+        try:
+            write()
+        except StorageError as error:
+            store.problem = str(error)
+            self._store = None
 
 
 class FolderStore:
     """A folder's `power` table, readable at any moment; `bench.stored_power` gives the joules of any stretch of it."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._name = name
-        self._table = GrowingTable(folder / "power", f"{name}.{NODE}", POWER)
+        self.problem = ""
+        self._folder, self._name = folder, name
+        self._table: GrowingTable | None = None
 
     @property
     def trial_id(self) -> str:
         return self._name
 
     def add(self, part: pa.Table) -> None:
+        if self._table is None:  # what is refused before its first reading leaves no folder
+            self._table = GrowingTable(self._folder / "power", f"{self._name}.{NODE}", POWER)
         self._table.append(_keyed(part, self.trial_id))
 
     def finish(self) -> None:
-        self._table.flush()
+        if self._table is not None:
+            self._table.flush()
 
 
 class FileStore:
     """One Parquet file, written whole at the end."""
 
     def __init__(self, path: Path) -> None:
+        self.problem = ""
         self._path = path
         self._parts: list[pa.Table] = []
 
@@ -142,7 +158,7 @@ class FileStore:
     def finish(self) -> None:
         whole = pa.concat_tables(self._parts) if self._parts else POWER.empty_table()
         with replacing(self._path) as temporary:
-            write_groups(temporary, [whole.combine_chunks()], POWER)
+            write_groups(temporary, [whole.combine_chunks()] if len(whole) else [], POWER)
 
 
 def store_at(out: Path) -> Store:
@@ -151,8 +167,7 @@ def store_at(out: Path) -> Store:
         check_target(out)
         return FileStore(out)
     check_folder(out)
-    with storage_errors(out):
-        return FolderStore(out, time.strftime("meter-%Y%m%dT%H%M%S-r0", time.gmtime()))
+    return FolderStore(out, time.strftime("meter-%Y%m%dT%H%M%S-r0", time.gmtime()))
 
 
 def _keyed(part: pa.Table, name: str) -> dict[str, Sequence[object] | str | int]:

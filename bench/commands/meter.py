@@ -74,23 +74,26 @@ def meter(
         say(note)
     if outcome.command_exit_code:
         say(f"The command ended with exit code {outcome.command_exit_code}")
-    early = outcome.interrupted and (bool(command) or seconds is not None)
-    code = _code(result.valid, outcome.command_exit_code, early)
+    lost = "" if store is None else store.problem
+    if lost:
+        say(f"The readings could not be kept: {lost}")
+    early = outcome.interrupted and outcome.command_exit_code != 0 and (bool(command) or seconds is not None)
+    code = _code(result.valid, bool(outcome.command_exit_code or lost), early)
     values = {
         "measured": command or None,
         "command_exit_code": outcome.command_exit_code,
         "interrupted": outcome.interrupted,
-        "out": out,
+        "out": None if lost else out,
         "out_id": None if store is None else store.trial_id,
     }
     last_line("meter", code, **as_json(result), **values)
     return code
 
 
-def _code(valid: bool, command_exit_code: int | None, interrupted: bool) -> ExitCode:
-    if interrupted and command_exit_code != 0:
+def _code(valid: bool, failed: bool, interrupted: bool) -> ExitCode:
+    if interrupted:
         return ExitCode.INTERRUPTED
-    if command_exit_code:
+    if failed:
         return ExitCode.FAILED
     return ExitCode.DONE if valid else ExitCode.INVALID_TRIALS
 

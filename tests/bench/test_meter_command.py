@@ -202,7 +202,7 @@ def test_a_stretch_without_an_end_ends_with_ctrl_c() -> None:
 def test_readings_are_kept_and_give_the_same_joules_again(tmp_path: Path) -> None:
     _, shown = command_line("--seconds", "1.5", "--out", "kept", gpus=[GPU], cwd=tmp_path)
     again = energy_of(tmp_path / "kept", shown["out_id"], shown["begin_ns"], shown["end_ns"])
-    assert again["GPU-a"].energy_j == shown["devices"][0]["energy_j"]
+    assert again["GPU-a"].energy_j == pytest.approx(shown["devices"][0]["energy_j"], rel=1e-4)
     _, other = command_line("--seconds", "1.5", "--out", "kept.parquet", gpus=[GPU], cwd=tmp_path)
     rows = pq.read_table(tmp_path / "kept.parquet").to_pylist()
     times = [each["time_ns"] for each in rows]
@@ -240,6 +240,7 @@ def test_readings_in_a_folder_can_be_read_meanwhile(tmp_path: Path) -> None:
 
 WRONG = {
     "no meter": (["--seconds", "1"], "--cpu-w-per-core", []),
+    "no meter for it": (["--seconds", "1", "--out", "kept"], "--cpu-w-per-core", []),
     "no nvml": (["--meter", "nvml", "--seconds", "1"], "choose 'rapl' or 'estimate'", []),
     "no watts": (["--meter", "estimate", "--", "sleep", "1"], "state --cpu-w-per-core", []),
     "no such meter": (["--meter", "nvlm", "--seconds", "1"], "choose one of auto, nvml, rapl, estimate", [GPU]),

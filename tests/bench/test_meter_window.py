@@ -16,6 +16,7 @@ from joulelaw import InputError
 from joulelaw.bench import meter_window
 from joulelaw.bench.meter_devices import chosen, node_devices
 from joulelaw.bench.meter_processes import LOOK_EVERY_NS, ProcessTree, descendants
+from joulelaw.bench.meter_readings import store_at
 from joulelaw.bench.meter_result import Measured, inseparable, made_result
 from joulelaw.bench.meter_window import measured
 from joulelaw.bench.readings import power_table
@@ -83,6 +84,16 @@ def test_an_error_in_the_block_passes_and_the_joules_until_then_are_there() -> N
         fail()
     assert open_window.result.devices[0].energy_j is not None
     assert "window_too_short" in open_window.result.devices[0].verdict.reasons
+
+
+def test_a_disk_that_refuses_the_readings_costs_no_joules(tmp_path: Path) -> None:
+    place = tmp_path / "kept"
+    store = store_at(place)
+    place.write_text("in the way")
+    with measured(options=ESTIMATE, store=store) as open_window:
+        burn(0.2)
+    assert "in the way" in store.problem
+    assert open_window.result.devices[0].energy_j is not None
 
 
 def test_there_is_no_result_before_the_end() -> None:
