@@ -7,25 +7,22 @@ A MIG slice has no meter of its own: its GPU is metered, and `covers` says which
 import contextlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from joulelaw import InputError
-from joulelaw.cluster.power.meter import DeviceLike, MeterKind, MeterUnavailableError, Reading, Surrounding
-from joulelaw.cluster.power.nvml_gpu import CONDITIONS_EVERY_NS, NvmlGpu, supported
-from joulelaw.cluster.power.nvml_sensor import watch_moves
-from joulelaw.cluster.power.rapl_zones import Host, open_host
-from joulelaw.cluster.power.sensor import Sensor
+from joulelaw.cluster.power.gpu_meter import GpuMeter
+from joulelaw.cluster.power.meter import DeviceLike, MeterUnavailableError
+from joulelaw.cluster.power.nvml_gpu import NvmlGpu, supported
+from joulelaw.cluster.power.rapl_zones import open_host
 
 try:
     import pynvml as nvml
 except ImportError:  # the law and its figures install without it
     nvml = None
-
-PROBE_S = 0.5  # for all GPUs of the node together
 
 
 @dataclass(frozen=True)
@@ -121,55 +118,8 @@ def _describe(handle: Any, index: int, driver: str) -> NvmlDevice:
     )
 
 
-class NvmlMeter:
-    """Energy counter and power of whole GPUs, and what else of the node can be read beside them.
-
-    Made by `open_nvml`, which leaves NVML initialised until `close`.
-    """
-
-    name = "nvml"
-    kind: MeterKind = "measured"
-    boundary = "gpu"
-
-    def __init__(
-        self, device_uuids: tuple[str, ...], gpus: Sequence[NvmlGpu], others: Sequence[NvmlGpu], host: Host
-    ) -> None:
-        self.device_uuids = device_uuids
-        self.covers: Mapping[str, tuple[str, ...]] = {gpu.uuid: gpu.slices or (gpu.uuid,) for gpu in gpus}
-        self.surroundings: Mapping[str, Surrounding] = {**{gpu.uuid: "gpu" for gpu in others}, **host.kinds}
-        self._gpus = {gpu.uuid: gpu for gpu in gpus}
-        self._read_all = [gpu.read for gpu in (*gpus, *others)]
-        self._others = others
-        self._host = host
-
-    @property
-    def description(self) -> Mapping[str, str]:
-        gpus = {gpu.uuid: gpu.describe() for gpu in (*self._gpus.values(), *self._others)}
-        return {**gpus, **self._host.description}
-
-    @property
-    def sensors(self) -> Mapping[str, Sensor]:
-        return {gpu.uuid: gpu.sensor for gpu in (*self._gpus.values(), *self._others)}
-
-    def read(self) -> list[Reading]:
-        return [read() for read in self._read_all] + self._host.read()
-
-    def read_closely(self, domains: Iterable[str]) -> list[Reading]:
-        """Of these of the covered domains the counter alone, or power where there is none."""
-        return [self._gpus[domain].read_closely() for domain in domains]
-
-    def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
-        """What else is at work on the device's GPU is counted as foreign."""
-        for gpu in self._gpus.values():
-            if device_uuid in (gpu.uuid, *gpu.slices):
-                gpu.watch(device_uuid, pids)
-
-    def close(self) -> None:
-        nvml.nvmlShutdown()
-
-
-def open_nvml(devices: Sequence[DeviceLike], root: Path | None = None) -> NvmlMeter:
-    """Meter these GPUs (or slices), by UUID; `root` stands for /sys. Takes half a second to see how their numbers move.
+def open_nvml(devices: Sequence[DeviceLike], root: Path | None = None) -> GpuMeter:
+    """Meter these GPUs (or slices), by UUID; `root` stands for /sys. Leaves NVML initialised.
 
     Raises MeterUnavailableError without NVML, for a device that is no GPU, and for a UUID that NVML does not know.
     """
@@ -190,16 +140,8 @@ def open_nvml(devices: Sequence[DeviceLike], root: Path | None = None) -> NvmlMe
         remedy = "compare with `nvidia-smi -L`: the device may have gone, or be hidden from this container"
         raise MeterUnavailableError(f"NVML has no device {device.uuid}: {error}", where=where, remedy=remedy) from error
     beside = [gpu for gpu in _whole_gpus() if gpu.uuid not in gpus]
-    _probe([*gpus.values(), *beside])
-    return NvmlMeter(tuple(device.uuid for device in devices), list(gpus.values()), beside, open_host(root))
-
-
-def _probe(gpus: Sequence[NvmlGpu]) -> None:
-    watched = {gpu.uuid: gpu.prepare() for gpu in gpus}
-    watch_moves([moves for of_gpu in watched.values() for moves in of_gpu], PROBE_S)
-    for place, gpu in enumerate(gpus):
-        gpu.settle(watched[gpu.uuid])
-        gpu.later_ns = place * CONDITIONS_EVERY_NS // len(gpus)
+    uuids = tuple(device.uuid for device in devices)
+    return GpuMeter("nvml", uuids, list(gpus.values()), beside, open_host(root), nvml.nvmlShutdown)
 
 
 def _locate(uuid: str) -> NvmlGpu:

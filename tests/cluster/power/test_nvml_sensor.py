@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from joulelaw.cluster.power.nvml_sensor import GAIN_BOUND, Moves, averaged_s, sensor_class
+from joulelaw.cluster.power.moves import Moves
+from joulelaw.cluster.power.nvml_sensor import GAIN_BOUND, averaged_s, sensor_class
 from tests.fake_nvml.devices import FakeGpu
 
 MS = 1_000_000
