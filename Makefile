@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 WHERE ?= results/local/quickstart
 
-.PHONY: study test lint clean
+.PHONY: study test lint gpu-check gpu-wheels clean
 
 study: .venv/bench
 	$(BIN)/joulelaw run bench/sweeps/quickstart.yaml --into $(WHERE)
@@ -24,6 +24,24 @@ lint: .venv/test
 	ln -sfn ../../../model ../../../cluster ../../../bench build/types/joulelaw/
 	cp joulelaw.py build/types/joulelaw/__init__.py
 	MYPYPATH=build/types $(BIN)/mypy --package joulelaw
+
+# On a machine with an NVIDIA GPU whose Python has torch, transformers, pyarrow and nvidia-ml-py: see docs/gpu_check.md.
+GPU_PYTHON ?= python3
+MINUTES ?= 9
+gpu-check:
+	if test -d build/gpu-wheels; then \
+	$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target build/gpu-site build/gpu-wheels/*.whl; fi
+	PYTHONPATH="$(CURDIR):$(CURDIR)/build/gpu-site" $(GPU_PYTHON) -m joulelaw.bench.gpu_check --minutes $(MINUTES)
+
+# What such a Python may lack, as wheels to carry there: under 64 MiB. WHEELS names fewer, GPU_PYTHON_VERSION its version.
+WHEELS ?= annotated-types pandas pydantic pydantic-core python-dateutil scipy six threadpoolctl typing-extensions typing-inspection
+GPU_PYTHON_VERSION ?= 3.12
+gpu-wheels:
+	rm -rf build/gpu-wheels
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --implementation cp \
+	--python-version $(GPU_PYTHON_VERSION) --dest build/gpu-wheels --constraint constraints.txt \
+	$(foreach each,28 27 24 17,--platform manylinux_2_$(each)_x86_64) --platform manylinux2014_x86_64 $(WHEELS)
+	du -sh build/gpu-wheels
 
 # Stamps: made anew when what is installed changes.
 .venv/bench: pyproject.toml constraints.txt

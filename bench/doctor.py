@@ -30,6 +30,11 @@ STUDY_PACKAGES = {
     "psutil": "psutil",
     "nvidia-ml-py": "pynvml",
 }
+# What a study can do without, and how.
+DISPENSABLE = {
+    "deepspeed": "ZeRO strategies are set aside; else pip install 'joulelaw[bench]' -c constraints.txt",
+    "ray": "one machine runs studies without it: joulelaw run --alone; else pip install 'joulelaw[bench]'",
+}
 OLDEST_PYTHON = (3, 11)
 ENOUGH_DISK_BYTES = 2 * 2**30
 ENOUGH_MEMORY_BYTES = 3 * 2**30
@@ -104,7 +109,8 @@ def _packages(pins: dict[str, str]) -> Iterator[Check]:
     for name, module in STUDY_PACKAGES.items():
         found = package_version(name)
         if found is None or find_spec(module) is None:
-            yield Check(name, "missing", "not installed", "pip install 'joulelaw[bench]' -c constraints.txt")
+            remedy = DISPENSABLE.get(name, "pip install 'joulelaw[bench]' -c constraints.txt")
+            yield Check(name, "note" if name in DISPENSABLE else "missing", "not installed", remedy)
             continue
         pinned = pins.get(name, "")
         if pinned and found.split("+")[0] != pinned.split("+")[0]:

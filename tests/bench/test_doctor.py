@@ -48,6 +48,19 @@ def test_a_missing_package_stops_a_study_and_says_how_to_install_it(
     assert "pip install" in found(diagnosis, "no-such-distribution").remedy
 
 
+@pytest.mark.parametrize("name", ["ray", "deepspeed"])
+def test_a_package_that_a_study_can_do_without_does_not_stop_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine(monkeypatch, CORE)
+    monkeypatch.setattr(doctor, "package_version", lambda asked: None if asked == name else "1.0")
+    diagnosis = examine(tmp_path)
+    assert diagnosis.can_run
+    check = found(diagnosis, name)
+    assert (check.state, check.found) == ("note", "not installed")
+    assert "pip install" in check.remedy
+
+
 def test_packages_are_found_without_importing_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     machine(monkeypatch, CORE)
     for module in ("deepspeed", "ray"):
