@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from joulelaw import InputError
-from joulelaw.cluster.power.gpu_meter import GpuMeter
 from joulelaw.cluster.power.meter import DeviceLike, MeterUnavailableError
 from joulelaw.cluster.power.nvml_gpu import NvmlGpu, supported
+from joulelaw.cluster.power.nvml_meter import NvmlMeter
 from joulelaw.cluster.power.rapl_zones import open_host
 
 try:
@@ -118,7 +118,7 @@ def _describe(handle: Any, index: int, driver: str) -> NvmlDevice:
     )
 
 
-def open_nvml(devices: Sequence[DeviceLike], root: Path | None = None) -> GpuMeter:
+def open_nvml(devices: Sequence[DeviceLike], root: Path | None = None) -> NvmlMeter:
     """Meter these GPUs (or slices), by UUID; `root` stands for /sys. Leaves NVML initialised.
 
     Raises MeterUnavailableError without NVML, for a device that is no GPU, and for a UUID that NVML does not know.
@@ -141,7 +141,7 @@ def open_nvml(devices: Sequence[DeviceLike], root: Path | None = None) -> GpuMet
         raise MeterUnavailableError(f"NVML has no device {device.uuid}: {error}", where=where, remedy=remedy) from error
     beside = [gpu for gpu in _whole_gpus() if gpu.uuid not in gpus]
     uuids = tuple(device.uuid for device in devices)
-    return GpuMeter("nvml", uuids, list(gpus.values()), beside, open_host(root), nvml.nvmlShutdown)
+    return NvmlMeter(uuids, list(gpus.values()), beside, open_host(root), nvml.nvmlShutdown)
 
 
 def _locate(uuid: str) -> NvmlGpu:

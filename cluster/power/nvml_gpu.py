@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from joulelaw.cluster.power.gpu_meter import CONDITIONS_EVERY_NS
 from joulelaw.cluster.power.meter import GPU_LOST, Reading
 from joulelaw.cluster.power.moves import Moves
 from joulelaw.cluster.power.nvml_sensor import GAIN_BOUND, averaged_s, sensor_class
@@ -25,6 +24,7 @@ OLDER_CALL = "nvmlDeviceGetPowerUsage"
 # One call under the name that drivers have had since 2023, and the one before.
 THROTTLE_CALLS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
 VALUE_FIELDS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
+CONDITIONS_EVERY_NS = 1_000_000_000  # degrees change over seconds; each call costs the sampler time
 GPU_SCOPE = 0  # NVML_POWER_SCOPE_GPU: without the CPU of a superchip
 
 Call = Callable[[Any], Any]
