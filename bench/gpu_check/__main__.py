@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -67,13 +68,16 @@ def _check(card: Card, into: Path | None, steps: Sequence[str], left_s: Callable
 
 
 def _measure(store: Store, card: Card, wanted: Sequence[Part], left_s: Callable[[], float]) -> list[Part]:
-    """Runs the parts that are not over, each where the time is enough; returns those that are left."""
-    waiting = [part for part in wanted if not store.is_over(part.step, part.name)]
+    """Runs the parts that are not over, each where the time is enough; returns those for which it was not."""
+    waiting = deque(part for part in wanted if not store.is_over(part.step, part.name))
+    left: list[Part] = []
     if not waiting or left_s() < START_S:
-        return waiting
+        return list(waiting)
     with Machine(card) as machine:
-        for part in list(waiting):
+        while waiting:
+            part = waiting.popleft()
             if left_s() < part.seconds + START_S:
+                left.append(part)
                 continue
             say(f"{part.step}: {part.name}")
             try:
@@ -81,8 +85,9 @@ def _measure(store: Store, card: Card, wanted: Sequence[Part], left_s: Callable[
             except PartError as problem:
                 say(f"  failed: {problem}")
                 store.fail(part.step, part.name, str(problem))
-            waiting.remove(part)
-    return [part for part in waiting if not store.is_over(part.step, part.name)]
+                if not store.is_over(part.step, part.name):
+                    waiting.append(part)  # once more, after the others
+    return left
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from joulelaw.bench.gpu_check.store import Store
 from joulelaw.bench.gpu_check.summary import log_line, write_summary
 from joulelaw.cluster.inventory import Device, Node
 from tests.bench.bare_python import python_without
+from tests.fake_nvml.build import fake_nvml
+from tests.fake_nvml.devices import FakeGpu
 
 pytestmark = [pytest.mark.xdist_group("study"), pytest.mark.timeout(600)]
 
@@ -72,6 +75,24 @@ def test_a_dry_run_without_ray_and_deepspeed_goes_on_after_a_kill_and_says_that_
     assert "no GPU was measured, and no figure below means anything" in report
     assert "DRY RUN, not a GPU" in report.splitlines()[-1]
     assert "estimated" in report
+
+
+def test_on_a_gpu_without_cuda_the_meter_is_read_and_what_cannot_run_is_told(tmp_path: Path) -> None:
+    """A GPU of the fake NVML library: its idle power is true, and whatever has to compute on it fails, twice."""
+    gpu = FakeGpu("GPU-00000000-0000-0000-0000-000000000001", 83.0, 83.0, sensor="h100")
+    environment = fake_nvml().environment([gpu], time.monotonic_ns())
+    command = [sys.executable, "-m", "joulelaw.bench.gpu_check", "--only", "meter", "--into", str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["exit_code"], told["device"], told["dry_run"]) == (1, "NVIDIA H100 80GB HBM3", False), done.stderr
+    parts = parts_of(tmp_path / "out", "meter")
+    idle = parts.pop("idle")
+    assert idle["meter"] == {"name": "nvml", "kind": "measured", "boundary": "gpu"}
+    assert idle["stretches"]["idle"]["power_w"] == pytest.approx(83.0, rel=5e-3)
+    assert idle["sensor"]["sensor_class"] == "h100"
+    assert len(parts) == 5
+    assert all(part["tries"] == 2 and gpu.uuid in part["error"] for part in parts.values())
+    assert "83.0" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_without_a_gpu_it_says_so_and_offers_the_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
