@@ -12,6 +12,8 @@ from joulelaw.bench.gpu_check.studies import FITTING
 from joulelaw.bench.plan_devices import with_assumed
 from joulelaw.model.hardware import Catalogue, DeviceSpec
 
+# Our steps may take so little longer than plain PyTorch's.
+LEAST_RATIO = 0.99
 DRY_WORDS = (
     "**A dry run on a processor core: the program was tried, no GPU was measured, and no figure below means anything.**"
 )
@@ -136,6 +138,8 @@ def _steps(store: Store, card: Card, catalogue: Catalogue) -> str:
         "16-bit by autocast. In turns in one process; the ratio is the median over neighbouring turns, with its range. "
         "The share is counted FLOPs a second over the matrix peak measured above."
     ]
+    slow = [name for name, part in store.values("steps").items() if part["ratio"] < LEAST_RATIO]
+    words += [f"Below {LEAST_RATIO}: {', '.join(slow)}." if slow else f"All ratios are {LEAST_RATIO} or more."]
     return _section(store, "steps", "Steps beside plain PyTorch", columns, rows, words)
 
 

@@ -162,7 +162,10 @@ def test_the_report_gives_shares_of_the_data_sheet_and_of_the_measured_peak(tmp_
     assert float(plain_share.removesuffix(" %")) == pytest.approx(
         float(share.removesuffix(" %")) * 0.02 / 0.021, abs=0.01
     )
+    assert "All ratios are 0.99 or more" in report
+    store.put("steps", "BERT-large, 128 tokens", {**step, "ratio": 0.98, "ratios": [0.98], "stretches": turns, **meter})
+    assert "Below 0.99: BERT-large, 128 tokens." in write_summary(store, H200).read_text()
     assert "meter nvml (measured)" in report
     assert "at most 5.00 %" in report
     assert "dry" not in report.lower()
-    assert "ours at least 1.050" in log_line(store, H200)
+    assert "ours at least 0.980" in log_line(store, H200)
