@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from joulelaw.bench.meter_result import Measured, inseparable, made_result
 from joulelaw.bench.meter_window import measured
 from joulelaw.bench.readings import power_table
 from joulelaw.cluster.inventory import Device
+from joulelaw.cluster.power import rapl_zones
 from joulelaw.cluster.power.meter import MeterOptions, NoMeter, Reading
 from tests.bench.metering import window
 from tests.fake_nvml.build import ROOT, fake_nvml
@@ -116,6 +118,49 @@ def test_a_machine_that_slept_in_the_window_is_told() -> None:
         result = made_result(meter, [device], Measured([part], second, 3 * second, slept_s))
         assert result.devices[0].energy_j == pytest.approx(80)
         assert result.devices[0].verdict.reasons == reasons
+
+
+def test_cpu_packages_are_metered_as_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two packages of 30 W and 12 W, whose counters a thread moves on; the device is all cores."""
+    watts, zones = {0: 30.0, 1: 12.0}, tmp_path / "class/powercap"
+    (device,) = node_devices("rapl")
+    packages = {core: position % 2 for position, core in enumerate(device.cores)}
+    for core, package in packages.items():
+        topology = tmp_path / f"devices/system/cpu/cpu{core}/topology"
+        topology.mkdir(parents=True)
+        (topology / "physical_package_id").write_text(str(package))
+    used = sorted(set(packages.values()))
+    origin_ns, over = time.monotonic_ns(), threading.Event()
+
+    def move_on() -> None:
+        for package in used:
+            counter = zones / f"intel-rapl:{package}" / "energy_uj"
+            counter.with_suffix(".new").write_text(str(round(watts[package] * (time.monotonic_ns() - origin_ns) / 1e3)))
+            counter.with_suffix(".new").replace(counter)
+
+    def keep_moving() -> None:
+        while not over.wait(0.001):
+            move_on()
+
+    for package in used:
+        (zones / f"intel-rapl:{package}").mkdir(parents=True)
+        (zones / f"intel-rapl:{package}" / "name").write_text(f"package-{package}\n")
+        (zones / f"intel-rapl:{package}" / "max_energy_range_uj").write_text(str(2**38))
+    move_on()
+    monkeypatch.setattr(rapl_zones, "SYS", tmp_path)
+    thread = threading.Thread(target=keep_moving)
+    thread.start()
+    try:
+        with measured(options=MeterOptions(kind="rapl")) as open_window:
+            time.sleep(1.2)
+    finally:
+        over.set()
+        thread.join()
+    (found,) = open_window.result.devices
+    assert len(found.energy.devices) == len(used)
+    expected_w = sum(watts[package] for package in used)
+    assert found.mean_power_w == pytest.approx(expected_w, rel=0.05)
+    assert open_window.result.boundary == "cpu_package"
 
 
 def test_devices_that_share_a_meter_are_told_together() -> None:
