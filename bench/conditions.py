@@ -80,11 +80,15 @@ def _most(values: Numbers) -> float | None:
 
 
 def _at_begin(uuids: pa.ChunkedArray, time_ns: npt.NDArray[np.int64], warm: Numbers, begin_ns: int) -> Numbers:
-    """The last temperature of each device before a time; a device without one has none."""
+    """The last temperature of each device before a time, or else its first one; a device without any has none."""
     names = np.asarray(uuids.to_pylist())
-    before = (time_ns <= begin_ns) & ~np.isnan(warm)
-    last = [np.flatnonzero(before & (names == name)) for name in np.unique(names)]
-    return np.array([warm[rows[-1]] for rows in last if rows.size])
+    found = []
+    for name in np.unique(names):
+        rows = np.flatnonzero((names == name) & ~np.isnan(warm))
+        if rows.size:
+            before = rows[time_ns[rows] <= begin_ns]
+            found.append(warm[before[-1] if before.size else rows[0]])
+    return np.array(found)
 
 
 def _mean_of_devices(uuids: pa.ChunkedArray, clocks: Numbers) -> float | None:

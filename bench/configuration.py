@@ -92,12 +92,23 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Window:
-    """How long a trial warms up and is measured. The window ends once both minima hold, or at `max_s`."""
+    """How long a trial warms up and is measured.
+
+    The window goes on until both minima hold and the energy per step is known within `tolerance` (a share, at 95 %;
+    None: whatever is known of it), and at most `max_s`. The warm-up has `warmup_steps`, and then goes on until steps
+    are steady and devices warm, at most `warmup_max_s`; 0: no rule, None: as the kind of device has it.
+    """
 
     warmup_steps: int = 3
     min_steps: int = 20
     min_s: float = 0.0
     max_s: float = 600.0
+    tolerance: float | None = None
+    warmup_max_s: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is None is left out: so are windows in plans from before there was more than the first four."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ class TrialSpec:
         return f"{self.configuration.configuration_id}-r{self.repeat}"
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"window": self.window.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

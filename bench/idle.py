@@ -12,6 +12,7 @@ from joulelaw.bench.energy import DeviceEnergy, window_energy
 from joulelaw.bench.power_feed import PowerFeed
 from joulelaw.bench.readings import DeviceReadings, from_readings
 from joulelaw.cluster.power.meter import Reading
+from joulelaw.cluster.power.sensor import Sensor
 
 # Readings on either side of the stretch that counts, so that the ticks around its edges are among them.
 BEYOND_S = 0.25
@@ -54,16 +55,16 @@ def measure_idle(
     for node, meter in measuring.items():
         warm = {each.device_uuid: each.temperature_c for each in seen[node] if each.temperature_c is not None}
         for domain, readings in from_readings(seen[node], meter.name).items():
-            idle[node, domain] = _idle(readings, warm.get(domain))
+            idle[node, domain] = _idle(readings, meter.sensors.get(domain), warm.get(domain))
     return idle
 
 
-def _idle(readings: DeviceReadings, temperature_c: float | None) -> Idle:
+def _idle(readings: DeviceReadings, sensor: Sensor | None, temperature_c: float | None) -> Idle:
     beyond_ns = round(BEYOND_S * 1e9)
     begin_ns, end_ns = int(readings.time_ns[0]) + beyond_ns, int(readings.time_ns[-1]) - beyond_ns
     if end_ns <= begin_ns:
         return Idle(temperature_c=temperature_c)
-    energy: DeviceEnergy = window_energy(readings, begin_ns, end_ns)
+    energy: DeviceEnergy = window_energy(readings, begin_ns, end_ns, sensor)
     if energy.energy_j is None or energy.counter_resets or energy.lost:
         return Idle(temperature_c=temperature_c)
     seconds = 1e-9 * (end_ns - begin_ns)

@@ -15,6 +15,7 @@ from joulelaw.bench.power_feed import beside_of, domains_of
 from joulelaw.bench.readings import DeviceReadings, from_tables
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.power.sensor import Sensor
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,15 @@ def _on_node(trial: RunningTrial, node: str, meter: MeterInfo, idle: IdleByDomai
     readings = from_tables(trial.beside.get(node, ()))
     roles = {role: [domain for domain, each in meter.surroundings.items() if each == role] for role in ("cpu", "dram")}
     others = beside_of(trial, meter) - {*roles["cpu"], *roles["dram"]}
-    others_j = _joules(readings, sorted(others), begin_ns, end_ns) if others else 0.0
-    hosts = {role: _joules(readings, domains, begin_ns, end_ns) for role, domains in roles.items()}
+    known = {each: (readings.get(each), meter.sensors.get(each)) for each in [*meter.covers, *meter.surroundings]}
+    others_j = _joules([known[each] for each in sorted(others)], begin_ns, end_ns) if others else 0.0
+    hosts = {role: _joules([known[each] for each in domains], begin_ns, end_ns) for role, domains in roles.items()}
     return NodeEnergy(others_j, hosts["cpu"], hosts["dram"], idle_j)
 
 
-def _joules(readings: Mapping[str, DeviceReadings], domains: Sequence[str], begin_ns: int, end_ns: int) -> float | None:
+def _joules(domains: Sequence[tuple[DeviceReadings | None, Sensor | None]], begin_ns: int, end_ns: int) -> float | None:
     energies = [
-        window_energy(readings[domain], begin_ns, end_ns) if domain in readings else DeviceEnergy(domain)
-        for domain in domains
+        DeviceEnergy("") if readings is None else window_energy(readings, begin_ns, end_ns, sensor)
+        for readings, sensor in domains
     ]
     return total(None if each.counter_resets or each.lost else each.energy_j for each in energies)

@@ -1,14 +1,16 @@
 """One trial in flight: what its ranks and its devices' meters say is kept, and written down as it comes."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from joulelaw.bench.configuration import Window
 from joulelaw.bench.dataset import TrialTables
 from joulelaw.bench.plan import PlannedTrial
 from joulelaw.bench.readings import power_table
@@ -16,9 +18,19 @@ from joulelaw.cluster.gang import Gang, GangState
 from joulelaw.cluster.power.meter import Reading
 
 ENTRY = "joulelaw.bench.trial:run_rank"
+# A device's temperature is remembered so long: as long as a rise is looked for.
+KEPT_S = 8.0
 _STEP_COLUMNS = ("step", "measured", "begin_ns", "end_ns", "loss")
 
 Event = Mapping[str, Any]
+
+
+class Span(NamedTuple):
+    """A rank's measured steps so far: from the first one's begin to the last one's end, in ns of its node's clock."""
+
+    node: str
+    begin_ns: int
+    end_ns: int
 
 
 @dataclass
@@ -27,7 +39,9 @@ class RunningTrial:
 
     `windows` and `done` hold the events of those kinds by rank; `power` the readings by node, `beside` those of what no
     trial holds there, and `metered_until_ns` when a node's domain was read last; `shared_with` the trials that ran on
-    one of its nodes at the same time, and `busy_devices` their devices and its own.
+    one of its nodes at the same time, and `busy_devices` their devices and its own. `window` is what is asked of the
+    ranks, `spans` the part of it that each has told of, `told` what was said to them, and `cooldown_s` how long the
+    devices were given to cool before.
     """
 
     planned: PlannedTrial
@@ -51,11 +65,28 @@ class RunningTrial:
     metered_until_ns: dict[tuple[str, str], int] = field(default_factory=dict)
     meter_losses: Mapping[str, int] = field(default_factory=dict)
     given_up: str = ""
+    window: Window = field(init=False)
+    spans: dict[int, Span] = field(default_factory=dict)
+    first_step_s: float | None = None
+    told: set[str] = field(default_factory=set)
+    judge_from_s: float = 0.0
+    cooldown_s: float | None = None
+    _warmth: dict[tuple[str, str], deque[tuple[int, float]]] = field(default_factory=dict)
 
-    def start(self, log_dir: Path, root: Path) -> None:
-        """Starts the ranks; `root` is the sweep's folder."""
+    def __post_init__(self) -> None:
+        self.window = self.planned.spec.window
         self.busy_devices |= {device.uuid for device in self.gang.devices}
-        self.gang.start(ENTRY, {"trial": self.planned.spec.to_dict(), "root": str(root)}, log_dir)
+
+    def start(self, log_dir: Path, root: Path, sensor_update_s: float | None = None) -> None:
+        """Starts the ranks; `root` is the sweep's folder, `sensor_update_s` as in `trial.run_rank`."""
+        self.began_s = time.monotonic()
+        spec = replace(self.planned.spec, window=self.window)
+        payload = {"trial": spec.to_dict(), "root": str(root), "sensor_update_s": sensor_update_s}
+        self.gang.start(ENTRY, payload, log_dir)
+
+    @property
+    def is_started(self) -> bool:
+        return self.gang.state is not GangState.IDLE
 
     @property
     def trial_id(self) -> str:
@@ -86,12 +117,43 @@ class RunningTrial:
     @property
     def phase(self) -> str:
         """For the person who watches: what the trial is doing now."""
+        if not self.is_started:
+            return "cooling down"
         if self.windows:
             return "finishing"
-        warmup = self.planned.spec.window.warmup_steps
         if not self.steps:
             return "setting up"
-        return f"step {self.steps - warmup}" if self.steps > warmup else "warming up"
+        return f"step {len(self.step_s)}" if self.step_s else "warming up"
+
+    def devices_on(self, node: str) -> list[str]:
+        """Of the ranks there that have measured anything."""
+        ended = {rank for rank, window in self.windows.items() if window["node"] == node}
+        ranks = sorted(ended | {rank for rank, span in self.spans.items() if span.node == node})
+        return [self.gang.devices[rank].uuid for rank in ranks]
+
+    def seen_on(self, node: str) -> tuple[int, int]:
+        """A node's window as far as steps and readings have come, in ns of its clock."""
+        spans = [span for span in self.spans.values() if span.node == node]
+        read_ns = [until_ns for (where, _), until_ns in self.metered_until_ns.items() if where == node]
+        return min(span.begin_ns for span in spans), min([*(span.end_ns for span in spans), *read_ns])
+
+    @property
+    def measured_s(self) -> float:
+        """How long the window is, as far as the steps of all ranks were told."""
+        return min((1e-9 * (span.end_ns - span.begin_ns) for span in self.spans.values()), default=0.0)
+
+    def temperatures(self) -> list[list[tuple[float, float]]]:
+        """Of each device that tells its own: (seconds before now, degC), of the last `KEPT_S`."""
+        told = []
+        for (node, domain), readings in self._warmth.items():
+            now_ns = self.metered_until_ns[node, domain]
+            told.append([(1e-9 * (time_ns - now_ns), celsius) for time_ns, celsius in readings])
+        return told
+
+    def tell(self, word: str) -> None:
+        """One word to all ranks, which is remembered as told."""
+        self.told.add(word)
+        self.gang.tell({"kind": word})
 
     def window_on(self, node: str) -> tuple[int, int]:
         """A node's own window, in ns of its CLOCK_MONOTONIC: from its first rank's begin to its last rank's end."""
@@ -106,7 +168,7 @@ class RunningTrial:
                 case "ready":
                     self.unwatched.append(event)
                 case "steps":
-                    self._add_steps(event["rank"], event["rows"])
+                    self._add_steps(event["rank"], event.get("node", ""), event["rows"])
                 case "window":
                     self.windows[event["rank"]] = event
                 case "done":
@@ -133,14 +195,24 @@ class RunningTrial:
         self.power.setdefault(node, []).append(part)
         self.tables.add_power(node, dict(zip(part.column_names, part.columns, strict=True)))
         self.metered_until_ns |= {(node, each.device_uuid): each.time_ns for each in new}
+        for each in new:
+            if each.temperature_c is not None:
+                kept = self._warmth.setdefault((node, each.device_uuid), deque())
+                kept.append((each.time_ns, each.temperature_c))
+                while kept[0][0] < each.time_ns - KEPT_S * 1e9:
+                    kept.popleft()
 
     def record_beside(self, node: str, meter: str, readings: Sequence[Reading]) -> None:
         """Keeps what else one node's meter read, in memory only: for the joules beside the trial's own."""
         self.beside.setdefault(node, []).append(power_table(meter, readings))
 
-    def _add_steps(self, rank: int, rows: Sequence[Sequence[Any]]) -> None:
+    def _add_steps(self, rank: int, node: str, rows: Sequence[Sequence[Any]]) -> None:
         self.tables.add_steps([{"rank": rank, **dict(zip(_STEP_COLUMNS, row, strict=True))} for row in rows])
         self.losses += [row[-1] for row in rows]
+        self.first_step_s = self.first_step_s or time.monotonic()
+        if measured := [row for row in rows if row[1]]:
+            begin_ns = self.spans[rank].begin_ns if rank in self.spans else measured[0][2]
+            self.spans[rank] = Span(node, begin_ns, measured[-1][3])
         if rank == 0:
             self.steps = rows[-1][0] + 1
             self.step_s += [1e-9 * (end_ns - begin_ns) for _, measured, begin_ns, end_ns, _ in rows if measured]

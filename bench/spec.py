@@ -102,7 +102,7 @@ def load_sweep(name: str | Path) -> Sweep:
         repeats=section.repeats,
         asked=_distinct(section, files),
         checkpoints={each.folder: each.sha256 for each in files.checkpoints.values()},
-        window=Window(**section.window.model_dump()),
+        window=Window(**section.window.model_dump() | {"tolerance": section.window.tolerance or None}),
         hold_out=section.hold_out,
         metering=section.metering.model_copy(update={"replay_path": files.replay}),
         devices=section.devices,

@@ -68,12 +68,19 @@ class Axes(_Section):
 
 
 class WindowSection(_Section):
-    """How long a trial warms up and is measured."""
+    """How long a trial warms up and is measured.
+
+    `tolerance`: the window goes on until the energy per step is known within this share, at 95 %; 0 or null: it ends
+    with its minima. `warmup_max_s`: after `warmup_steps` the warm-up goes on until steps are steady and devices warm,
+    at most so long; null: 60 s on GPUs, 0 elsewhere, which is without that rule.
+    """
 
     warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = 3
     min_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     min_s: NotNegative = 0.0
     max_s: Positive = 600.0
+    tolerance: Share | None = 0.01
+    warmup_max_s: NotNegative | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "WindowSection":
@@ -92,7 +99,8 @@ class HoldOutSection(_Section):
 class MeteringSection(_Section):
     """Where joules come from. `cpu_w_per_core` is the stated wattage that the estimate multiplies CPU time by.
 
-    Before the first trial the idle power of all devices is measured for `idle_s` seconds; 0: it is not.
+    Before the first trial the idle power of all devices is measured for `idle_s` seconds; 0: it is not. With
+    `cooldown_c` a trial begins once its devices are below that temperature, or after `cooldown_max_s`.
     """
 
     meter: MeterChoice = "auto"
@@ -100,6 +108,8 @@ class MeteringSection(_Section):
     cpu_w_per_core: Positive | None = None
     replay_path: Annotated[Path | None, BeforeValidator(_path)] = None
     idle_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 3.0
+    cooldown_c: Annotated[float, Field(gt=0, le=200, allow_inf_nan=False)] | None = None
+    cooldown_max_s: NotNegative = 300.0
 
     @model_validator(mode="after")
     def _replay(self) -> "MeteringSection":

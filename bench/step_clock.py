@@ -32,6 +32,10 @@ class StepClock(Protocol):
         """Marks the end of a step and the begin of the next."""
         ...
 
+    def wait(self, behind: int) -> None:
+        """Until no more than so many steps are on their way: on one step's end, not on the whole device."""
+        ...
+
     def finished(self) -> list[StepRow]:
         """The steps known to be over that were not returned before, in order."""
         ...
@@ -64,6 +68,9 @@ class HostClock:
         self._rows.append(StepRow(step, measured, self._begin_ns, end_ns, value))
         self._begin_ns = end_ns
 
+    def wait(self, behind: int) -> None:
+        """None is on its way."""
+
     def finished(self) -> list[StepRow]:
         rows, self._rows = self._rows, []
         return rows
@@ -94,6 +101,10 @@ class CudaClock:
         event = _event()
         event.record()
         self._pending.append((step, measured, event, on_host))
+
+    def wait(self, behind: int) -> None:
+        if len(self._pending) > behind:
+            self._pending[-1 - behind][2].synchronize()
 
     def finished(self) -> list[StepRow]:
         rows = []

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from joulelaw.bench.advice import advise, has_joules, sensor_update_s, window_of
 from joulelaw.bench.checks import may_pass
 from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.cooling import is_cool
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.idle import IdleByDomain
 from joulelaw.bench.plan import PlannedTrial
@@ -102,8 +104,17 @@ class StudyLoop:
             hand_out(self._fleet, self._running.values())  # what was read before the trial is not its own
             trial = self._prepared(planned, gang)
             self._running[planned.trial_id] = trial
-            trial.start(self._dataset.log_folder(planned.trial_id), self._root)
             self._note_neighbours(trial)
+            self._launch_if_cool(trial)
+
+    def _launch_if_cool(self, trial: RunningTrial) -> None:
+        if not is_cool(trial, self._metering):
+            return
+        if self._metering.cooldown_c is not None:
+            trial.cooldown_s = trial.elapsed_s
+        trial.window = window_of(trial, self._fleet.meters)
+        update_s = sensor_update_s(trial, self._fleet.meters)
+        trial.start(self._dataset.log_folder(trial.trial_id), self._root, update_s)
 
     def _is_offered(self, assignment: scheduler.Assignment, model: str) -> bool:
         free = self._fleet.free_by_model()[model]
@@ -143,12 +154,17 @@ class StudyLoop:
 
     def _listen(self) -> None:
         for trial in self._running.values():
+            if not trial.is_started:
+                self._launch_if_cool(trial)
+                continue
             trial.advance()
             watch_ranks(self._fleet, trial)
             if not trial.over and trial.elapsed_s > self._limits.trial_timeout_s:
                 trial.give_up(f"not over after limits.trial_timeout_s = {self._limits.trial_timeout_s:g} s")
         if time.monotonic() >= self._power_due_s:
             hand_out(self._fleet, self._running.values())
+            for trial in self._running.values():
+                advise(trial, self._fleet.meters)
             self._power_due_s = time.monotonic() + POWER_EVERY_S
 
     def _end_what_is_over(self) -> bool:
@@ -185,9 +201,8 @@ class StudyLoop:
 
     def _may_turn_valid(self, trial: RunningTrial, row: Mapping[str, Any]) -> bool:
         """An invalid trial that what came from outside has spoilt. Without a meter none has joules, however often."""
-        metered = all(self._fleet.meters[node].kind != "none" for node in trial.gang.node_ids)
-        invalid = row["verdict"] == "invalid"
-        return metered and invalid and may_pass(row["reasons"], trial.planned.spec.window.min_s)
+        spoilt = row["verdict"] == "invalid" and may_pass(row["reasons"], trial.window.min_s)
+        return spoilt and has_joules(trial, self._fleet.meters)
 
 
 def fell_to_the_machine(failures: Sequence[RankFailure]) -> bool:

@@ -2,9 +2,10 @@
 
     set-up    join the group, build and shard the model, make the data on the device   -> ready
     go        the launcher's word, once the meters know every rank of the trial
-    warm-up   steps that are timed but not measured                                     -> steps
+    warm-up   steps that are timed but not measured; until told warm, where a rule asks  -> steps
     edge      device synchronized, all ranks here
-    window    steps and nothing else: no collective but the strategy's own              -> steps
+    window    steps and nothing else: no collective but the strategy's own, no waiting
+              for the device; until told enough, where a tolerance asks                 -> steps
     edge      device synchronized, all ranks here                                       -> window
     after     on CPU one step more, for its peak of memory                              -> done
 
@@ -24,7 +25,7 @@ from joulelaw.bench.data_source import make_source
 from joulelaw.bench.precision import check_precision, set_matmul_precision
 from joulelaw.bench.process_group import Group, join, set_network_environment
 from joulelaw.bench.rank_state import claim_device, collector_off, memory_bytes, peak_memory_bytes, reset_peak_memory
-from joulelaw.bench.stepping import Measured, StepLoop
+from joulelaw.bench.stepping import Measured, StepLoop, words
 from joulelaw.bench.strategies import STRATEGIES, Setup, Stepper, load_strategy
 from joulelaw.bench.workloads import load_workload
 from joulelaw.cluster.ranks import RankContext
@@ -36,7 +37,8 @@ GO_TIMEOUT_S = 300.0
 def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     """Runs this rank's part of the trial ``payload["trial"]`` (`TrialSpec.to_dict`) and emits its events.
 
-    ``payload["root"]`` is the folder that the configuration's files are relative to: the sweep's.
+    ``payload["root"]`` is the folder that the configuration's files are relative to: the sweep's; where it has a
+    ``"sensor_update_s"``, a power sensor sees only part of each such interval.
 
     Raises:
         InputError: a precision, strategy or shape that cannot be trained on this device.
@@ -53,9 +55,9 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     context.receive(GO_TIMEOUT_S)
     with collector_off():
         reset_peak_memory(device)
-        loop = StepLoop(stepper, epoch, group, device, context.emit)
-        measured = loop.run(spec.window)
-        context.emit(window_event(spec, measured))
+        loop = StepLoop(stepper, epoch, group, device, context.emit, words(context.receive))
+        measured = loop.run(spec.window, payload.get("sensor_update_s"))
+        context.emit(window_event(measured))
         peak_bytes = peak_memory_bytes(device, loop.one_more_step)
     memory = {"peak_memory_bytes": peak_bytes, "base_memory_bytes": base_bytes}
     backend = {"threads": torch.get_num_threads(), "backend": group.backend}
@@ -98,21 +100,23 @@ def make_epoch(spec: TrialSpec, group: Group, device: torch.device, root: Path) 
     return Epoch(source, data_rank, configuration.data_parallel, configuration.grad_accumulation)
 
 
-def window_event(spec: TrialSpec, measured: Measured) -> dict[str, Any]:
+def window_event(measured: Measured) -> dict[str, Any]:
     """When the window began and ended on this rank, and its steps."""
     return {
         "kind": "window",
         "begin_ns": measured.begin_ns,
         "end_ns": measured.end_ns,
         "measured_steps": measured.measured_steps,
-        "warmup_steps": spec.window.warmup_steps,
+        "warmup_steps": measured.warmup_steps,
+        "warmup_s": measured.warmup_s,
+        "jitter_s": measured.jitter_s,
         "slept_ns": measured.slept_ns,
     }
 
 
 def done_event(spec: TrialSpec, measured: Measured, epoch: Epoch) -> dict[str, Any]:
     """What this rank did in the window, and the losses of the whole trial."""
-    tokens, padded_tokens = epoch.tokens(spec.window.warmup_steps, measured.measured_steps)
+    tokens, padded_tokens = epoch.tokens(measured.warmup_steps, measured.measured_steps)
     return {
         "kind": "done",
         "tokens": tokens,

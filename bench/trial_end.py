@@ -35,7 +35,7 @@ def _judged_row(trial: RunningTrial, feed: PowerFeed, idle: IdleByDomain) -> dic
     meters = [feed.meters[node] for node in trial.gang.node_ids]
     whole = len(trial.windows) == len(trial.gang.devices)  # else the energy of some ranks would pass for the group's
     nodes = trial.gang.node_ids if whole else ()
-    energy = combine([_on_node(trial, node, feed.meters[node]) for node in nodes])
+    energy = combine([on_node(trial, node, feed.meters[node], trial.window_on(node), idle) for node in nodes])
     conditions = together([_conditions(trial, node, feed.meters[node]) for node in nodes])
     row = trial_row(trial, one_meter(meters), energy, conditions, _judge(trial, energy, conditions))
     beside = around(trial, feed.meters, idle) if whole else NodeEnergy()
@@ -48,15 +48,30 @@ def _judged_row(trial: RunningTrial, feed: PowerFeed, idle: IdleByDomain) -> dic
     }
 
 
-def _on_node(trial: RunningTrial, node: str, meter: MeterInfo) -> GroupEnergy:
-    """One node's part, over that node's own window."""
-    begin_ns, end_ns = trial.window_on(node)
-    mine = [trial.gang.devices[rank].uuid for rank, window in trial.windows.items() if window["node"] == node]
+def on_node(
+    trial: RunningTrial, node: str, meter: MeterInfo, window: tuple[int, int], idle: IdleByDomain = NO_IDLE
+) -> GroupEnergy:
+    """One node's part, over a stretch of that node's own time."""
+    begin_ns, end_ns = window
+    mine = trial.devices_on(node)
     # A domain's idle devices count as the trial's own: the energy is gross, and nobody else had a part in it. Of
     # devices that are not the study's nobody knows what they did.
-    idle = set(meter.device_uuids) - trial.busy_devices
-    covers = {domain: tuple(uuid for uuid in devices if uuid not in idle) for domain, devices in meter.covers.items()}
-    return group_energy(from_tables(trial.power.get(node, ())), mine, begin_ns, end_ns, covers)
+    free = set(meter.device_uuids) - trial.busy_devices
+    covers = {domain: tuple(uuid for uuid in devices if uuid not in free) for domain, devices in meter.covers.items()}
+    readings = from_tables(trial.power.get(node, ()))
+    return group_energy(readings, mine, begin_ns, end_ns, covers, meter.sensors, _limits_w(trial, node, meter, idle))
+
+
+def _limits_w(
+    trial: RunningTrial, node: str, meter: MeterInfo, idle: IdleByDomain
+) -> dict[str, tuple[float, float | None]]:
+    """What each of the trial's domains draws at least, as far as is known, and at most: its devices' power limits."""
+    by_uuid = {device.uuid: device.power_limit_w for device in trial.gang.devices}
+    limits = {}
+    for domain in domains_of(trial, meter):
+        least_w = idle[node, domain].power_w if (node, domain) in idle else None
+        limits[domain] = (least_w or 0.0, total(by_uuid.get(uuid) for uuid in meter.covers[domain]))
+    return limits
 
 
 def _conditions(trial: RunningTrial, node: str, meter: MeterInfo) -> Conditions:

@@ -73,6 +73,7 @@ def _place(trial: RunningTrial) -> dict[str, Any]:
         "shared_with": sorted(trial.shared_with),
         "power_limit_w": limits.pop() if len(limits) == 1 else None,
         "node_count": len(trial.gang.node_ids),
+        "cooldown_s": trial.cooldown_s,
     }
 
 
@@ -86,6 +87,8 @@ def _measured(trial: RunningTrial) -> dict[str, Any]:
         "window_begin_ns": window["begin_ns"],
         "window_end_ns": window["end_ns"],
         "warmup_steps": window["warmup_steps"],
+        "warmup_s": window.get("warmup_s"),
+        "jitter_s": window.get("jitter_s"),
         "measured_steps": window["measured_steps"],
         "skipped_steps": max(each["skipped_steps"] for each in trial.done.values()),
         "tokens": _over_data_ranks(trial, "tokens"),

@@ -46,7 +46,7 @@ grids:
   - {{num_layers: [1, 2], micro_batch_size: [1, 2]}}
   - {{strategy: fsdp, gpu_count: 2, num_layers: 1, micro_batch_size: 1}}
 repeats: {repeats}
-window: {{warmup_steps: 1, min_steps: 5, min_s: 2.0, max_s: 30}}
+window: {{warmup_steps: 1, min_steps: 5, min_s: 2.0, max_s: 30, tolerance: 0}}
 hold_out: {{by: case, fraction: 0.2}}
 metering: {{meter: auto, cpu_w_per_core: 10.0}}
 """

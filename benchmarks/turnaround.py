@@ -60,7 +60,7 @@ def sweep(strategies: Sequence[str], shapes: Sequence[int], repeats: int) -> str
             "defaults": {"model_family": "bert", "vocab_size": VOCAB_SIZE, "precision": "fp32"},
             "grids": grids,
             "repeats": repeats,
-            "window": {"warmup_steps": WARMUP, "min_steps": STEPS, "min_s": 0, "max_s": 600},
+            "window": {"warmup_steps": WARMUP, "min_steps": STEPS, "min_s": 0, "max_s": 600, "tolerance": 0},
             "hold_out": {"by": "case", "fraction": 0},
             "metering": {"meter": "auto", "rate_hz": 20, "cpu_w_per_core": 10.0},
             "devices": {"cores_per_device": 1},

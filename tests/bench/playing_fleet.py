@@ -4,8 +4,9 @@ Every domain draws what a function of time says, exactly; a reading's counter is
 a rank would: until it is told enough after its minimum, and at most `max_s`.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from joulelaw.bench.running_trial import Event
@@ -37,7 +38,6 @@ class PlayingFleet(FakeFleet):
         info = MeterInfo(self.meters[NODE].name, kind, "gpu", uuids, covers, {}, sensors or {}, roles or {})
         self.meters = {NODE: info}
         self.conditions: dict[str, Any] = {}
-        self.counter_noise_j: Callable[[int], float] = lambda time_ns: 0.0
         self._read_until_ns = self._zero_ns = time.monotonic_ns()
 
     def drain_power(self) -> dict[str, list[Reading]]:
@@ -48,50 +48,53 @@ class PlayingFleet(FakeFleet):
         return {NODE: readings}
 
     def _reading(self, domain: str, time_ns: int) -> Reading:
-        counter_j = 100 + self.watts[domain] * 1e-9 * (time_ns - self._zero_ns) + self.counter_noise_j(time_ns)
+        counter_j = 100 + self.watts[domain] * 1e-9 * (time_ns - self._zero_ns)
         return Reading(domain, time_ns, self.watts[domain], counter_j, **self.conditions)
 
 
 class LivingGang(FakeGang):
-    """Ranks that step in real time, `STEP_S` a step, and listen as real ones do."""
+    """Ranks that step in real time, each step as long as `step_times` has it, and listen as real ones do."""
+
+    JITTER_S = 0.0004
 
     def __init__(self, count: int = 1, min_s: float = 1.5, max_s: float = 1.5) -> None:
         super().__init__(count)
+        self.asked: dict[str, Any] = {}
         self.told: list[Mapping[str, Any]] = []
+        self.told_s: dict[str, float] = {}
+        self.step_times: Iterator[float] = itertools.repeat(STEP_S)
         self._min_s, self._max_s = min_s, max_s
-        self._begin_ns = 0
-        self._steps_told = 0
+        self._ends_ns: list[int] = []
 
-    def start(self, *_: Any) -> None:
-        self.state = GangState.RUNNING
-        self._begin_ns = time.monotonic_ns()
+    def start(self, entry: str, payload: dict[str, Any], *_: Any) -> None:
+        self.state, self.asked = GangState.RUNNING, payload
+        self._ends_ns = [time.monotonic_ns()]
 
     def tell(self, message: Mapping[str, Any]) -> None:
         self.told.append(message)
+        self.told_s[message["kind"]] = 1e-9 * (time.monotonic_ns() - self._ends_ns[0])
 
     def poll(self) -> list[Event]:
         if self.state is not GangState.RUNNING:
             return []
-        seconds = 1e-9 * (time.monotonic_ns() - self._begin_ns)
-        events = [event for rank in range(len(self.devices)) for event in self._new_steps(rank, seconds)]
-        self._steps_told = int(seconds / STEP_S)
+        now_ns, rows = time.monotonic_ns(), []
+        while (end_ns := self._ends_ns[-1] + round(1e9 * next(self.step_times))) <= now_ns:
+            rows.append([len(self._ends_ns) - 1, True, self._ends_ns[-1], end_ns, 0.5])
+            self._ends_ns.append(end_ns)
+        ranks = range(len(self.devices))
+        events = [{"kind": "steps", "rank": rank, "node": NODE, "rows": rows} for rank in ranks] if rows else []
+        seconds = 1e-9 * (now_ns - self._ends_ns[0])
         enough = any(message["kind"] == "enough" for message in self.told)
         if (seconds >= self._min_s and enough) or seconds >= self._max_s:
             self.state = GangState.DONE
-            events += [event for rank in range(len(self.devices)) for event in self._end(rank)]
+            events += [event for rank in ranks for event in self._end(rank)]
         return events
-
-    def _new_steps(self, rank: int, seconds: float) -> list[Event]:
-        step_ns = round(1e9 * STEP_S)
-        numbers = range(self._steps_told, int(seconds / STEP_S))
-        rows = [[k, True, self._begin_ns + k * step_ns, self._begin_ns + (k + 1) * step_ns, 0.5] for k in numbers]
-        return [{"kind": "steps", "rank": rank, "node": NODE, "rows": rows}] if rows else []
 
     def _end(self, rank: int) -> list[Event]:
         place = {"rank": rank, "node": NODE}
-        end_ns = self._begin_ns + self._steps_told * round(1e9 * STEP_S)
-        times = {"begin_ns": self._begin_ns, "end_ns": end_ns, "slept_ns": 0}
-        window = {"kind": "window", **place, **times, "measured_steps": self._steps_told, "warmup_steps": 0}
+        times = {"begin_ns": self._ends_ns[0], "end_ns": self._ends_ns[-1], "slept_ns": 0}
+        counted = {"measured_steps": len(self._ends_ns) - 1, "warmup_steps": 0}
+        window = {"kind": "window", **place, **times, **counted, "warmup_s": 0.0, "jitter_s": self.JITTER_S}
         counts = dict.fromkeys(("micro_steps", "tokens", "padded_tokens", "num_parameters", "threads"), 1)
         memory = {"peak_memory_bytes": 2, "base_memory_bytes": 1, "backend": "", "skipped_steps": 0}
         return [window, {"kind": "done", **place, **counts, **memory, "loss_first": 0.5, "loss_last": 0.5}]

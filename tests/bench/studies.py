@@ -24,7 +24,7 @@ defaults: {vocab_size: 1000, hidden_size: 128, sequence_length: 64, micro_batch_
 grids:
   - {num_layers: [1, 2, 3], micro_batch_size: [1, 2]}
   - {strategy: [fsdp, zero2], gpu_count: 2, num_layers: 2}
-window: {warmup_steps: 2, min_steps: 20, min_s: 2.5, max_s: 30}
+window: {warmup_steps: 2, min_steps: 20, min_s: 2.5, max_s: 30, tolerance: 0}
 hold_out: {by: case, fraction: 0.3}
 metering: {meter: estimate, cpu_w_per_core: 10.0}
 """

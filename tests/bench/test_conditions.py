@@ -47,6 +47,11 @@ def test_the_temperature_at_the_begin_is_the_last_one_before_it_of_the_warmest_d
     assert (found.temperature_begin_c, found.temperature_max_c) == (45.0, 61.0)
 
 
+def test_a_device_that_was_not_read_before_counts_from_its_first_reading() -> None:
+    table = readings({"time_ns": 1_200, "temperature_c": 44.0}, {"time_ns": 1_300, "temperature_c": 61.0})
+    assert conditions_of([table], ["A"], BEGIN_NS, END_NS).temperature_begin_c == 44.0
+
+
 def test_each_device_counts_once_in_the_mean_clock() -> None:
     rows = [{"time_ns": 1_100 + k, "clock_mhz": 1_000.0} for k in range(9)]
     table = readings(*rows, {"time_ns": 1_100, "device_uuid": "B", "clock_mhz": 2_000.0}, {"time_ns": 1_200})

@@ -133,7 +133,7 @@ name: tiny
 defaults: {num_layers: 1, hidden_size: 16, vocab_size: 64, sequence_length: 8, micro_batch_size: 2}
 grids:
   - {model_family: [lstm, gru], CHANGES}
-window: {warmup_steps: 1, min_steps: 2, min_s: 0, max_s: 10}
+window: {warmup_steps: 1, min_steps: 2, min_s: 0, max_s: 10, tolerance: 0}
 metering: {meter: estimate, cpu_w_per_core: 5.0}
 """
 

@@ -28,7 +28,7 @@ defaults: {vocab_size: 500, num_layers: 2, hidden_size: 64, sequence_length: 32,
 grids:
   - {micro_batch_size: [1, 2]}
   - {strategy: [ddp, zero2], gpu_count: 1}
-window: {warmup_steps: 1, min_steps: 5, min_s: 2.5, max_s: 30}
+window: {warmup_steps: 1, min_steps: 5, min_s: 2.5, max_s: 30, tolerance: 0}
 hold_out: {fraction: 0}
 metering: {meter: estimate, cpu_w_per_core: 10.0}
 devices: {misfits: set_aside}
