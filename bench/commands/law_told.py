@@ -26,14 +26,16 @@ TELL_EVERY_S = 5.0
 
 def resamples_told(clock: Callable[[], float] = time.monotonic) -> Watch:
     """Says how far the resamples are and how long still, every few seconds: those of long tables take minutes."""
-    begun = told = clock()
+    begun = told = 0.0
 
     def watch(fitted: int, of: int) -> None:
-        nonlocal told
+        nonlocal begun, told
         now = clock()
-        if now - told >= TELL_EVERY_S and fitted < of:
+        if fitted == 1:  # what came before it says nothing of the others
+            begun = told = now
+        elif now - told >= TELL_EVERY_S and fitted < of:
             told = now
-            left = duration((now - begun) / fitted * (of - fitted))
+            left = duration((now - begun) / (fitted - 1) * (of - fitted))
             say(f"{fitted} of {of} resamples fitted, for the intervals of coefficients; about {left} to go")
 
     return watch
