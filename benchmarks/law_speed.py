@@ -111,6 +111,7 @@ def fits(scale: float, repeats: int, catalogue: Catalogue) -> dict[str, float]:
         "point fit": best_s(repeats, lambda: law.fit(rows)),
         "conformal refits": best_s(1, lambda: forecast_widths(law, rows, estimate)),
         "whole fit, no bootstrap": best_s(1, lambda: fit_law("roofline", many, catalogue, bootstrap=0)),
+        "whole fit, bootstrapped": best_s(1, lambda: fit_law("roofline", many, catalogue, bootstrap=DRAWS)),
         "whole fit of few, no bootstrap": best_s(repeats, lambda: fit_rows(law, some, catalogue, bootstrap=0)),
         "whole fit of few, bootstrapped": best_s(1, lambda: fit_rows(law, some, catalogue, bootstrap=DRAWS)),
         "trees": best_s(repeats, lambda: [_fit(_trees(), many, target) for target in TARGETS]),
