@@ -20,7 +20,7 @@ from joulelaw.bench.tables import METERS, POWER, STEPS, TRIALS
 def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False) -> pd.DataFrame:
     """The measurement rows of these datasets: the columns of TRIALS, and `dataset`, a name for its folder.
 
-    Only finished, valid trials, unless `include_invalid`. Units are those of `bench.tables`; a missing number is NaN,
+    Only finished, valid trials, unless `include_invalid`; finished ones that nobody judged are then refused. Units are those of `bench.tables`; a missing number is NaN,
     never 0. Rows are ordered by dataset and trial_id. A trial_id that several datasets share (the same configuration,
     measured in each) becomes `<dataset>:<trial_id>`, so that trial_id stays unique.
     """
@@ -32,11 +32,23 @@ def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False)
     nothing = TRIALS.append(pa.field("dataset", pa.string())).empty_table()
     rows = pa.concat_tables([nothing, *parts])
     if not include_invalid:  # before pandas, where a failed trial's gaps would turn counts into floats
-        rows = rows.filter(pc.and_(pc.equal(rows["status"], "done"), pc.equal(rows["verdict"], "valid")))
+        rows = rows.filter(pc.equal(rows["status"], "done"))
+        _check_judged(rows)
+        rows = rows.filter(pc.equal(rows["verdict"], "valid"))
     table = _frame(rows.sort_by([("dataset", "ascending"), ("trial_id", "ascending")]))
     shared = table["trial_id"].duplicated(keep=False)
     table["trial_id"] = table["trial_id"].mask(shared, table["dataset"] + ":" + table["trial_id"])
     return table
+
+
+def _check_judged(rows: pa.Table) -> None:
+    """Raises InputError where a finished trial has no verdict: it would be left out, or believed, unseen."""
+    judged = pc.fill_null(pc.is_in(rows["verdict"], pa.array(["valid", "invalid"])), False)
+    unjudged = rows.filter(pc.invert(judged))
+    if len(unjudged):
+        what = f"{len(unjudged)} trials have no verdict, first {unjudged['trial_id'][0].as_py()}"
+        remedy = "take their files out of the dataset, and run the study again: it measures them anew"
+        raise InputError(what, where=unjudged["dataset"][0].as_py(), remedy=remedy)
 
 
 def with_full_texts(measured: pd.DataFrame) -> pd.DataFrame:

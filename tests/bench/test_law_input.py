@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from joulelaw.bench.cli import main
@@ -200,3 +202,15 @@ def test_a_validation_that_is_none_comes_with_a_remedy(
         (tmp_path / "v.json").write_text(text)
         told = refusal(capsys, "report", "study", "--validation", str(tmp_path / "v.json"), "--out", "r.html")
         assert "joulelaw" in told.split("; ")[-1]
+
+
+@pytest.mark.parametrize("command", [["validate", "unjudged"], ["fit", "unjudged", "--out", "unjudged.json"]])
+def test_no_law_is_published_from_trials_without_a_verdict(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = min((synthetic_dataset(Path("unjudged")) / "trials").iterdir())
+    table = pq.read_table(path)
+    column = table.schema.get_field_index("verdict")
+    pq.write_table(table.set_column(column, table.schema.field(column), pa.array([None], pa.string())), path)
+    assert f"1 trials have no verdict, first {path.stem}" in refusal(capsys, *command)
