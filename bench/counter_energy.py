@@ -25,7 +25,7 @@ SHARP = 0.1
 USUAL = 0.7
 # What is kept for a load that swings in step with the ticks, by which neither ticks nor readings of power show it:
 # so much of its power, within one tick.
-UNSEEN = 0.4
+UNSEEN = 0.65
 # A load that swings between two powers once a tick strays from the line by an eighth of it, times the tick, at most;
 # this much in terms of `sqrt(f (1 - f))`, which is 1/2 at most.
 ONCE_A_TICK = 0.3

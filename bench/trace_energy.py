@@ -25,6 +25,8 @@ MAX_EXTRAPOLATION_S = 0.5
 SENSOR_UPDATE_S = 0.1
 # Readings that scatter by so much of their mean from look to look see the load at all of its phases.
 MIXED = 0.3
+# Readings that differ by less than this of their mean are one value; so few values are not all phases of a load.
+ALIKE, FEW = 0.02, 4
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ def _unseen_w(watts: Floats, mean_w: float, between_w: tuple[float, float], sens
     its most, for all the trace tells: a deviation of sqrt((most - least)^2 / 12 + (middle - mean)^2), times the part
     of the time. A load that is out of step moves the trace from look to look, and is sampled fairly (`_scatter_j`):
     the more of this is seen, the less is kept of the bound, and nothing from MIXED of the mean power on. Slow beats of
-    the load with the sensor move the trace seldom, and keep theirs.
+    the load with the sensor move the trace seldom, and keep theirs; so does a trace that goes to and fro between a few
+    values, as it does where some looks and some periods of the load are equally long.
     """
     averaged_s, update_s = sensor.power_averaged_s, sensor.power_update_s or SENSOR_UPDATE_S
     unseen = 0.0 if averaged_s is None else max(0.0, 1 - averaged_s / update_s)
@@ -113,7 +116,8 @@ def _unseen_w(watts: Floats, mean_w: float, between_w: tuple[float, float], sens
     moves = np.diff(looks)
     runs = max(1.0, watts.size / 2)
     scatter_w = math.sqrt(float(moves @ moves) / 2 / max(moves.size, runs))
-    calm = max(0.0, 1 - scatter_w / (MIXED * mean_w))
+    levels = np.unique(np.round(looks / (ALIKE * mean_w))).size
+    calm = max(0.0, 1 - scatter_w / (MIXED * mean_w)) if levels > FEW else 1.0
     least_w, most_w = between_w
     return calm * unseen * math.hypot((most_w - least_w) / math.sqrt(12), (most_w + least_w) / 2 - mean_w)
 
@@ -128,7 +132,7 @@ def _edge_j(edge_s: float, time_s: Floats, power_w: Floats, mean_w: float, senso
     near = power_w[slice(*np.searchsorted(time_s, [edge_s - blur_s, edge_s + blur_s]))]
     swing_w = float(np.ptp(near)) if near.size else 0.0
     look_s = min(blur_s, sensor.power_update_s or SENSOR_UPDATE_S)
-    return max(swing_w * blur_s / 6, mean_w * look_s / 10)
+    return max(swing_w * blur_s / 6, mean_w * look_s / 8)
 
 
 def largest_gap_s(time_s: Floats, span_s: float) -> float:
