@@ -20,9 +20,10 @@ from joulelaw.bench.tables import METERS, POWER, STEPS, TRIALS
 def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False) -> pd.DataFrame:
     """The measurement rows of these datasets: the columns of TRIALS, and `dataset`, a name for its folder.
 
-    Only finished, valid trials, unless `include_invalid`; finished ones that nobody judged are then refused. Units are those of `bench.tables`; a missing number is NaN,
-    never 0. Rows are ordered by dataset and trial_id. A trial_id that several datasets share (the same configuration,
-    measured in each) becomes `<dataset>:<trial_id>`, so that trial_id stays unique.
+    Only finished, valid trials, unless `include_invalid`; finished ones that nobody judged are refused. Units are those
+    of `bench.tables`; a missing number is NaN, never 0. Rows are ordered by dataset and trial_id. A trial_id that
+    several datasets share (the same configuration, measured in each) becomes `<dataset>:<trial_id>`, so that trial_id
+    stays unique.
     """
     names = _dataset_names(folders)
     parts = [
