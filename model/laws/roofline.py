@@ -44,6 +44,7 @@ from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_l
 from joulelaw.model.laws.roofline_power import default_limit_w, power_scales, remarks
 from joulelaw.model.laws.roofline_resamples import resamples
 from joulelaw.model.laws.roofline_seconds import settled_s
+from joulelaw.model.laws.roofline_sharpness import sharpness
 from joulelaw.model.laws.roofline_terms import CORRECTIONS, DURATION, ENERGY, HOST, UNMEASURED
 from joulelaw.model.laws.roofline_verdicts import held_by_bounds, reported
 from joulelaw.model.levenberg import DONE, unsettled
@@ -85,19 +86,21 @@ class Roofline:
             known = self.fit(rows.take(some), seed=seed).parameters
 
         layout = duration_layout(rows, models)
-        time = _solve(layout, seconds, seed, known, rng)
-        duration = _found(layout, time, seconds, rows, refit)
+        alike = np.ones(len(rows))
+        time = _solve(layout, seconds, alike, seed, known, rng)
+        duration = _found(layout, time, seconds, alike, rows, refit)
 
         def energies_at(measured_s: Array | None) -> Layout:
             timed = timed_by(layout, time.logs, measured_s)
             return energy_layout(rows, models, boundaries, default_limit_w(rows, scales), timed)
 
         plain, full = energies_at(None), energies_at(seconds)
-        near = _solve(plain, joules, seed, known, None).logs if start is None else _near(plain, start)
+        sharp = sharpness(rows)
+        near = _solve(plain, joules, sharp, seed, known, None).logs if start is None else _near(plain, start)
         settled = settled_s(layout.value(time.logs), seconds, joules, plain.value(near), full.value(near))
         energies = energies_at(settled)
-        energy = _solve(energies, joules, seed, known, rng)
-        whole = _together([duration, _found(energies, energy, joules, rows, refit)])
+        energy = _solve(energies, joules, sharp, seed, known, rng)
+        whole = _together([duration, _found(energies, energy, joules, sharp, rows, refit)])
         return replace(whole, parameters=whole.parameters | scales, notes=(*remarks(scales), *whole.notes))
 
     def resamples(self, rows: Rows, estimate: Estimate, draws: int, seed: int) -> Iterator[Rows]:
@@ -204,13 +207,10 @@ def boundaries_of(parameters: Parameters) -> list[str]:
 
 
 def _solve(
-    layout: Layout, measured: Array, seed: int, start: Parameters | None, rng: np.random.Generator | None
+    layout: Layout, measured: Array, sharp: Array, seed: int, start: Parameters | None, rng: np.random.Generator | None
 ) -> PositiveFit:
-    target = np.log(measured)
-
     def residuals(logs: Array) -> tuple[Array, Array]:
-        forecast, slope = layout.log_and_slope(logs)
-        return forecast - target, slope
+        return _missed(layout, logs, measured, sharp)
 
     near, centre = None, None
     if start is not None:
@@ -222,18 +222,24 @@ def _solve(
     return fit_positive(layout.coefficients, residuals, start=near, centre=centre, done=done, seed=seed)
 
 
+def _missed(layout: Layout, logs: Array, measured: Array, sharp: Array) -> tuple[Array, Array]:
+    """The log residuals and their slopes, each row's as far as it counts."""
+    forecast, slope = layout.log_and_slope(logs)
+    return (forecast - np.log(measured)) * sharp, slope * sharp[:, None]
+
+
 def _near(layout: Layout, start: Parameters) -> Array:
     """The start's logarithms, and the prior's where it has none."""
     return layout.logs({f"{c.target}.{c.name}": c.prior for c in layout.coefficients} | dict(start))
 
 
-def _found(layout: Layout, fit: PositiveFit, measured: Array, rows: Rows, refit: bool) -> Estimate:
+def _found(layout: Layout, fit: PositiveFit, measured: Array, sharp: Array, rows: Rows, refit: bool) -> Estimate:
     """The anchored parameters of one target; unless of a refit, with their covariance and what rows tell."""
     matrix = Anchor.of(layout)
     if refit:
         return Estimate(matrix.parameters(fit.logs), settled=fit.settled)
-    forecast, slope = layout.log_and_slope(fit.logs)
-    doubt = doubt_of(fit, layout.coefficients, slope, forecast - np.log(measured), rows.cases)
+    missed, slope = _missed(layout, fit.logs, measured, sharp)
+    doubt = doubt_of(fit, layout.coefficients, slope, missed, rows.cases)
     covariance, prior = matrix.covariance(doubt.covariance), matrix.covariance(np.diag(doubt.spread**2))
     measured_only = len(matrix.names) - len(matrix.unmeasured)
     known = identifiability(layout.coefficients, fit, doubt, matrix.names[:measured_only], covariance, prior)
