@@ -107,7 +107,8 @@ def _unexpected(state: dict[str, Any], error: Exception) -> int:
     from joulelaw.cluster.failures import ClusterError
 
     if isinstance(error, ModuleNotFoundError) and error.name in STUDY_MODULES:
-        return _failed(state, ExitCode.FAILED, f"{error.name} is not installed; pip install 'joulelaw[bench]'")
+        way = ", or run --alone" if error.name == "ray" else ""
+        return _failed(state, ExitCode.FAILED, f"{error.name} is not installed; pip install 'joulelaw[bench]'{way}")
     if isinstance(error, ClusterError) and not state["debug"]:
         return _failed(state, ExitCode.FAILED, str(error))
     text = "".join(traceback.format_exception(error))

@@ -79,6 +79,10 @@ REPEATED = (
     Shape("gpt2", 6, 384, 192, 0.03),
     Shape("gpt2", 12, 768, 192, 0.1),
 )
+# Of the sweep, and of the repeats.
+WINDOWS_S = (12.0, 30.0)
+# Shorter than the rule's own limit, as time on a lent card is: steps are steady by then, temperatures need not be.
+WARM_UP_S = 4.0
 OTHERS = ("ddp", "fsdp", "zero2")
 
 TINY_SHAPES = (
@@ -96,7 +100,7 @@ def sweeps(gpu_model: str, catalogue: Catalogue, *, dry: bool) -> dict[str, str]
     if not dry:
         grids += _anchors(gpu_model, catalogue)
     repeated = list(_sized(TINY_REPEATED if dry else REPEATED, gpu_model, catalogue).values())
-    seconds, long_s = (1.2, 1.5) if dry else (12.0, 30.0)
+    seconds, long_s = (1.2, 1.5) if dry else WINDOWS_S
     return {
         "sweep": _text("gpu_check", grids, gpu_model, seconds, 1, 0.25, dry=dry),
         "repeats": _text("gpu_check_repeats", repeated, gpu_model, long_s, 2 if dry else 3, 0.0, dry=dry),
@@ -177,7 +181,13 @@ def _text(
         "defaults": {"gpu_model": gpu_model, "gpu_count": 1, "strategy": "single"},
         "grids": grids,
         "repeats": repeats,
-        "window": {"warmup_steps": 3 if dry else 10, "min_steps": 5 if dry else 20, "min_s": min_s, "max_s": 2 * min_s},
+        "window": {
+            "warmup_steps": 3 if dry else 10,
+            "warmup_max_s": 0.0 if dry else WARM_UP_S,
+            "min_steps": 5 if dry else 20,
+            "min_s": min_s,
+            "max_s": 2 * min_s,
+        },
         "hold_out": {"by": "case", "fraction": held_out},
         "metering": {"meter": "estimate", "cpu_w_per_core": DRY_WATTS} if dry else {"meter": "nvml"},
         "devices": {"misfits": "set_aside"},

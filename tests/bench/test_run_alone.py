@@ -15,6 +15,7 @@ from joulelaw.bench.configuration import TrialSpec, Window
 from joulelaw.bench.plan import PlannedTrial, Price
 from joulelaw.bench.spec import load_sweep
 from joulelaw.bench.time_limit import SLACK, SLACK_S, OutOfTime, TimeLimit
+from joulelaw.cluster.inventory import Device, Node
 from tests.bench.bare_python import python_without
 from tests.bench.factories import configurations
 
@@ -75,10 +76,11 @@ def test_with_ray_missing_it_says_what_is_missing(bare: Path, home: Path) -> Non
     code, told, _ = run(bare, home, ["--into", "other"])
     assert code == 1
     assert "ray is not installed" in told["error"]
+    assert "run --alone" in told["error"]
 
 
-def planned(min_s: float, trial_s: float | None) -> PlannedTrial:
-    spec = TrialSpec(next(configurations()), window=Window(min_s=min_s))
+def planned(min_s: float, trial_s: float | None, warmup_max_s: float | None = None) -> PlannedTrial:
+    spec = TrialSpec(next(configurations()), window=Window(min_s=min_s, warmup_max_s=warmup_max_s))
     return PlannedTrial(spec, "fit", False, Price(1.0, 1.0, trial_s=trial_s))
 
 
@@ -86,12 +88,15 @@ class Lender:
     """A fleet that lends at once, and says what it is."""
 
     name = "a fleet"
+    nodes = (
+        Node("local", "0a", (Device("CPU-0", "One Core", 0, "cpu", 2**33, (0,), None, ""),), 2**34, 1, "One Core"),
+    )
 
     def acquire(self, model: str, count: int) -> tuple[str, int]:
         return model, count
 
 
-@pytest.mark.parametrize("longest", [planned(30.0, None), planned(0.0, 30.0)])
+@pytest.mark.parametrize("longest", [planned(30.0, None), planned(0.0, 30.0), planned(1.0, 2.0, 28.0)])
 @pytest.mark.parametrize(("limit_s", "lends"), [(600.0, True), (31.0, False)])
 def test_it_lends_while_the_longest_trial_still_fits(longest: PlannedTrial, limit_s: float, lends: bool) -> None:
     fleet: Any = TimeLimit(limit_s).on(Lender(), [planned(1.0, 1.0), longest])  # type: ignore[arg-type]
