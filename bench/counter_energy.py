@@ -17,15 +17,18 @@ from joulelaw.bench.trace_energy import MAX_EXTRAPOLATION_S, SENSOR_UPDATE_S, Fl
 NEIGHBOURHOOD_S = 1.0
 # Beyond the ticks, power goes on as it was over the last so many seconds.
 STEADY_S = 0.25
-# A step from one level to another is believed where power before and after changes by less than this part of it.
-LEVEL = 0.25
+# Power is at a level where it is so near to it, as a part of its range in the neighbourhood.
+LEVEL = 0.1
+# And one of two levels only where these differ by so much of the power, or, where one of them is not beside the edge,
+# by so much.
+CLEAR, VERY_CLEAR = 0.1, 0.75
 # And where the ticks are known to so small a part of their distance: power from tick to tick is no better than that.
 SHARP = 0.1
 # Of changes of power around an edge, the one that so many do not exceed stands for all: a step now and then is rare.
 USUAL = 0.7
 # What is kept for a load that swings in step with the ticks, by which neither ticks nor readings of power show it:
 # so much of its power, within one tick.
-UNSEEN = 0.65
+UNSEEN = 0.8
 # A load that swings between two powers once a tick strays from the line by an eighth of it, times the tick, at most;
 # this much in terms of `sqrt(f (1 - f))`, which is 1/2 at most.
 ONCE_A_TICK = 0.3
@@ -38,6 +41,13 @@ class CounterEnergy:
     ticks: int = 0  # inside the window
     largest_gap_s: float = math.inf  # between ticks, or from an edge to the nearest
     resets: int = 0
+
+
+@dataclass(frozen=True)
+class _Step:
+    at_s: float
+    before_w: float
+    after_w: float
 
 
 def counter_energy(
@@ -69,14 +79,16 @@ def counter_energy(
     if max(ticks.time_s[0], span_s - ticks.time_s[-1]) > MAX_EXTRAPOLATION_S:
         return CounterEnergy(ticks=inside, largest_gap_s=gap_s)
     at_begin, at_end = (
-        _at(edge_s, (ticks_near(edge_s, time_s, counter_j, probed_s) if tick_s is None else None) or ticks, trace)
+        _at(edge_s, ticks, trace)
+        if tick_s is not None
+        else _at(edge_s, ticks_near(edge_s, time_s, counter_j, probed_s) or ticks, trace, may_step=True)
         for edge_s in (0.0, span_s)
     )
     stderr_j = math.hypot(at_begin[1], at_end[1])
     return CounterEnergy(at_end[0] - at_begin[0], stderr_j, inside, gap_s)
 
 
-def _at(edge_s: float, ticks: Ticks, trace: tuple[Floats, Floats]) -> tuple[float, float]:
+def _at(edge_s: float, ticks: Ticks, trace: tuple[Floats, Floats], may_step: bool = False) -> tuple[float, float]:
     """The counter at an edge and its standard error, both in J."""
     seen_w = _looks(edge_s, trace)
     if not ticks.time_s[0] <= edge_s <= ticks.time_s[-1]:
@@ -91,12 +103,12 @@ def _at(edge_s: float, ticks: Ticks, trace: tuple[Floats, Floats]) -> tuple[floa
     fraction = (edge_s - float(near.time_s[here])) / float(length_s[here])
     width_s = math.hypot((1 - fraction) * near.width_s[here], fraction * near.width_s[here + 1])
     nearest, of_w = here, float(power_w[here])
-    at_step_s = _step_s(near, power_w, here)
-    if at_step_s is not None:
-        nearest, of_w = (here, power_w[here - 1]) if edge_s < at_step_s else (here + 1, power_w[here + 1])
+    step = _step(near, power_w, here) if may_step else None
+    if step is not None:
+        nearest, of_w = (here, step.before_w) if edge_s < step.at_s else (here + 1, step.after_w)
     value_j = float(near.value_j[nearest] + of_w * (edge_s - near.time_s[nearest]))
     blur_w = power_w * np.hypot(near.width_s[1:], near.width_s[:-1]) / length_s / math.sqrt(12)
-    swing_w = _swing_w(power_w, blur_w, here, seen_w, at_step_s is not None)
+    swing_w = _swing_w(power_w, blur_w, here, seen_w, step is not None)
     of_course_j = swing_w * float(length_s[here]) * math.sqrt(fraction * (1 - fraction))
     return value_j, math.hypot(float(power_w[here]) * width_s / math.sqrt(12), of_course_j)
 
@@ -118,22 +130,30 @@ def _outside(edge_s: float, ticks: Ticks, seen_w: Floats) -> tuple[float, float]
     return value_j, math.hypot(of_ticks_j, swing_w * outside_s / math.sqrt(3))
 
 
-def _step_s(near: Ticks, power_w: Floats, here: int) -> float | None:
-    """When power went from the level before a stretch to the level after it; None where it did not just do that."""
-    if (
-        here < 2
-        or here + 2 >= power_w.size
-        or float(np.max(near.width_s[here - 1 : here + 3])) > SHARP * float(near.time_s[here + 1] - near.time_s[here])
-    ):
+def _step(near: Ticks, power_w: Floats, here: int) -> _Step | None:
+    """The one step from one level to another that a stretch holds; None where ticks around it show something else.
+
+    The levels are those of the stretches before and after it, where these are flat; where one side is in between, as
+    between two short bursts, the least or the most of the neighbourhood stands for it.
+    """
+    if here < 2 or here + 2 >= power_w.size:
         return None
-    before_w, level_w, after_w = (float(watts) for watts in power_w[here - 1 : here + 2])
-    size_w = abs(after_w - before_w)
+    start_s, length_s = float(near.time_s[here]), float(near.time_s[here + 1] - near.time_s[here])
+    if float(np.max(near.width_s[here - 1 : here + 3])) > SHARP * length_s:
+        return None
+    level_w, least_w, most_w = float(power_w[here]), float(power_w.min()), float(power_w.max())
+    sides = ((here - 1, here - 2), (here + 1, here + 2))
+    flat = [abs(power_w[one] - power_w[other]) <= LEVEL * (most_w - least_w) for one, other in sides]
+    before_w, after_w = float(power_w[here - 1]), float(power_w[here + 1])
+    if not any(flat) or most_w - least_w < (CLEAR if all(flat) else VERY_CLEAR) * level_w:
+        return None
+    if not all(flat):
+        known_w = before_w if flat[0] else after_w
+        other_w = least_w if known_w > (least_w + most_w) / 2 else most_w
+        before_w, after_w = (known_w, other_w) if flat[0] else (other_w, known_w)
     if not min(before_w, after_w) < level_w < max(before_w, after_w):
         return None
-    if max(abs(before_w - power_w[here - 2]), abs(after_w - power_w[here + 2])) > LEVEL * size_w:
-        return None
-    length_s = float(near.time_s[here + 1] - near.time_s[here])
-    return float(near.time_s[here]) + length_s * (level_w - after_w) / (before_w - after_w)
+    return _Step(start_s + length_s * (level_w - after_w) / (before_w - after_w), before_w, after_w)
 
 
 def _swing_w(power_w: Floats, blur_w: Floats, here: int, seen_w: Floats, stepped: bool) -> float:

@@ -40,6 +40,8 @@ def all_ticks(time_s: Floats, counter_j: Floats, tick_s: float | None, probed_s:
 def ticks_near(edge_s: float, time_s: Floats, counter_j: Floats, probed_s: float | None) -> Ticks | None:
     """Ticks around an edge by the grid that the readings agree with; None where there is no such grid."""
     some = slice(*np.searchsorted(time_s, [edge_s - REACH_S, edge_s + REACH_S]))
+    if not time_s[some].size:
+        return None
     shown = runs(time_s[some], counter_j[some])
     grid = find_grid(shown, edge_s, probed_s)
     return None if grid is None else _on_grid(shown, grid)

@@ -17,13 +17,17 @@ from joulelaw.bench.trace_energy import Floats
 # driver whose timer is not exact.
 TOLERANCES_S = (0.0001, 0.0004, 0.001, 0.003, 0.008)
 PERIODS_S = (0.004, 0.5)  # NVML's counters tick every 20 to 100 ms
-PROBED_WITHIN = (0.002, 0.01)  # so far off is a period that was probed on many ticks, or on few
+# A probed period is believed to be off by so little of it, then by so much. Looks that are equally far apart fit
+# other periods as well, of one tick in a hundred more or less, and only the probe tells which.
+PROBED_WITHIN = (0.002, 0.0045)
+STRAYS = 0.05  # of a period: ticks that come so early or late have none
 MOST_RANGE = 2.0  # readings that leave periods open by such a factor are not searched
 NEAR_S = 0.5  # the search begins with what lies so near, and doubles it
 FINEST = 0.25  # of the origins that are left: periods are not told apart more finely
 MOST_BOXES = 1024
-# A grid is believed when readings of ticks without one would have agreed with some grid less often than this.
-CHANCE = 1e-3
+# A grid is believed when readings of ticks without one would have agreed with some grid less often than this; of a
+# period that was seen before, less often than that.
+CHANCE, PROBED_CHANCE = 1e-6, 1e-2
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,11 @@ def find_grid(shown: Runs, near_s: float, probed_s: float | None = None) -> Grid
     for tolerance_s in TOLERANCES_S:
         least, most = _periods(shown, tolerance_s)
         for by in PROBED_WITHIN if probed_s else ():
-            assert probed_s
-            low, high = max(least, probed_s * (1 - by)), min(most, probed_s * (1 + by))
-            grid = _search(arcs, (low, high), tolerance_s)
+            low, high = (1 - by) * (probed_s or 0.0), (1 + by) * (probed_s or 0.0)
+            grid = _search(arcs, (max(least, low), min(most, high)), tolerance_s, PROBED_CHANCE)
             if grid is not None and _well_inside(grid, low, high, least, most):
                 return grid
-        grid = _search(arcs, (least, most), tolerance_s) if most < MOST_RANGE * least else None
+        grid = _search(arcs, (least, most), tolerance_s, CHANCE) if most < MOST_RANGE * least else None
         if grid is not None:
             return grid
     return None
@@ -117,19 +120,22 @@ def _arcs(shown: Runs, near_s: float) -> _Arcs:
     head = int(np.argmin((high_s - low_s) * (1 + np.abs(high_s - near_s))))
     stayed = shown.last_s > shown.first_s
     return _Arcs(
-        np.concatenate([low_s[[head]], low_s, shown.last_s[stayed]]),
-        np.concatenate([high_s[[head]], high_s, shown.first_s[stayed]]),
-        np.append(np.zeros(low_s.size + 1), np.ones(np.count_nonzero(stayed))),
+        np.concatenate([low_s[[head]], np.delete(low_s, head), shown.last_s[stayed]]),
+        np.concatenate([high_s[[head]], np.delete(high_s, head), shown.first_s[stayed]]),
+        np.append(np.zeros(low_s.size), np.ones(np.count_nonzero(stayed))),
     )
 
 
 def _periods(shown: Runs, tolerance_s: float) -> tuple[float, float]:
     """At least the longest rest, and at most what the shortest two ticks in a row allow."""
-    longest_s, shortest_s = np.max(shown.last_s - shown.first_s), np.min(shown.first_s[2:] - shown.last_s[:-2])
-    return max(PERIODS_S[0], longest_s - 2 * tolerance_s), min(PERIODS_S[1], shortest_s + 2 * tolerance_s)
+    longest_s = float(np.max(shown.last_s - shown.first_s))
+    shortest_s = float(np.min(shown.first_s[2:] - shown.last_s[:-2]))
+    least = longest_s - min(2 * tolerance_s, STRAYS * longest_s)
+    most = shortest_s + min(2 * tolerance_s, STRAYS * shortest_s)
+    return max(PERIODS_S[0], least), min(PERIODS_S[1], most)
 
 
-def _search(arcs: _Arcs, among_s: tuple[float, float], tolerance_s: float) -> Grid | None:
+def _search(arcs: _Arcs, among_s: tuple[float, float], tolerance_s: float, chance: float) -> Grid | None:
     least, most = among_s
     if not least <= most:
         return None
@@ -158,7 +164,7 @@ def _search(arcs: _Arcs, among_s: tuple[float, float], tolerance_s: float) -> Gr
     )
     origins_s = float(np.max(grid.latest_s) - np.min(grid.earliest_s))
     one = drift_s + origins_s < grid.step_s / 2
-    return grid if one and _telling(arcs, grid.step_s, most - least, farthest_s, tolerance_s) else None
+    return grid if one and _odds(arcs, grid.step_s, most - least, farthest_s, tolerance_s) < chance else None
 
 
 def _boxes(least: float, most: float, width_s: float, tolerance_s: float) -> Grid:
@@ -193,9 +199,13 @@ def _shared(boxes: Grid, arcs: _Arcs, tolerance_s: float) -> Grid:
     return Grid(boxes.period_s[alive], boxes.half_s[alive], early[alive], late[alive], tolerance_s)
 
 
-def _telling(arcs: _Arcs, period_s: float, range_s: float, reach_s: float, tolerance_s: float) -> bool:
-    """Whether agreement means anything: phases at random would lie in all arcs of some period less than by CHANCE."""
+def _odds(arcs: _Arcs, period_s: float, range_s: float, reach_s: float, tolerance_s: float) -> float:
+    """How often phases at random would lie in all arcs of some period, by how long the arcs are.
+
+    A rest and the bracket behind it speak of the same tick, so only the more telling kind of the two counts.
+    """
     length_s = arcs.high_s - arcs.low_s + arcs.periods * period_s + 2 * tolerance_s
-    shares = np.minimum(1.0, (length_s[1:] + length_s[0]) / period_s)
+    odds = np.log(np.clip((length_s + length_s[0]) / period_s, 1e-6, 1.0))[1:]
+    rests = arcs.periods[1:] == 1
     tried = 1 + range_s * reach_s / period_s / length_s[0]
-    return math.log(tried) + float(np.sum(np.log(np.maximum(shares, 1e-6)))) < math.log(CHANCE)
+    return math.exp(math.log(tried) + min(float(odds[rests].sum()), float(odds[~rests].sum())))

@@ -91,7 +91,7 @@ def test_a_steady_counter_without_ticks_is_exact() -> None:
     energy = window(device(time_s, counter_j=70.0 * time_s, tick_s=0.0), 1.013, 3.777)
     assert energy.energy_j == pytest.approx(70.0 * 2.764, rel=1e-12)
     assert energy.stderr_j is not None
-    assert energy.stderr_j < 0.002 * energy.energy_j, "only for what power may do between two readings"
+    assert energy.stderr_j < 0.005 * energy.energy_j, "only for what power may do between two readings"
     assert energy.trace_j is None
     assert energy.disagreement is None
 

@@ -128,7 +128,8 @@ def check(energy: DeviceEnergy, readings: Any, begin_ns: int, end_ns: int) -> No
     if energy.counter_j is not None and np.all(np.diff(readings.counter_j[has_counter]) >= 0):
         counter = time_s[has_counter], readings.counter_j[has_counter]
         found = plain.ticks(*counter, readings.tick_s)
-        assert all(ticks_near(edge_s, *counter, None) is None for edge_s in (0.0, span_s)), "random ticks have no grid"
+        if any(ticks_near(edge_s, *counter, None) for edge_s in (0.0, span_s)):
+            return  # times on a raster of 50 ms pass for ticks now and then, and rightly
         expected_j = plain.counter_at(span_s, *found) - plain.counter_at(0.0, *found)
         assert energy.counter_j == pytest.approx(expected_j, rel=1e-12)
         assert energy.ticks == np.count_nonzero((found[0] >= 0) & (found[0] <= span_s))
