@@ -59,8 +59,7 @@ def nvml_devices() -> list[NvmlDevice]:
         return []
     try:
         with _library():
-            driver = str(nvml.nvmlSystemGetDriverVersion())
-            return [_describe(handle, index, driver) for index, handle in _all_handles()]
+            return _listed()
     except (nvml.NVMLError_LibraryNotFound, nvml.NVMLError_DriverNotLoaded):
         return []
     except nvml.NVMLError as error:
@@ -78,15 +77,21 @@ def _library() -> Iterator[None]:
         nvml.nvmlShutdown()
 
 
-def _all_handles() -> Iterator[tuple[int, Any]]:
+def _listed() -> list[NvmlDevice]:
+    """Raises the failure of the last GPU where none is left; those we may not use (a container's) are none of ours."""
+    driver = str(supported(nvml.nvmlSystemGetDriverVersion) or "")
+    found: list[NvmlDevice] = []
+    failure = None
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            found += [_describe(part, index, driver) for part in _slices(handle) or [handle]]
         except nvml.NVMLError as error:
             logging.getLogger(__name__).warning("GPU %d is left out: %s", index, error)
-            continue
-        slices = _slices(handle)
-        yield from ((index, part) for part in slices or [handle])
+            failure = failure if isinstance(error, nvml.NVMLError_NoPermission) else error
+    if failure and not found:
+        raise failure
+    return found
 
 
 def _slices(gpu: Any) -> list[Any]:
@@ -94,12 +99,10 @@ def _slices(gpu: Any) -> list[Any]:
     if (supported(nvml.nvmlDeviceGetMigMode, gpu) or [0])[0] == 0:
         return []
     slices = []
-    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(gpu)):
-        try:
-            slices.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(gpu, index))
-        except nvml.NVMLError_NotFound:
-            continue  # a place on the GPU where no slice was made
-    return slices
+    for index in range(supported(nvml.nvmlDeviceGetMaxMigDeviceCount, gpu) or 0):
+        with contextlib.suppress(nvml.NVMLError_NotFound):  # a place on the GPU where no slice was made
+            slices.append(supported(nvml.nvmlDeviceGetMigDeviceHandleByIndex, gpu, index))
+    return [part for part in slices if part is not None]
 
 
 def _describe(handle: Any, index: int, driver: str) -> NvmlDevice:
@@ -109,7 +112,7 @@ def _describe(handle: Any, index: int, driver: str) -> NvmlDevice:
     machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return NvmlDevice(
         uuid=str(nvml.nvmlDeviceGetUUID(handle)),
-        name=str(nvml.nvmlDeviceGetName(handle)),
+        name=str(supported(nvml.nvmlDeviceGetName, handle) or ""),
         index=index,
         memory_bytes=int(memory.total) if memory else machine_bytes,  # not supported: memory shared with the host
         power_limit_w=None if limit_mw is None else limit_mw / 1000,
@@ -135,21 +138,27 @@ def open_nvml(devices: Sequence[DeviceLike], root: Path | None = None) -> NvmlMe
         for device in devices:
             gpu = _locate(device.uuid)
             gpus.setdefault(gpu.uuid, gpu)
+        beside = [gpu for gpu in _whole_gpus() if gpu.uuid not in gpus]
     except nvml.NVMLError as error:
         nvml.nvmlShutdown()
         remedy = "compare with `nvidia-smi -L`: the device may have gone, or be hidden from this container"
         raise MeterUnavailableError(f"NVML has no device {device.uuid}: {error}", where=where, remedy=remedy) from error
-    beside = [gpu for gpu in _whole_gpus() if gpu.uuid not in gpus]
     uuids = tuple(device.uuid for device in devices)
     return NvmlMeter(uuids, list(gpus.values()), beside, open_host(root), nvml.nvmlShutdown)
 
 
 def _locate(uuid: str) -> NvmlGpu:
     """The GPU that meters the device of this UUID, which is one of its slices where it is cut by MIG."""
-    handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-    if not uuid.startswith("MIG-"):
-        return NvmlGpu(uuid, handle)
-    return _whole(nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        if not uuid.startswith("MIG-"):
+            return NvmlGpu(uuid, handle)
+        return _whole(nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle))
+    except nvml.NVMLError_FunctionNotFound:
+        for gpu in _whole_gpus():
+            if uuid in (gpu.uuid, *gpu.slices):
+                return gpu
+        raise nvml.NVMLError(nvml.NVML_ERROR_NOT_FOUND) from None
 
 
 def _whole(handle: Any) -> NvmlGpu:

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from joulelaw.cluster.power.foreign import foreign_of, in_first_pid_namespace
 from joulelaw.cluster.power.meter import GPU_LOST, Reading
 from joulelaw.cluster.power.moves import Moves
 from joulelaw.cluster.power.nvml_sensor import GAIN_BOUND, averaged_s, sensor_class
@@ -21,8 +21,9 @@ except ImportError:  # the law and its figures install without it
 # 1 s average does: it misses nothing, whatever the load's rhythm. The older call means either, by card.
 INSTANT, AVERAGE = "NVML_FI_DEV_POWER_INSTANT", "NVML_FI_DEV_POWER_AVERAGE"
 OLDER_CALL = "nvmlDeviceGetPowerUsage"
-# One call under the name that drivers have had since 2023, and the one before.
+# One call under the name that drivers have had since 2023, and the one before; the list of processes since 2021.
 THROTTLE_CALLS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+PROCESS_CALLS = ("nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetComputeRunningProcesses_v2")
 VALUE_FIELDS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")  # by nvmlValueType_t
 CONDITIONS_EVERY_NS = 1_000_000_000  # degrees change over seconds; each call costs the sampler time
 GPU_SCOPE = 0  # NVML_POWER_SCOPE_GPU: without the CPU of a superchip
@@ -39,6 +40,7 @@ def supported(call: Callable[..., Any], *arguments: Any) -> Any:
         nvml.NVMLError_FunctionNotFound,
         nvml.NVMLError_InvalidArgument,
         nvml.NVMLError_NoPermission,
+        nvml.NVMLLibraryMismatchError,  # pynvml's word for a function that the driver lacks in this version
     ):
         return None
 
@@ -53,9 +55,12 @@ class PowerField:
 
     def __call__(self, handle: Any) -> float:
         call = getattr(nvml.nvmlLib, "nvmlDeviceGetFieldValues", None)
+        self._value.nvmlReturn = nvml.NVML_ERROR_NOT_SUPPORTED  # stays where the driver passes over the field
         failed = call(handle, 1, self._values) if call else nvml.NVML_ERROR_FUNCTION_NOT_FOUND
         if failed or (failed := self._value.nvmlReturn):
             raise nvml.NVMLError(failed)
+        if self._value.valueType >= len(VALUE_FIELDS):
+            raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
         return float(getattr(self._value.value, VALUE_FIELDS[self._value.valueType])) / 1000
 
 
@@ -75,8 +80,8 @@ def _clock_mhz(handle: Any) -> float:
     return float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
 
 
-def _pids(handle: Any) -> list[int]:
-    return [process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+def _pids_by(name: str) -> Callable[[Any], list[int]]:
+    return lambda handle: [process.pid for process in getattr(nvml, name)(handle)]
 
 
 def power_calls(has_counter: bool) -> list[tuple[str, Callable[[Any], float]]]:
@@ -84,33 +89,6 @@ def power_calls(has_counter: bool) -> list[tuple[str, Callable[[Any], float]]]:
     names = (INSTANT, AVERAGE) if has_counter else (AVERAGE, INSTANT)
     fields = [(name, PowerField(name)) for name in names if hasattr(nvml, name)]
     return [*fields, (OLDER_CALL, _usage_w)]
-
-
-def foreign_of(found: Sequence[int], watched: Sequence[int], *, same_numbers: bool = False) -> int:
-    """How many of the processes that were found are not among those watched.
-
-    In a container the GPU's processes have other numbers than ours: where none of ours is found, as many as we watch
-    are taken for ours, unless ours are known to be the `same_numbers`.
-
-    >>> foreign_of([5, 6, 7], [5, 6]), foreign_of([91, 92, 93], [5, 6]), foreign_of([], [5]), foreign_of([8], [])
-    (1, 1, 0, 1)
-    >>> foreign_of([91], [5], same_numbers=True), foreign_of([5], [5, 6], same_numbers=True)
-    (1, 0)
-    """
-    others = [pid for pid in found if pid not in watched]
-    known = same_numbers or len(others) < len(found)
-    return len(others) if known else max(0, len(found) - len(watched))
-
-
-def in_first_pid_namespace() -> bool:
-    """Whether processes have the same numbers here as for the driver, which counts them in the machine's own.
-
-    Linux has given that namespace a number that is never another's (include/linux/proc_ns.h: PROC_PID_INIT_INO).
-    """
-    try:
-        return Path("/proc/self/ns/pid").readlink().name == "pid:[4026531836]"
-    except OSError:
-        return False
 
 
 @dataclass
@@ -204,36 +182,54 @@ class NvmlGpu:
         return (begin_ns + time.monotonic_ns()) // 2, counter_j, errors
 
     def _ask(self) -> None:
-        self._name = str(nvml.nvmlDeviceGetName(self.handle))
-        self._counter, self._celsius = self._if_answered(_counter_j), self._if_answered(_celsius)
-        self._clock, self._pids = self._if_answered(_clock_mhz), self._if_answered(_pids)
-        calls = [getattr(nvml, name) for name in THROTTLE_CALLS if hasattr(nvml, name)]
-        self._throttle = next(filter(self._if_answered, calls), None)
-        for name, call in power_calls(has_counter=self._counter is not None):
-            if self._if_answered(call):
-                self._power, self._power_name = call, name
-                break
+        """Raises NVMLError where neither counter nor power works, and one of them may yet."""
+        self._name = str(supported(nvml.nvmlDeviceGetName, self.handle) or "")
+        counter, counter_failure = self._first_answered([_counter_j])
+        self._counter = _counter_j if counter_failure else counter  # its failure may pass, and is told until then
+        ways = power_calls(has_counter=self._counter is not None)
+        self._power, power_failure = self._first_answered([call for _, call in ways])
+        if (failure := counter_failure or power_failure) and not counter and not self._power:
+            raise failure
+        self._power_name = next((name for name, call in ways if call is self._power), "")
+        self._celsius, self._clock = self._if_answered(_celsius), self._if_answered(_clock_mhz)
+        self._throttle = self._if_answered(*(getattr(nvml, name) for name in THROTTLE_CALLS if hasattr(nvml, name)))
+        self._pids = self._if_answered(*(_pids_by(name) for name in PROCESS_CALLS if hasattr(nvml, name)))
         self._asked = True
 
-    def _if_answered(self, call: Call) -> Call | None:
-        return call if supported(call, self.handle) is not None else None
+    def _if_answered(self, *calls: Call) -> Call | None:
+        """The first that works. Whatever ails the others, the joules can do without."""
+        return self._first_answered(calls)[0]
+
+    def _first_answered(self, calls: Sequence[Call]) -> tuple[Call | None, Exception | None]:
+        """The first of these calls that gives something, and how one before it failed."""
+        failure = None
+        for call in calls:
+            try:
+                if supported(call, self.handle) is not None:
+                    return call, failure
+            except nvml.NVMLError as error:
+                failure = error
+        return None, failure
 
     def _read_conditions(self, now_ns: int, errors: list[str]) -> tuple[float | None, int | None, int | None]:
         """Temperature, which later readings repeat; SM clock, throttle reasons and processes of others."""
-        self._temperature_c = None  # an old value must not outlive a failed call
-        clock_mhz = throttle = foreign = None
-        try:
-            self._temperature_c = self._celsius(self.handle) if self._celsius else None
-            clock_mhz = self._clock(self.handle) if self._clock else None
-            throttle = self._throttle(self.handle) if self._throttle else None
-            if self._pids:
-                watched = [pid for pids in self._watched.values() for pid in pids]
-                foreign = foreign_of(self._pids(self.handle), watched, same_numbers=self._same_numbers)
-            self._conditions_ns = now_ns - self.later_ns
-            self.later_ns = 0
-        except nvml.NVMLError as error:
-            errors.append(_error_text("temperature, clock or processes", error))
+        self._temperature_c = self._beside(self._celsius, "temperature", errors)
+        clock_mhz = self._beside(self._clock, "clock", errors)
+        throttle = self._beside(self._throttle, "throttle reasons", errors)
+        pids = self._beside(self._pids, "processes", errors)
+        watched = {pid for named in self._watched.values() for pid in named}
+        foreign = None if pids is None else foreign_of(pids, watched, same_numbers=self._same_numbers)
+        self._conditions_ns = now_ns - self.later_ns
+        self.later_ns = 0
         return clock_mhz, throttle, foreign
+
+    def _beside(self, call: Call | None, what: str, errors: list[str]) -> Any:
+        """None where it fails: an old value must not outlive that, nor the failure of one take the others along."""
+        try:
+            return call(self.handle) if call else None
+        except nvml.NVMLError as error:
+            errors.append(_error_text(what, error))
+            return None
 
     def describe(self) -> str:
         counter = "nvmlDeviceGetTotalEnergyConsumption" if self._counter else "no energy counter"

@@ -43,15 +43,16 @@ if "FAKE_NVML" in os.environ and "FAKE_AGE_S" in os.environ:
 
 
 class FakeNvml:
-    """The built library in a folder of its own, which goes with this object."""
+    """The built library in a folder of its own, which goes with this object. It lacks the functions in `without`."""
 
-    def __init__(self) -> None:
+    def __init__(self, without: Sequence[str] = ()) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="fake_nvml_"))
         self._remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.library = self.folder / "lib" / NAME
         self.library.parent.mkdir()
         source = HERE / "fake_nvml.c"
         build = ["cc", "-Wall", "-Werror", "-shared", "-fPIC", "-O2", "-o", str(self.library), str(source), "-lm"]
+        build += [f"-D{name}=absent_{name}" for name in without]
         subprocess.run(build, check=True, capture_output=True, text=True)
         self.tools = self.folder / "bin"  # CodeCarbon asks whether there is an nvidia-smi before it asks NVML
         self.tools.mkdir()
