@@ -57,8 +57,8 @@ def test_a_window_goes_on_until_its_energy_is_known_and_its_row_says_how_well(tm
     assert abs(row["energy_j"] - 10 * row["duration_s"]) <= 4 * row["energy_stderr_j"]
 
 
-@pytest.mark.parametrize(("tolerance", "kind"), [(None, "measured"), (0.01, "none")])
-def test_where_nothing_is_asked_or_no_joules_come_nothing_is_told(
+@pytest.mark.parametrize(("tolerance", "kind"), [(None, "measured"), (0.01, "none"), (0.01, "estimated")])
+def test_where_nothing_is_asked_or_nothing_meters_nothing_is_told(
     tolerance: float | None, kind: MeterKind, tmp_path: Path
 ) -> None:
     gang = LivingGang(1, 1.5, 2.5)
