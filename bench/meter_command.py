@@ -71,8 +71,10 @@ class Command:
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         process.wait()
-        self._on_end()
-        self._ended.set()
+        try:
+            self._on_end()
+        finally:  # whatever it raises, nobody waits for ever
+            self._ended.set()
 
 
 @contextmanager

@@ -46,7 +46,9 @@ class ProcessTree:
         self._most_ns = 0
 
     def pids(self) -> list[int]:
-        """Those at work when last looked, without this program."""
+        """Those at work now, without this program."""
+        self._looked_ns = -LOOK_EVERY_NS
+        self.cpu_ns()
         return list(self._seen)
 
     def cpu_ns(self) -> int:

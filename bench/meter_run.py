@@ -1,9 +1,9 @@
 """`joulelaw meter`'s two uses: a stretch of time, and a command from its start to its end."""
 
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 from joulelaw.bench.meter_command import Command, check_command, signals_to
 from joulelaw.bench.meter_readings import Store
@@ -34,18 +34,25 @@ class Outcome:
 
 def measure_stretch(asked: Asked, seconds: float | None) -> Outcome:
     """So many seconds, or until Ctrl-C; of whatever the devices do meanwhile."""
-    stopped = threading.Event()
+    signals: SimpleQueue[int] = SimpleQueue()  # an Event's lock may be held by what the signal interrupts
     with measured(asked.devices, asked.options, idle_s=asked.idle_s, of="devices", store=asked.store) as window:
         end_ns = None if seconds is None else window.begin_ns + round(seconds * 1e9)
-        with signals_to(lambda number, frame: stopped.set()):
-            if end_ns is None:
-                stopped.wait()
-            elif not stopped.wait(max(0.0, (end_ns - time.monotonic_ns()) / 1e9 - BEYOND_S)):
-                left_s = max(0.0, (end_ns - time.monotonic_ns()) / 1e9)
-                window.expect_end(left_s)
-                stopped.wait(left_s)
+        with signals_to(lambda number, frame: signals.put(number)):
+            interrupted = _wait(signals, None if end_ns is None else end_ns - round(BEYOND_S * 1e9))
+            if end_ns is not None and not interrupted:
+                window.expect_end(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
+                interrupted = _wait(signals, end_ns)
             window.close()
-    return Outcome(window.result, stopped.is_set())
+    return Outcome(window.result, interrupted)
+
+
+def _wait(signals: SimpleQueue[int], until_ns: int | None) -> bool:
+    """Whether a signal came before a time of CLOCK_MONOTONIC; None waits for one."""
+    try:
+        signals.get(timeout=None if until_ns is None else max(0.0, (until_ns - time.monotonic_ns()) / 1e9))
+    except Empty:
+        return False
+    return True
 
 
 def measure_command(asked: Asked, command: Sequence[str], seconds: float | None) -> Outcome:
@@ -58,6 +65,7 @@ def measure_command(asked: Asked, command: Sequence[str], seconds: float | None)
         running = Command(window.end)
         with signals_to(running.pass_on):
             running.start(command)
+            window.watch()
             running.wait(seconds)
             window.close()
             running.wait()

@@ -50,7 +50,7 @@ class Window:
         self._idle_ns: tuple[int, int] | None = None
         self._slept_ns = 0
         self._result: MeterResult | None = None
-        self._tree = ProcessTree()
+        self._tree, self._watching = ProcessTree(), threading.Lock()
         self._sampler = Sampler(meter, rate_hz)
         self._keeper = Keeper(self._sampler, store)
         self._over = threading.Event()
@@ -152,15 +152,19 @@ class Window:
             time.sleep(_POLL_S)
 
     def _keep(self) -> None:
-        """Takes the readings from the sampler, and tells it which processes are ours."""
-        own = {"program": [os.getpid()], "children": [], "devices": []}[self._of]
         while not self._over.wait(_KEEP_EVERY_S):
             self._keeper.collect()
-            if self._of == "devices" or self.meter.kind == "estimated":
-                continue
-            self._tree.cpu_ns()
+            self.watch()
+
+    def watch(self) -> None:
+        """Tells the meter which processes are ours: now and then, and at once when one is started."""
+        if self._of == "devices" or self.meter.kind == "estimated":
+            return
+        own = [os.getpid()] if self._of == "program" else []
+        with self._watching:
+            pids = [*own, *self._tree.pids()]
             for device in self._devices:
-                self._sampler.watch(device.uuid, [*own, *self._tree.pids()])
+                self._sampler.watch(device.uuid, pids)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from joulelaw.bench.console import ExitCode, last_line, say, to_people
 if TYPE_CHECKING:
     from joulelaw.cluster.power.meter import MeterChoice, MeterOptions
 
+_LONGEST_S = 1e9  # 32 years: the system's own waits do not reach far beyond
 _OPTIONS = {"kind": "--meter"}  # of the others the option is named like the field
 
 
@@ -99,8 +100,8 @@ def _code(valid: bool, failed: bool, interrupted: bool) -> ExitCode:
 
 
 def _check_seconds(option: str, seconds: float | None, above: float = -math.inf) -> None:
-    if seconds is not None and not (math.isfinite(seconds) and seconds >= 0 and seconds > above):
-        raise InputError(f"{seconds:g} s", where=option, remedy="choose a number of seconds above 0")
+    if seconds is not None and not (0 <= seconds <= _LONGEST_S and seconds > above):
+        raise InputError(f"{seconds:g} s", where=option, remedy=f"choose seconds above 0, at most {_LONGEST_S:g}")
 
 
 def _options(kind: str, rate_hz: float, cpu_w_per_core: float | None) -> "MeterOptions":

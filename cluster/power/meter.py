@@ -121,8 +121,8 @@ class MeterOptions:
         if self.kind not in get_args(MeterChoice):
             choices = ", ".join(get_args(MeterChoice))
             raise InputError(f"unknown meter {self.kind!r}", where="meter.kind", remedy=f"choose one of {choices}")
-        if not 0 < self.rate_hz <= 1000:
-            raise InputError(f"rate {self.rate_hz} Hz", where="meter.rate_hz", remedy="choose above 0, at most 1000")
+        if not 0.001 <= self.rate_hz <= 1000:
+            raise InputError(f"rate {self.rate_hz} Hz", where="meter.rate_hz", remedy="choose 0.001 to 1000")
         watts = self.cpu_w_per_core
         if watts is not None and not (math.isfinite(watts) and watts > 0):
             raise InputError(f"{watts} W per core", where="meter.cpu_w_per_core", remedy="state watts above 0")

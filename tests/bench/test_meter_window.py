@@ -228,6 +228,16 @@ def test_a_process_tree_counts_those_at_work_those_that_ended_and_those_cut_loos
     assert (readings[-1] - readings[1]) / 1e9 == pytest.approx(0.4, abs=0.1)
 
 
+def test_a_process_is_known_the_moment_that_it_is_started() -> None:
+    """The first second of a command must not pass for another's work on the GPU."""
+    tree = ProcessTree()
+    tree.pids()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        found = tree.pids()
+        process.kill()
+    assert process.pid in found
+
+
 def test_a_process_tree_ends_with_what_the_kernel_counts() -> None:
     tree = ProcessTree()
     tree.cpu_ns()
