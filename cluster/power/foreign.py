@@ -1,25 +1,47 @@
 """Whose the processes are that NVML finds at work on a GPU: those of what is measured, or another's."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+# CUDA opens one of these in every process that works on a GPU: under Linux, and under Linux on Windows.
+DRIVER_FILES = ("/dev/nvidia-uvm", "/dev/dxg")
 
-def foreign_of(found: Sequence[int], watched: Collection[int], *, same_numbers: bool = False) -> int:
+
+def uses_gpu(pid: int) -> bool:
+    """Whether a process has CUDA's way to the driver open; True where that cannot be seen, as of one that is ending."""
+    try:
+        opened = list(Path(f"/proc/{pid}/fd").iterdir())
+    except PermissionError:
+        return True
+    except OSError:  # gone
+        return False
+    return not opened or any(_target(each) in DRIVER_FILES for each in opened)
+
+
+def foreign_of(
+    found: Sequence[int],
+    watched: Collection[int],
+    *,
+    same_numbers: bool = False,
+    uses_gpu: Callable[[int], bool] = uses_gpu,
+) -> int:
     """How many of the processes that were found are neither watched nor started by one that is.
 
     In a container the GPU's processes have other numbers than ours: where none of ours is found, as many as we watch
-    are taken for ours, unless ours are known to be the `same_numbers`.
+    and as use a GPU are taken for ours, unless ours are known to be the `same_numbers`.
 
-    >>> foreign_of([5, 6, 7], [5, 6]), foreign_of([91, 92, 93], [5, 6]), foreign_of([], [5]), foreign_of([8], [])
-    (1, 1, 0, 1)
+    >>> foreign_of([5, 6, 7], [5, 6]), foreign_of([], [5]), foreign_of([8], [])
+    (1, 0, 1)
+    >>> foreign_of([91, 92, 93], [5, 6], uses_gpu=lambda pid: True), foreign_of([91], [5], uses_gpu=lambda pid: False)
+    (1, 1)
     >>> foreign_of([91], [5], same_numbers=True), foreign_of([5], [5, 6], same_numbers=True)
     (1, 0)
     """
     others = [pid for pid in found if pid not in watched]
-    if same_numbers and watched:  # what a watched process has just started need not have been named yet
-        others = [pid for pid in others if not _comes_from(pid, watched)]
-    known = same_numbers or len(others) < len(found)
-    return len(others) if known else max(0, len(found) - len(watched))
+    if same_numbers or len(others) < len(found):
+        # What a watched process has just started need not have been named yet.
+        return sum(not _comes_from(pid, watched) for pid in others)
+    return max(0, len(found) - sum(map(uses_gpu, watched))) if found else 0
 
 
 def in_first_pid_namespace() -> bool:
@@ -40,6 +62,14 @@ def _comes_from(pid: int, ancestors: Collection[int]) -> bool:
             return True
         parent = _parent(parent)
     return False
+
+
+def _target(link: Path) -> str:
+    """Empty where it has just been closed."""
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
 
 
 def _parent(pid: int) -> int:

@@ -59,7 +59,7 @@ def test_clock_throttling_and_temperature_come_about_once_a_second(fake_nvml: An
 
 
 def test_processes_of_others_are_counted_and_ours_are_not(fake_nvml: Any) -> None:
-    """The third as in a container: the GPU's list has other numbers than ours, so as many as we watch are ours."""
+    """The third as in a container: the list has other numbers than ours, and none that we watch is known to use it."""
     gpus = [
         FakeGpu(A, settings={"pids": "11,12", "foreign_from_s": 1.5, "foreign_pid": 99}),
         FakeGpu(B, settings={"pids": "13"}),
@@ -67,7 +67,7 @@ def test_processes_of_others_are_counted_and_ours_are_not(fake_nvml: Any) -> Non
     ]
     watch = f"""
 meter.watch({A!r}, [11, 12])
-meter.watch({C!r}, [1, 2])
+meter.watch({C!r}, [os.getpid()])
 meter._gpus[{C!r}]._same_numbers = False
 """
     found = sampled(fake_nvml, gpus, 2.3, watch)
@@ -81,7 +81,7 @@ meter._gpus[{C!r}]._same_numbers = False
     }
     assert set(told[A]) == {(False, 0), (True, 1)}
     assert {foreign for _, foreign in told[B]} == {1}, "nobody named it"
-    assert {foreign for _, foreign in told[C]} == {1}
+    assert {foreign for _, foreign in told[C]} == {3}
 
 
 def test_a_slices_processes_are_watched_on_its_gpu(fake_nvml: Any) -> None:
