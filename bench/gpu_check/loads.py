@@ -14,10 +14,13 @@ from joulelaw.bench.rank_state import claim_device, synchronize
 from joulelaw.cluster.ranks import RankContext
 
 BURST_S = 0.4
+# Until a device that has just worked has lowered its clocks.
+REST_S = 5.0
 
 
-def idle(context: RankContext, teller: Teller, seconds: float) -> dict[str, Any]:
-    """Nothing, and not even a CUDA context, as before a study."""
+def idle(context: RankContext, teller: Teller, seconds: float, rest_s: float = REST_S) -> dict[str, Any]:
+    """Nothing, and not even a CUDA context, as before a study; not straight after work."""
+    time.sleep(rest_s)
     with teller.window("idle"):
         time.sleep(seconds)
     return {}

@@ -53,7 +53,7 @@ def _equal(precisions: Sequence[str], dry: bool) -> Iterator[Part]:
 def _meter(precisions: Sequence[str], dry: bool) -> Iterator[Part]:
     seconds = 1.2 if dry else 10.0
     model = _model(precisions, TINY if dry else BERT_BASE, 4 if dry else BATCH, 32 if dry else 128)
-    yield Part("meter", "idle", "loads:idle", seconds + 1, {"seconds": seconds})
+    yield Part("meter", "idle", "loads:idle", seconds + 6, {"seconds": seconds, **({"rest_s": 0.0} if dry else {})})
     product = {"precision": model["precision"], "side": 256 if dry else 8192}
     for name, rest_s in (("steady product", 0.0), ("product, 0.4 s of every 0.8 s", 0.4)):
         arguments = {**product, "seconds": seconds, "rest_s": rest_s}

@@ -35,7 +35,7 @@ def products(
 def copy(context: RankContext, teller: Teller, size_bytes: int, seconds: float) -> dict[str, Any]:
     """A copy within the device's memory: bytes read and written per second, together, as data sheets count."""
     device = claim_device(context)
-    source = torch.ones(size_bytes, dtype=torch.uint8, device=device)
+    source = torch.randint(256, (size_bytes,), dtype=torch.uint8, device=device)  # bits that change take their power
     target = torch.zeros_like(source)
     call_s, calls = repeated(lambda: target.copy_(source), device, seconds, teller, "copy")
     return {"bytes_per_s": 2 * size_bytes / call_s, "calls": calls, "size_bytes": size_bytes}

@@ -18,7 +18,7 @@ WARM_UP = 5
 def beside_plain(
     context: RankContext, teller: Teller, model: dict[str, Any], rounds: int, seconds: float
 ) -> dict[str, Any]:
-    """`rounds` turns of `seconds` each, ours first in every other one.
+    """`rounds` turns of `seconds` each, ours first in every other one; of the same weights on the same data.
 
     The ratio is plain PyTorch's step time over ours, of the turns that stand beside each other: above 1 we are faster.
     """
@@ -26,11 +26,13 @@ def beside_plain(
     asked = configuration(model)
     ours = Ours(asked, device)
     ours.run(WARM_UP)
+    losses = {"ours": ours.losses[-1]}
     reset_peak_memory(device)
     ours.run(1)
     peak_bytes = memory_bytes(device, peak=True)
     plain = Plain(asked, device)
     plain.run(WARM_UP)
+    losses["plain"] = plain.loss
     count = max(3, round(seconds / _step_s(plain)))
     step_s: dict[str, list[float]] = {"ours": [], "plain": []}
     for turn in range(rounds):
@@ -47,6 +49,7 @@ def beside_plain(
         "step_s": {name: statistics.median(values) for name, values in step_s.items()},
         "ratio": statistics.median(ratios),
         "ratios": ratios,
+        f"loss_after_{WARM_UP}_steps": losses,
         "num_parameters": ours.num_parameters,
         "peak_memory_bytes": peak_bytes if device.type == "cuda" else None,
         "torch": torch.__version__,
