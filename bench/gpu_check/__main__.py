@@ -16,6 +16,7 @@ from joulelaw.bench.gpu_check.parts import Part, parts
 from joulelaw.bench.gpu_check.store import Store
 from joulelaw.bench.gpu_check.studies import FITTING, make_law, run_studies
 from joulelaw.bench.gpu_check.summary import write_summary
+from joulelaw.cluster.failures import ClusterError
 
 STEPS = ("equal", "meter", "peaks", "steps", "sweep")
 # To load the libraries, and to write the summary.
@@ -23,7 +24,7 @@ START_S = 15.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0 all done, 1 parts failed, 2 bad input, 130 the time was over or Ctrl-C."""
+    """The exit code: 0 all done, 1 something failed, 2 bad input, 130 the time was over or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m joulelaw.bench.gpu_check", description=__doc__)
     parser.add_argument(
         "--device", choices=("cuda", "cpu"), default="cuda", help="cpu: a dry run, which measures nothing"
@@ -33,23 +34,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, metavar="M", default=math.inf, help="begin nothing that may last longer"
     )
     parser.add_argument("--only", choices=STEPS, nargs="+", default=STEPS, help="these steps")
+    parser.add_argument("--again", action="store_true", help="parts that failed twice, too")
     given = parser.parse_args(arguments)
     until_s = time.monotonic() + 60 * given.minutes
     try:
-        return _check(find_card(given.device), given.into, given.only, lambda: until_s - time.monotonic())
+        card = find_card(given.device)
+        store = Store(card.folder(given.into), card)
+        store.open()
+        if given.again:
+            store.forget_failures()
+        return _check(store, card, given.only, lambda: until_s - time.monotonic())
     except InputError as error:
-        say(str(error))
-        last_line("gpu_check", ExitCode.BAD_INPUT, error=str(error))
-        return ExitCode.BAD_INPUT
+        return _ended(ExitCode.BAD_INPUT, str(error))
+    except ClusterError as error:
+        return _ended(ExitCode.FAILED, str(error))
     except KeyboardInterrupt:
-        say("Stopped; what was measured is kept.")
-        last_line("gpu_check", ExitCode.INTERRUPTED, error="interrupted")
-        return ExitCode.INTERRUPTED
+        return _ended(ExitCode.INTERRUPTED, "stopped; what was measured is kept")
 
 
-def _check(card: Card, into: Path | None, steps: Sequence[str], left_s: Callable[[], float]) -> int:
-    store = Store(card.folder(into), card)
-    store.open()
+def _ended(code: ExitCode, error: str) -> int:
+    say(error)
+    last_line("gpu_check", code, error=error)
+    return code
+
+
+def _check(store: Store, card: Card, steps: Sequence[str], left_s: Callable[[], float]) -> int:
     say(f"{'A dry run, no figure means anything: ' if card.dry else ''}{card.device.model}, results in {store.folder}")
     wanted = [part for part in parts(card.precisions, dry=card.dry) if part.step in steps]
     left = _measure(store, card, wanted, left_s)

@@ -37,7 +37,6 @@ class Machine:
     def __init__(self, card: Card) -> None:
         self._card = card
         self._server = ForkServer(PRELOAD, ENVIRONMENT)
-        self._server.start()
         self._sampler: Sampler | None = None
         self._readings: list[Reading] = []
 
@@ -46,29 +45,30 @@ class Machine:
 
         Raises:
             PartError: its process failed, or took far longer than it should, or than `most_s`.
+            ClusterError: no process can be started at all.
         """
+        until_s = time.monotonic() + min(PATIENCE * part.seconds + PATIENCE_S, most_s)
         logs = Path(tempfile.mkdtemp(prefix="joulelaw-check-"))
         self._readings = []
         self._sample(True)
+        meter, sensor, rate_hz = self._meter_told()
         gang = LocalGang(self._server, [self._card.device], self._card.node.node_id)
-        gang.start(ENTRY, {"function": part.function, "arguments": part.arguments}, logs)
-        until_s = time.monotonic() + min(PATIENCE * part.seconds + PATIENCE_S, most_s)
         try:
+            gang.start(ENTRY, {"function": part.function, "arguments": part.arguments}, logs)
             events = self._listen(gang, part, until_s)
         finally:
-            if gang.state is GangState.RUNNING:
+            if too_long := gang.state is GangState.RUNNING:
                 gang.stop()
             time.sleep(BEYOND_S)
-            meter, sensors, rate_hz = self._meter_told()
             self._sample(False)
         values = [event["values"] for event in events if event["kind"] == "values"]
         if gang.state is not GangState.DONE or not values:
             errors = [f"{event['type']}: {event['message']}" for event in events if event["kind"] == "error"]
-            raise PartError(errors[0] if errors else gang.failure or "it took too long")
+            raise PartError(errors[0] if errors else "it took too long" if too_long else gang.failure or "it left")
         shutil.rmtree(logs, ignore_errors=True)  # kept where it failed
         stretches = [Stretch.of(event) for event in events if event["kind"] == "stretch"]
         joules = figures_of(stretches, self._readings, meter["name"], self._card.device.uuid)
-        return {**values[0], **joules, "meter": meter, "sensor": sensors, "rate_hz": rate_hz}
+        return {**values[0], **joules, "meter": meter, "sensor": sensor, "rate_hz": rate_hz}
 
     def _listen(self, gang: LocalGang, part: Part, until_s: float) -> list[Mapping[str, Any]]:
         events: list[Mapping[str, Any]] = []
@@ -110,6 +110,9 @@ class Machine:
         self._server.close()
 
     def __enter__(self) -> Self:
+        """Starts the fork server and waits for its libraries; ForkServerError where it is not fit to fork."""
+        self._server.start()
+        self._server.wait_ready()
         return self
 
     def __exit__(self, *_: object) -> None:

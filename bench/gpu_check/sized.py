@@ -79,9 +79,9 @@ REPEATED = (
     Shape("gpt2", 6, 384, 192, 0.03),
     Shape("gpt2", 12, 768, 192, 0.1),
 )
-# Of the sweep, and of the repeats.
+# Of the sweep, and of the repeats: so long and no longer, however well the energy is known, as time on a lent card is.
 WINDOWS_S = (12.0, 30.0)
-# Shorter than the rule's own limit, as time on a lent card is: steps are steady by then, temperatures need not be.
+# Shorter than the rule's own limit for the same reason: steps are steady by then, temperatures need not be.
 WARM_UP_S = 4.0
 OTHERS = ("ddp", "fsdp", "zero2")
 
@@ -187,6 +187,7 @@ def _text(
             "min_steps": 5 if dry else 20,
             "min_s": min_s,
             "max_s": 2 * min_s,
+            "tolerance": 0.0,
         },
         "hold_out": {"by": "case", "fraction": held_out},
         "metering": {"meter": "estimate", "cpu_w_per_core": DRY_WATTS} if dry else {"meter": "nvml"},

@@ -48,6 +48,14 @@ class Store:
         found = self.parts(step).get(part)
         return found is not None and ("error" not in found or found["tries"] >= MOST_TRIES)
 
+    def forget_failures(self) -> None:
+        """Parts that failed are tried anew: what was in their way has been put right."""
+        for path in sorted(self.folder.glob("*.json")):
+            content = _read(path)
+            if "parts" in content:
+                known = {name: part for name, part in content["parts"].items() if "error" not in part}
+                write_text(path, json.dumps({**content, "parts": known}, indent=1) + "\n")
+
     def put(self, step: str, part: str, values: Mapping[str, Any]) -> None:
         """Adds what was found; numbers that are not finite become null."""
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

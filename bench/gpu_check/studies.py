@@ -15,9 +15,8 @@ from joulelaw.model.hardware import Catalogue
 
 FITTING = "fitting"  # a step of its own: the commands after the sweeps
 PATHS = ("out", "folder", "folders")  # of this machine: nobody else's business
-# What the law takes at most, all commands together, before it is left for another run.
-LAW_S = 60.0
-COMMAND_TIMEOUT_S = 300.0
+# With less time than this a command is left for another run; with more, one that is cut off has failed.
+LEAST_S, COMMAND_TIMEOUT_S = 60.0, 300.0
 
 
 def write_sweeps(store: Store, card: Card) -> None:
@@ -69,10 +68,10 @@ def make_law(store: Store, left_s: Callable[[], float]) -> bool:
     for name, command in commands.items():
         if store.is_over(FITTING, name):
             continue
-        if left_s() < LAW_S:
+        if (given_s := min(left_s(), COMMAND_TIMEOUT_S)) < LEAST_S:
             return False
         say(f"law: {name}")
-        told = _command(command)
+        told = _command(command, given_s)
         if told["exit_code"] in (0, 3):
             store.put(FITTING, name, {key: value for key, value in told.items() if key not in PATHS})
         else:
@@ -80,13 +79,13 @@ def make_law(store: Store, left_s: Callable[[], float]) -> bool:
     return True
 
 
-def _command(arguments: list[str]) -> dict[str, Any]:
+def _command(arguments: list[str], timeout_s: float) -> dict[str, Any]:
     """One command of the program; the JSON object of its last line."""
     command = [sys.executable, "-m", "joulelaw.bench", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        return {"exit_code": 1, "error": f"not over after {COMMAND_TIMEOUT_S:g} s"}
+        return {"exit_code": 1, "error": f"not over after {timeout_s:.0f} s"}
     lines = done.stdout.splitlines()
     try:
         told: dict[str, Any] = json.loads(lines[-1])

@@ -14,8 +14,11 @@ import pytest
 
 from joulelaw import InputError
 from joulelaw.bench.gpu_check import card as card_module
+from joulelaw.bench.gpu_check import machine as machine_module
 from joulelaw.bench.gpu_check.__main__ import main
 from joulelaw.bench.gpu_check.card import DRY, Card, find_card
+from joulelaw.bench.gpu_check.machine import Machine, PartError
+from joulelaw.bench.gpu_check.parts import Part
 from joulelaw.bench.gpu_check.store import Store
 from joulelaw.bench.gpu_check.summary import log_line, write_summary
 from joulelaw.cluster.inventory import Device, Node
@@ -135,6 +138,34 @@ def test_a_part_that_fails_is_tried_once_more(tmp_path: Path) -> None:
     assert "Failed: large: OutOfMemoryError" in write_summary(store, H200).read_text()
     store.put("steps", "large", {"ratio": float("nan")})
     assert store.values("steps")["large"]["ratio"] is None
+
+
+def test_what_failed_is_forgotten_where_it_is_asked_for_again(tmp_path: Path) -> None:
+    store = Store(tmp_path, H200)
+    store.put("steps", "base", {"ratio": 1.0})
+    for _ in range(2):
+        store.fail("steps", "large", "no compiler")
+    store.forget_failures()
+    assert not store.is_over("steps", "large")
+    assert store.values("steps")["base"]["ratio"] == 1.0
+
+
+def test_a_part_that_is_given_up_while_nothing_is_sampled_fails_alone() -> None:
+    """The turn without sampling comes first, and is longer than there is time."""
+    model = {"num_layers": 1, "hidden_size": 64, "micro_batch_size": 1, "sequence_length": 8, "precision": "fp32"}
+    endless = Part("meter", "x", "loads:overhead", 5, {"model": model, "pairs": 1, "seconds": 300.0})
+    with Machine(find_card("cpu")) as machine:
+        with pytest.raises(PartError, match="too long"):
+            machine.run(endless, 15.0)
+        assert "stretches" in machine.run(Part("meter", "idle", "loads:idle", 1, {"seconds": 0.5, "rest_s": 0.0}), 60.0)
+
+
+def test_libraries_that_cannot_be_loaded_end_it_with_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine_module, "PRELOAD", ("no_such_library",))
+    assert main(["--device", "cpu", "--into", str(tmp_path), "--only", "peaks"]) == 1
+    assert "no_such_library" in json.loads(capsys.readouterr().out.splitlines()[-1])["error"]
 
 
 def test_the_report_gives_shares_of_the_data_sheet_and_of_the_measured_peak(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_repeats_are_three_of_six_cases_of_their_own_with_long_windows(tmp_path:
     assert {each.spec.window.min_s for each in plans["repeats"].trials} == {30.0}
     assert {each.spec.window.min_s for each in plans["sweep"].trials} == {12.0}
     assert 0 < sum(each.split == "hold_out" for each in plans["sweep"].trials) < len(plans["sweep"].trials) / 2
+    assert all(each.spec.window.tolerance is None for plan in plans.values() for each in plan.trials), "and no longer"
     assert plans["sweep"].metering["meter"] == "nvml", "a figure of a GPU is never an estimate"
 
 
