@@ -87,7 +87,7 @@ def _pids_by(name: str) -> Callable[[Any], list[int]]:
 def power_calls(has_counter: bool) -> list[tuple[str, Callable[[Any], float]]]:
     """The ways to ask for power, by preference."""
     names = (INSTANT, AVERAGE) if has_counter else (AVERAGE, INSTANT)
-    fields = [(name, PowerField(name)) for name in names if hasattr(nvml, name)]
+    fields = [(name, PowerField(name)) for name in names]
     return [*fields, (OLDER_CALL, _usage_w)]
 
 
@@ -192,8 +192,8 @@ class NvmlGpu:
             raise failure
         self._power_name = next((name for name, call in ways if call is self._power), "")
         self._celsius, self._clock = self._if_answered(_celsius), self._if_answered(_clock_mhz)
-        self._throttle = self._if_answered(*(getattr(nvml, name) for name in THROTTLE_CALLS if hasattr(nvml, name)))
-        self._pids = self._if_answered(*(_pids_by(name) for name in PROCESS_CALLS if hasattr(nvml, name)))
+        self._throttle = self._if_answered(*(getattr(nvml, name) for name in THROTTLE_CALLS))
+        self._pids = self._if_answered(*map(_pids_by, PROCESS_CALLS))
         self._asked = True
 
     def _if_answered(self, *calls: Call) -> Call | None:

@@ -139,4 +139,6 @@ def test_a_rank_that_ends_with_its_window_between_two_readings_loses_no_joules(w
     energy = window_energy(from_readings(readings, meter.name)["a"], begin_ns, end_ns)
     assert energy.energy_j is not None
     whole_j, seen_j = 10.0 * used_s, 10.0 * (used_s - 0.08)
-    assert energy.energy_j > (whole_j + seen_j) / 2, "what was not seen goes on as before"
+    assert energy.energy_j > seen_j
+    if energy.largest_gap_s < 0.15:  # otherwise the machine was so busy that 0.1 s of work took longer
+        assert energy.energy_j > (whole_j + seen_j) / 2, "what was not seen goes on as before"
