@@ -7,8 +7,9 @@ import numpy as np
 from joulelaw.bench.tick_grid import Grid, Runs, find_grid, runs
 from joulelaw.bench.trace_energy import Floats, those
 
-# How far around a time readings must agree with a grid: three bursts of close readings on either side of it.
-REACH_S = 6.0
+# How far around a time readings must agree with a grid: three bursts of close readings on either side of it, or one
+# where a reading that came late, farther away, agrees with none.
+REACHES_S = (6.0, 2.5)
 # A tick as probed is a little too short at times: brackets are narrowed to somewhat more than it.
 PROBED_SPARE = 1.02
 
@@ -39,12 +40,15 @@ def all_ticks(time_s: Floats, counter_j: Floats, tick_s: float | None, probed_s:
 
 def ticks_near(edge_s: float, time_s: Floats, counter_j: Floats, probed_s: float | None) -> Ticks | None:
     """Ticks around an edge by the grid that the readings agree with; None where there is no such grid."""
-    some = slice(*np.searchsorted(time_s, [edge_s - REACH_S, edge_s + REACH_S]))
-    if not time_s[some].size:
-        return None
-    shown = runs(time_s[some], counter_j[some])
-    grid = find_grid(shown, edge_s, probed_s)
-    return None if grid is None else _on_grid(shown, grid)
+    for reach_s in REACHES_S:
+        some = slice(*np.searchsorted(time_s, [edge_s - reach_s, edge_s + reach_s]))
+        if not time_s[some].size:
+            return None
+        shown = runs(time_s[some], counter_j[some])
+        grid = find_grid(shown, edge_s, probed_s)
+        if grid is not None:
+            return _on_grid(shown, grid)
+    return None
 
 
 def _on_grid(shown: Runs, grid: Grid) -> Ticks | None:

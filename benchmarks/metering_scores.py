@@ -60,9 +60,18 @@ def scores(windows: Sequence[Window], lengths_s: Sequence[int]) -> dict[str, Any
     """Mean and worst absolute error in % by length; what is stated of it."""
     found: dict[str, Any] = {"windows": len(windows)}
     for length_s in lengths_s:
-        errors = [100 * abs(window.error) for window in windows if window.nominal_s == length_s]
+        mine = [window for window in windows if window.nominal_s == length_s]
+        errors = [100 * abs(window.error) for window in mine]
         if errors:
-            found[f"{length_s} s"] = {"mean": statistics.fmean(errors), "worst": max(errors), "windows": len(errors)}
+            worst = max(mine, key=lambda window: abs(window.error))
+            changing = [100 * abs(window.error) for window in mine if load_of(window.gpu) != "constant"]
+            found[f"{length_s} s"] = {
+                "mean": statistics.fmean(errors),
+                "worst": max(errors),
+                "worst_of": worst.gpu.uuid,
+                "mean_without_constant_loads": statistics.fmean(changing),
+                "windows": len(errors),
+            }
     return found | stated(windows)
 
 
@@ -131,6 +140,9 @@ def markdown(found: dict[str, Any]) -> str:
             ]
             for tool, score in tools.items()
         ]
+        if name == "no counter" and "zeus" in tools:
+            means = [f"{tools['zeus'][key]['mean_without_constant_loads']:.2f}" for key in lengths]
+            rows.append(["Zeus, without the constant loads", *means, ""])
         title = "With the energy counter" if name == "counter" else "Without a counter: power alone"
         parts.append(f"{title}; mean (worst) error in %:\n\n" + table(["", *lengths, "windows"], rows))
     rows = [

@@ -146,25 +146,6 @@ def test_a_hole_before_or_after_the_window_is_no_gap() -> None:
     assert window(device(time_s, power_w=[30.0] * len(time_s)), 5.2, 7.5).largest_gap_s == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("repeats", [1, 2, 4])
-def test_the_error_of_a_trace_is_that_of_random_samples(repeats: int) -> None:
-    """Samples of scatter s, each for d seconds over n d: the mean is off by s / sqrt(n), the energy by s d sqrt(n).
-
-    However often each is read: a sensor that has not looked again says nothing new.
-    """
-    rng = np.random.default_rng(2)
-    n, d, s = 200, 0.1, 30.0
-    errors, stated = [], []
-    for _ in range(200):
-        power_w = np.repeat(300.0 + s * rng.standard_normal(n), repeats)
-        energy = window(device(np.arange(n * repeats) * d / repeats, power_w=power_w), 0.0, n * d)
-        assert energy.energy_j is not None
-        errors.append(energy.energy_j - 300.0 * n * d)
-        stated.append(energy.stderr_j)
-    assert np.std(errors) == pytest.approx(s * d * math.sqrt(n), rel=0.15)
-    assert np.mean(stated) == pytest.approx(np.std(errors), rel=0.15)
-
-
 def test_counter_and_trace_are_both_kept_and_compared() -> None:
     time_s = np.arange(0.0, 4.0, 0.1)
     energy = window(device(time_s, power_w=np.full(40, 33.0), counter_j=30.0 * time_s), 1.0, 3.0)

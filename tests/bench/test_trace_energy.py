@@ -1,5 +1,6 @@
 """Joules from power alone: what a sensor's lag, and the time that it does not see, do to them and to their error."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from joulelaw.bench.energy import DeviceEnergy, window_energy
 from joulelaw.cluster.power.sensor import Sensor
 from tests.bench.metering_simulation import SECOND, SENSORS, Simulated, simulated
+from tests.bench.test_energy import device, window
 from tests.bench.test_ticks import LOADS
 from tests.fake_nvml.devices import FakeGpu
 
@@ -80,3 +82,22 @@ def test_a_sensor_that_sees_all_of_its_time_states_little_of_a_steady_load() -> 
     assert energy.energy_j == pytest.approx(1800.0)
     assert energy.stderr_j is not None
     assert energy.stderr_j < 0.01 * 1800
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 4])
+def test_the_error_of_a_trace_is_that_of_random_samples(repeats: int) -> None:
+    """Samples of scatter s, each for d seconds over n d: the mean is off by s / sqrt(n), the energy by s d sqrt(n).
+
+    However often each is read: a sensor that has not looked again says nothing new.
+    """
+    rng = np.random.default_rng(2)
+    n, d, s = 200, 0.1, 30.0
+    errors, stated = [], []
+    for _ in range(200):
+        power_w = np.repeat(300.0 + s * rng.standard_normal(n), repeats)
+        energy = window(device(np.arange(n * repeats) * d / repeats, power_w=power_w), 0.0, n * d)
+        assert energy.energy_j is not None
+        errors.append(energy.energy_j - 300.0 * n * d)
+        stated.append(energy.stderr_j)
+    assert np.std(errors) == pytest.approx(s * d * math.sqrt(n), rel=0.15)
+    assert np.mean(stated) == pytest.approx(np.std(errors), rel=0.15)
