@@ -1,5 +1,6 @@
 """Ranks that tell what they compiled."""
 
+from contextlib import suppress
 from functools import partialmethod
 from pathlib import Path
 from typing import Any
@@ -19,5 +20,13 @@ def run_and_tell(payload: dict[str, Any], context: RankContext) -> None:
     torch.nn.Module.compile = partialmethod(torch.nn.Module.compile, backend=payload["backend"])  # type: ignore
     run_rank(payload, context)
     graphs, breaks = counters["stats"]["unique_graphs"], dict(counters["graph_break"])
-    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-    context.emit({"kind": "compiled", "graphs": graphs, "breaks": breaks, "children": children})
+    context.emit({"kind": "compiled", "graphs": graphs, "breaks": breaks, "children": child_processes()})
+
+
+def child_processes() -> list[str]:
+    """Their numbers, of all of this process's threads; a thread may end meanwhile."""
+    children = []
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            children += (task / "children").read_text().split()
+    return children

@@ -65,6 +65,18 @@ def ticks(time_s: Floats, counter_j: Floats, tick_s: float | None) -> tuple[Floa
     return (time_s[1:] - width_s / 2)[is_news], counter_j[1:][is_news]
 
 
+def step_at_most_j(edge_s: float, time_s: Floats, counter_j: Floats) -> float:
+    """How far one step of power within the stretch between two ticks may move the counter at an edge in it from the
+    straight line: 0 where the ticks around are not known to a tenth of it, else less than what came between."""
+    news = (np.diff(counter_j) > 0) & (np.diff(time_s) > 0)
+    width_s, (tick_s, value_j) = np.diff(time_s)[news], ticks(time_s, counter_j, None)
+    right = int(np.count_nonzero(tick_s < edge_s))
+    if not 3 <= right < tick_s.size - 2:
+        return 0.0
+    known = width_s[right - 2 : right + 2].max() <= 0.1 * (tick_s[right] - tick_s[right - 1])
+    return float(value_j[right] - value_j[right - 1]) if known else 0.0
+
+
 def counter_at(edge_s: float, time_s: Floats, value_j: Floats) -> float:
     """On the straight line between the ticks around an edge; beyond them on that over the last 0.25 s."""
     right = int(np.clip(np.count_nonzero(time_s < edge_s), 1, time_s.size - 1))

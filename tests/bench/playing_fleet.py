@@ -63,6 +63,7 @@ class LivingGang(FakeGang):
         self.told: list[Mapping[str, Any]] = []
         self.told_s: dict[str, float] = {}
         self.step_times: Iterator[float] = itertools.repeat(STEP_S)
+        self._step_s: float | None = None  # of the step that is under way
         self._min_s, self._max_s = min_s, max_s
         self._ends_ns: list[int] = []
 
@@ -78,9 +79,10 @@ class LivingGang(FakeGang):
         if self.state is not GangState.RUNNING:
             return []
         now_ns, rows = time.monotonic_ns(), []
-        while (end_ns := self._ends_ns[-1] + round(1e9 * next(self.step_times))) <= now_ns:
+        while (end_ns := self._ends_ns[-1] + round(1e9 * self._under_way_s())) <= now_ns:
             rows.append([len(self._ends_ns) - 1, True, self._ends_ns[-1], end_ns, 0.5])
             self._ends_ns.append(end_ns)
+            self._step_s = None
         ranks = range(len(self.devices))
         events = [{"kind": "steps", "rank": rank, "node": NODE, "rows": rows} for rank in ranks] if rows else []
         seconds = 1e-9 * (now_ns - self._ends_ns[0])
@@ -89,6 +91,11 @@ class LivingGang(FakeGang):
             self.state = GangState.DONE
             events += [event for rank in ranks for event in self._end(rank)]
         return events
+
+    def _under_way_s(self) -> float:
+        """Drawn once a step, however often it is asked for."""
+        self._step_s = next(self.step_times) if self._step_s is None else self._step_s
+        return self._step_s
 
     def _end(self, rank: int) -> list[Event]:
         place = {"rank": rank, "node": NODE}

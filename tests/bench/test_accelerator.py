@@ -28,4 +28,4 @@ def test_deepspeed_is_told_the_nodes_own_devices(found: str, kind: str) -> None:
 
 
 def test_it_is_told_before_it_is_imported() -> None:
-    assert PRELOAD.index("joulelaw.bench.accelerator") < PRELOAD.index("deepspeed")
+    assert PRELOAD.index("joulelaw.bench.accelerator") < PRELOAD.index("joulelaw.bench.deepspeed_if_there")

@@ -131,7 +131,8 @@ def check(energy: DeviceEnergy, readings: Any, begin_ns: int, end_ns: int) -> No
         if any(ticks_near(edge_s, *counter, None) for edge_s in (0.0, span_s)):
             return  # times on a raster of 50 ms pass for ticks now and then, and rightly
         expected_j = plain.counter_at(span_s, *found) - plain.counter_at(0.0, *found)
-        assert energy.counter_j == pytest.approx(expected_j, rel=1e-12)
+        stepped_j = sum(plain.step_at_most_j(edge_s, *counter) for edge_s in (0.0, span_s) if readings.tick_s is None)
+        assert energy.counter_j == pytest.approx(expected_j, rel=1e-12, abs=stepped_j)
         assert energy.ticks == np.count_nonzero((found[0] >= 0) & (found[0] <= span_s))
         assert energy.largest_gap_s == plain.largest_gap_s(found[0], span_s)
 
