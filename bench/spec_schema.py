@@ -104,7 +104,7 @@ class MeteringSection(_Section):
     """
 
     meter: MeterChoice = "auto"
-    rate_hz: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] = 20.0
+    rate_hz: Annotated[float, Field(ge=0.001, le=1000, allow_inf_nan=False)] = 20.0
     cpu_w_per_core: Positive | None = None
     replay_path: Annotated[Path | None, BeforeValidator(_path)] = None
     idle_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 3.0
