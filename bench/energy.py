@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from joulelaw.bench.counter_energy import counter_energy
+from joulelaw.bench.known import total
 from joulelaw.bench.readings import DeviceReadings
 from joulelaw.bench.trace_energy import those, trace_energy
 from joulelaw.cluster.power.sensor import Sensor
@@ -154,7 +155,7 @@ def _thawed(energy: DeviceEnergy) -> DeviceEnergy:
 
 def _total(devices: list[DeviceEnergy], shared: list[str]) -> GroupEnergy:
     energy_j, trace_j, counter_j, variance = (
-        None if shared else _sum(values)
+        None if shared else total(values)
         for values in (
             [device.energy_j for device in devices],
             [device.trace_j for device in devices],
@@ -164,12 +165,6 @@ def _total(devices: list[DeviceEnergy], shared: list[str]) -> GroupEnergy:
     )
     stderr_j = None if energy_j is None or variance is None else math.sqrt(variance)
     return GroupEnergy(energy_j, trace_j, stderr_j, _disagreement(trace_j, counter_j), tuple(devices), tuple(shared))
-
-
-def _sum(values: list[float | None]) -> float | None:
-    """None as soon as one is missing: the rest would pass for the whole."""
-    numbers = [value for value in values if value is not None]
-    return math.fsum(numbers) if values and len(numbers) == len(values) else None
 
 
 def _disagreement(trace_j: float | None, counter_j: float | None) -> float | None:

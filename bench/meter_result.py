@@ -1,7 +1,7 @@
 """What a measured window gives: joules per device with their verdict, and beside them what else the node drew."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -9,6 +9,7 @@ import pyarrow as pa
 from joulelaw.bench.checks import TrialFacts, Verdict, verdict
 from joulelaw.bench.conditions import NO_CONDITIONS, Conditions, conditions_of
 from joulelaw.bench.energy import GroupEnergy, group_energy
+from joulelaw.bench.known import largest, total
 from joulelaw.bench.readings import DeviceReadings, from_tables
 from joulelaw.cluster.inventory import Device
 from joulelaw.cluster.power.meter import Meter
@@ -82,9 +83,7 @@ class MeterResult:
     @property
     def node_total_j(self) -> float | None:
         """All that is metered on this node; None as soon as a part of it is missing."""
-        parts = [each.energy_j for each in (*self.devices, *self.surroundings)]
-        known = [joules for joules in parts if joules is not None]
-        return math.fsum(known) if len(known) == len(parts) else None
+        return total(each.energy_j for each in (*self.devices, *self.surroundings))
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def _joules(
         duration_s,
         idle_w,
         idle_stderr_w,
-        _gain_bound(group.covers, sensors),
+        largest(sensors[domain].gain_bound if domain in sensors else None for domain in group.covers),
         conditions,
     )
 
@@ -180,10 +179,3 @@ def _verdict(energy: GroupEnergy, duration_s: float, conditions: Conditions, mea
     alone = replace(conditions, foreign_processes=0)
     found = verdict(TrialFacts(energy, duration_s, slept_s=measured.slept_s, conditions=alone))
     return replace(found, remarks=(*found.remarks, OTHERS_AT_WORK))
-
-
-def _gain_bound(domains: Iterable[str], sensors: Mapping[str, Sensor]) -> float | None:
-    """The largest; None where one of them is not known."""
-    bounds = [sensors[domain].gain_bound if domain in sensors else None for domain in domains]
-    known = [bound for bound in bounds if bound is not None]
-    return max(known) if known and len(known) == len(bounds) else None

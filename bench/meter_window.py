@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from joulelaw import InputError
+from joulelaw.bench.asleep import slept_ns
 from joulelaw.bench.meter_devices import Subject, node_devices, open_for
 from joulelaw.bench.meter_processes import OwnEstimate, ProcessTree
 from joulelaw.bench.meter_readings import Keeper, Store
@@ -79,7 +80,7 @@ class Window:
         self.begin_ns = self._mark()
         if self._snaps:
             self.begin_ns = self._next_tick_ns(self.begin_ns, PATIENCE_S, close=True) or self._mark()
-        self._slept_ns = _boot_ahead_ns()
+        self._slept_ns = slept_ns()
         self._look(BEYOND_S)
 
     def expect_end(self, in_s: float) -> None:
@@ -100,7 +101,7 @@ class Window:
         end_ns = asked_ns = self._end_ns or 0
         if self._snaps:
             end_ns = self._next_tick_ns(asked_ns, SNAP_S) or asked_ns
-        slept_s = (_boot_ahead_ns() - self._slept_ns) / 1e9
+        slept_s = (slept_ns() - self._slept_ns) / 1e9
         self._keeper.wait_until(end_ns + round(self._beyond_s * 1e9), ANSWER_S)
         self.stop()
         welcome = self._of == "devices"
@@ -211,8 +212,3 @@ def measured(
             window.close()
     finally:
         window.stop()
-
-
-def _boot_ahead_ns() -> int:
-    """CLOCK_BOOTTIME runs on while the machine sleeps, CLOCK_MONOTONIC does not."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()

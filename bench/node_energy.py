@@ -5,12 +5,12 @@ that another trial held in the window are that trial's, not others; what such a 
 held is nobody's. Trials side by side each have the whole of what is beside them: `shared_with` names them.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from joulelaw.bench.energy import DeviceEnergy, window_energy
 from joulelaw.bench.idle import IdleByDomain
+from joulelaw.bench.known import largest, total
 from joulelaw.bench.power_feed import beside_of, domains_of
 from joulelaw.bench.readings import DeviceReadings, from_tables
 from joulelaw.bench.running_trial import RunningTrial
@@ -42,20 +42,11 @@ def around(trial: RunningTrial, meters: Mapping[str, MeterInfo], idle: IdleByDom
 
 def systematic(trial: RunningTrial, meters: Mapping[str, MeterInfo]) -> float | None:
     """The largest share that the gain of a sensor of the group may put its joules off; None where one is unknown."""
-    bounds = [
+    return largest(
         sensor.gain_bound if (sensor := meters[node].sensors.get(domain)) else None
         for node in trial.gang.node_ids
         for domain in domains_of(trial, meters[node])
-    ]
-    known = [bound for bound in bounds if bound is not None]
-    return max(known) if bounds and len(known) == len(bounds) else None
-
-
-def total(values: Iterable[float | None]) -> float | None:
-    """None as soon as one is missing, or where there is none."""
-    listed = list(values)
-    known = [value for value in listed if value is not None]
-    return math.fsum(known) if listed and len(known) == len(listed) else None
+    )
 
 
 def _on_node(trial: RunningTrial, node: str, meter: MeterInfo, idle: IdleByDomain) -> NodeEnergy:

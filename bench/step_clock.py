@@ -46,11 +46,6 @@ def step_clock(device: torch.device) -> StepClock:
     return CudaClock(device) if device.type == "cuda" else HostClock()
 
 
-def slept_ns() -> int:
-    """How long this machine has slept since it booted: CLOCK_BOOTTIME runs on meanwhile, CLOCK_MONOTONIC does not."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
-
-
 class HostClock:
     """For devices whose calls return when the work is done."""
 

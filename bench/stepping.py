@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from joulelaw.bench.aliasing import pause_s
+from joulelaw.bench.asleep import slept_ns
 from joulelaw.bench.compilation import nothing_compiles
 from joulelaw.bench.configuration import Window
 from joulelaw.bench.data import Epoch
 from joulelaw.bench.process_group import Group
 from joulelaw.bench.rank_state import synchronize
-from joulelaw.bench.step_clock import StepRow, slept_ns, step_clock
+from joulelaw.bench.step_clock import StepRow, step_clock
 from joulelaw.bench.strategies import Stepper
 from joulelaw.bench.warmup import longest_s, warmup_chunk
 from joulelaw.bench.window import next_chunk

@@ -8,7 +8,8 @@ from joulelaw.bench.checks import TrialFacts, Verdict, verdict
 from joulelaw.bench.conditions import Conditions, conditions_of, together
 from joulelaw.bench.energy import GroupEnergy, combine, group_energy
 from joulelaw.bench.idle import IdleByDomain
-from joulelaw.bench.node_energy import NodeEnergy, around, systematic, total
+from joulelaw.bench.known import total
+from joulelaw.bench.node_energy import NodeEnergy, around, systematic
 from joulelaw.bench.power_feed import PowerFeed, domains_of, lost_meter
 from joulelaw.bench.readings import from_tables
 from joulelaw.bench.running_trial import RunningTrial
