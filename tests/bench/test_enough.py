@@ -6,7 +6,7 @@ import random
 import pytest
 from scipy import stats
 
-from joulelaw.bench.enough import LEAST_STEPS, half_width, student_95
+from joulelaw.bench.enough import LEAST_STEPS, half_width
 
 
 def steps(count: int, seed: int, share: float = 0.1, memory: float = 0.0) -> list[float]:
@@ -19,9 +19,11 @@ def steps(count: int, seed: int, share: float = 0.1, memory: float = 0.0) -> lis
     return found
 
 
-@pytest.mark.parametrize("freedom", [4, 5, 9, 19, 100])
-def test_the_quantile_is_students(freedom: int) -> None:
-    assert student_95(freedom) == pytest.approx(float(stats.t.ppf(0.975, freedom)), rel=3e-3)
+@pytest.mark.parametrize("count", [5, 6, 10, 20])
+def test_of_few_steps_it_is_students_interval_of_their_mean(count: int) -> None:
+    step_s = steps(count, seed=1)
+    low, high = stats.t.interval(0.95, count - 1, loc=0.0, scale=stats.sem(step_s))
+    assert half_width(100.0, 0.0, step_s) == pytest.approx((high - low) / 2 / (sum(step_s) / count))
 
 
 @pytest.mark.parametrize(("count", "memory"), [(8, 0.0), (20, 0.0), (100, 0.0), (400, 0.0), (400, 0.8)])
