@@ -81,7 +81,7 @@ def meter(
     early = outcome.interrupted and outcome.command_exit_code != 0 and (bool(command) or seconds is not None)
     code = _code(result.valid, bool(outcome.command_exit_code or lost), early)
     values = {
-        "measured": command or None,
+        "ran": command or None,
         "command_exit_code": outcome.command_exit_code,
         "interrupted": outcome.interrupted,
         "out": None if lost else out,

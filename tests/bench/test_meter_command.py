@@ -48,7 +48,7 @@ def test_streams_are_the_commands_own_and_the_last_line_is_json() -> None:
     done, shown = command_line("--", sys.executable, "-c", copy, gpus=[GPU], stdin="no end of line")
     assert done.stdout.splitlines()[0] == "no end of line"
     assert "from below" in done.stderr
-    assert shown["measured"] == [sys.executable, "-c", copy]
+    assert shown["ran"] == [sys.executable, "-c", copy]
     assert (shown["exit_code"], shown["command_exit_code"]) == (0, 0)
     assert "GPU-a" in done.stderr, "the table is for people"
     assert "GPU-a" not in "".join(done.stdout.splitlines()[:-1])
@@ -66,7 +66,7 @@ def test_the_commands_own_options_need_no_dashes_before_them() -> None:
     done, shown = command_line(
         "--devices", "0", sys.executable, "-c", "print('x', end='')", "--seconds", "9", gpus=[GPU]
     )
-    assert shown["measured"][-2:] == ["--seconds", "9"]
+    assert shown["ran"][-2:] == ["--seconds", "9"]
     assert (done.returncode, shown["command_exit_code"]) == (3, 0), "too short a window, and said so"
     assert "window_too_short" in shown["devices"][0]["reasons"]
 
@@ -195,7 +195,7 @@ def test_a_command_may_take_a_signal_for_its_good_end() -> None:
 
 def test_a_stretch_without_an_end_ends_with_ctrl_c() -> None:
     code, shown, _ = ended_by([signal.SIGINT])
-    assert (code, shown["measured"], shown["command_exit_code"]) == (0, None, None)
+    assert (code, shown["ran"], shown["command_exit_code"]) == (0, None, None)
     assert shown["devices"][0]["energy_j"] == pytest.approx(200 * shown["duration_s"], rel=0.05)
 
 
