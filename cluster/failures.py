@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 from joulelaw import InputError
@@ -10,6 +11,28 @@ from joulelaw import InputError
 FailureKind = Literal["killed", "error", "exited", "start_timeout", "hang", "lost"]
 # A rank that dies takes its peers down with it; their broken connections are consequences, so they are told last.
 _ROOTS_FIRST: tuple[FailureKind, ...] = ("killed", "lost", "error", "exited", "start_timeout", "hang")
+
+
+class Cause(StrEnum):
+    """Why an attempt at a trial ended without a result, as TRIALS and EVENTS have it. docs/failures.md tells of each.
+
+    >>> Cause("node_lost").value
+    'node_lost'
+    """
+
+    RANK_CRASH = "rank_crash"  # a signal that was not ours, or an exit code other than 0
+    RANK_ERROR = "rank_error"  # an exception in a rank
+    OUT_OF_MEMORY = "out_of_memory"  # of the device, or of the host
+    NAN_LOSS = "nan_loss"
+    HANG = "hang"
+    START_TIMEOUT = "start_timeout"
+    TRIAL_TIMEOUT = "trial_timeout"
+    NODE_LOST = "node_lost"
+    NETWORK_CUT = "network_cut"  # a node that Ray's health checks do not reach any more
+    SAMPLER_LOST = "sampler_lost"
+    GPU_LOST = "gpu_lost"
+    DRIVER_LOST = "driver_lost"  # found on resume: an attempt that began and never ended
+    INTERRUPTED = "interrupted"  # by the user, or as the study's time was over
 
 
 class ClusterError(Exception):
