@@ -76,6 +76,15 @@ class Configuration:
 
         return _digest({name: getattr(self, name) for name in CASE_COLUMNS})
 
+    @property
+    def label(self) -> str:
+        """What it is in a few words, for people."""
+        accumulation = f" k{self.grad_accumulation}" if self.grad_accumulation > 1 else ""
+        return (
+            f"{self.model_family} L{self.num_layers} h{self.hidden_size} s{self.sequence_length} "
+            f"B{self.micro_batch_size}{accumulation} {self.precision} {self.strategy} x{self.gpu_count}"
+        )
+
     def single_device(self) -> Self:
         """The baseline of this configuration's case: the same work on one device."""
         return replace(self, strategy="single", gpu_count=1, node_count=1, tensor_parallel=1)

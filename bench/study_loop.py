@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 from joulelaw.bench.advice import advise, has_joules, sensor_update_s, window_of
 from joulelaw.bench.checks import may_pass
-from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.cooling import is_cool
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.idle import IdleByDomain
@@ -185,7 +184,7 @@ class StudyLoop:
                 self._dataset.check_disk()  # a rank that could not write its log has failed for that
             trial.tables.finish(row)
             self.rows.append({"trial_id": trial.trial_id, "attempt": trial.attempt, **row})
-            self._progress.finished(row, label(trial.planned.spec.configuration), _expected_s(trial.planned))
+            self._progress.finished(row, trial.planned.spec.configuration.label, _expected_s(trial.planned))
         return bool(ended)
 
     def _is_repeated(self, trial: RunningTrial, row: Mapping[str, Any]) -> bool:
@@ -195,7 +194,7 @@ class StudyLoop:
         if tries >= MAX_TRIES:
             return False
         if row["status"] == "done" and self._may_turn_valid(trial, row):
-            self._progress.again(label(trial.planned.spec.configuration), row["reasons"])
+            self._progress.again(trial.planned.spec.configuration.label, row["reasons"])
             return True
         return trial.given_up == METER_LOST or fell_to_the_machine(trial.gang.failures)
 
@@ -208,16 +207,6 @@ class StudyLoop:
 def fell_to_the_machine(failures: Sequence[RankFailure]) -> bool:
     """Whether a failed attempt is worth another: a rank was killed, lost or hung; its peers' errors follow from it."""
     return any(failure.kind in RETRIED for failure in failures)
-
-
-def label(configuration: Configuration) -> str:
-    """A configuration in a few words, for people."""
-    accumulation = f" k{configuration.grad_accumulation}" if configuration.grad_accumulation > 1 else ""
-    return (
-        f"{configuration.model_family} L{configuration.num_layers} h{configuration.hidden_size} "
-        f"s{configuration.sequence_length} B{configuration.micro_batch_size}{accumulation} "
-        f"{configuration.precision} {configuration.strategy} x{configuration.gpu_count}"
-    )
 
 
 def expected_device_s(trials: Iterable[PlannedTrial]) -> float:
@@ -247,4 +236,4 @@ def _view(trial: RunningTrial) -> GroupView:
     devices = trial.gang.devices
     places: Mapping[str, None] = dict.fromkeys(node[:6] for node in trial.gang.node_ids)
     where = f"{'+'.join(places)}: {', '.join(str(device.index) for device in devices)}"
-    return GroupView(where, label(trial.planned.spec.configuration), trial.phase, trial.elapsed_s)
+    return GroupView(where, trial.planned.spec.configuration.label, trial.phase, trial.elapsed_s)
