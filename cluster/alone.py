@@ -1,10 +1,12 @@
 """One machine without Ray: the same face as Cluster, so that a trial, or a study, runs alone by the same code."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
-from joulelaw.cluster.failures import ClusterError
+from joulelaw.cluster.changes import NodeChange
+from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.gang import Gang, GangLimits, GangState, RankGang
 from joulelaw.cluster.inventory import Node, inspect_node
 from joulelaw.cluster.local import LocalGang
@@ -57,11 +59,19 @@ class LocalCluster:
         """Waits until the fork server has imported its libraries. ForkServerError where it cannot."""
         return {self._node.node_id: self._server.wait_ready()}
 
-    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
+    def acquire(
+        self,
+        model: str,
+        count: int,
+        node_count: int = 1,
+        nodes: Sequence[str] | None = None,
+        avoid: Collection[str] = (),
+    ) -> RankGang:
         """A gang over free devices. InfeasibleGroupError if there are too few, ClusterError if they are lent out."""
         check_feasible([self._node], model, count, node_count)
         busy = {device.uuid for gang in self._gangs for device in gang.devices}
         free = [device for device in self._node.devices if device.model == model and device.uuid not in busy]
+        free.sort(key=lambda device: device.uuid in avoid)
         if len(free) < count:
             raise ClusterError(f"{count} x {model} are not free now: {len(free)} are")
         gang = LocalGang(self._server, free[:count], self._node.node_id, self._limits)
@@ -86,6 +96,27 @@ class LocalCluster:
             on_node = free.setdefault(device.model, {self._node.node_id: 0})
             on_node[self._node.node_id] += device.uuid not in busy
         return free
+
+    def total_by_model(self) -> dict[str, dict[str, int]]:
+        """All devices: model -> node id -> number."""
+        models = Counter(device.model for device in self._node.devices)
+        return {model: {self._node.node_id: number} for model, number in models.items()}
+
+    def refresh(self) -> list[NodeChange]:
+        """Nothing: this machine neither joins nor leaves."""
+        return []
+
+    @property
+    def lost_nodes(self) -> dict[str, tuple[Cause, str]]:
+        """None."""
+        return {}
+
+    def keep_only(self, smallest: Mapping[str, int]) -> None:
+        """Nobody else waits for them."""
+
+    def more_to_come(self) -> bool:
+        """No: all is there from the start."""
+        return False
 
     def drain_power(self) -> dict[str, list[Reading]]:
         """New readings by node id."""

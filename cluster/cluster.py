@@ -1,7 +1,7 @@
 """The cluster as a study sees it: nodes, groups of their devices, and the power of every node, over Ray."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,7 +10,8 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from joulelaw import InputError
-from joulelaw.cluster.failures import ClusterError, RayLostError
+from joulelaw.cluster.changes import NodeChange
+from joulelaw.cluster.failures import Cause, ClusterError, RayLostError
 from joulelaw.cluster.gang import Gang, GangLimits, RankGang
 from joulelaw.cluster.groups import GroupPool
 from joulelaw.cluster.inventory import Node, with_distinct_uuids
@@ -75,8 +76,15 @@ class Cluster:
         answers = fetch([handle.launcher.status.remote() for handle in self._handles], _SERVER_S, "fork servers")
         return {handle.node.node_id: status for handle, status in zip(self._handles, answers, strict=True)}
 
-    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
-        """A gang over free devices; see GroupPool.acquire. Give it back with `release`."""
+    def acquire(
+        self,
+        model: str,
+        count: int,
+        node_count: int = 1,
+        nodes: Sequence[str] | None = None,
+        avoid: Collection[str] = (),
+    ) -> RankGang:
+        """A gang over free devices, those whose UUIDs are in `avoid` last. Give it back with `release`."""
         return self._pool.acquire(model, count, node_count, nodes)
 
     def release(self, gang: Gang) -> None:
@@ -91,6 +99,33 @@ class Cluster:
     def free_by_model(self) -> dict[str, dict[str, int]]:
         """Free devices: model -> node id -> number; what the scheduler asks for."""
         return self._pool.free_by_model()
+
+    def total_by_model(self) -> dict[str, dict[str, int]]:
+        """The devices that are there, held by trials or not: model -> node id -> number. A lost node has none."""
+        totals: dict[str, dict[str, int]] = {}
+        for node in self.nodes:
+            if node.node_id not in self.lost_nodes:
+                for device in node.devices:
+                    on_nodes = totals.setdefault(device.model, {})
+                    on_nodes[node.node_id] = on_nodes.get(node.node_id, 0) + 1
+        return totals
+
+    def refresh(self) -> list[NodeChange]:
+        """Takes up nodes that have come and gives up those that are lost; what has changed. To be called every 2 s."""
+        return []
+
+    @property
+    def lost_nodes(self) -> dict[str, tuple[Cause, str]]:
+        """The nodes that were lost so far, and why: NODE_LOST or NETWORK_CUT, and the same in words."""
+        return {}
+
+    def keep_only(self, smallest: Mapping[str, int]) -> None:
+        """Gives devices back that no waiting trial can use: `smallest` has for each model that any waiting trial
+        wants the fewest devices that one takes on a node."""
+
+    def more_to_come(self) -> bool:
+        """Whether devices may still come, where nothing runs and nothing fits. GroupTimeoutError after too long."""
+        return False
 
     @property
     def meter_losses(self) -> dict[str, int]:
