@@ -5,7 +5,8 @@
                steps/<trial_id>.<n>.parquet            grows while the trial runs
                power/<trial_id>.<node>.<n>.parquet     grows while the trial runs
                meters/session.<n>.parquet              the meters of one run, and idle power; before its first trial
-               logs/<trial_id>/
+               events/study.<n>.parquet                grows: runs, nodes and attempts, as they come and go
+               logs/<trial_id>/<name>
 
 A trial is done when its file in trials/ says so, and not before; that file appears in one rename, after its steps
 and readings are on disk. So a kill at any moment leaves a dataset in which each trial is done, failed or absent. A
@@ -15,28 +16,32 @@ failed one may be tried again: its row is replaced, in one rename, by that of a 
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from joulelaw import InputError
-from joulelaw.bench.columns import Row, as_table
+from joulelaw.bench.columns import Row, RowError, as_table
 from joulelaw.bench.files import StorageError, replacing, storage_errors, write_text
-from joulelaw.bench.growing_table import FLUSH_EVERY_S, next_number, write_groups
+from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable, next_number, write_groups
 from joulelaw.bench.leftovers import remove_leftovers
 from joulelaw.bench.measurements import (
     data_hash,
     devices_files,
+    read_events,
     read_measurements,
     read_meters,
     read_power,
     read_steps,
     read_trials,
+    read_trials_table,
 )
-from joulelaw.bench.tables import TABLES
-from joulelaw.bench.trial_tables import Committed, TrialTables
+from joulelaw.bench.tables import EVENTS, TABLES
+from joulelaw.bench.trial_tables import Committed, TrialTables, check_name
 
 __all__ = [
     "Dataset",
@@ -44,6 +49,7 @@ __all__ = [
     "TrialTables",
     "data_hash",
     "devices_files",
+    "read_events",
     "read_measurements",
     "read_meters",
     "read_power",
@@ -75,6 +81,7 @@ class Dataset:
         self._attempts = {trial_id: each.attempt for trial_id, each in committed.items()}
         self._lock = lock
         self._flush_every_s = flush_every_s
+        self._events: GrowingTable | None = None
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -171,8 +178,12 @@ class Dataset:
             write_text(self.folder / f"environment.{len(kept)}.json", text)
 
     def finished_trial_ids(self) -> set[str]:
-        """The trials that are done, and never run again."""
+        """The trials that are done."""
         return {trial_id for trial_id, each in self._committed.items() if each.done}
+
+    def settled_trial_ids(self) -> set[str]:
+        """The trials that are never run again: done, or failed by what would only come again."""
+        return {trial_id for trial_id, each in self._committed.items() if each.settled}
 
     def failed_trial_ids(self) -> set[str]:
         """The trials whose last committed attempt failed."""
@@ -201,6 +212,36 @@ class Dataset:
             committed=self._committed,
             check_place=self._check_place,
         )
+
+    def save_log(self, trial_id: str, name: str, text: str) -> str:
+        """Save what a rank of this trial wrote; the log's place in the dataset, `logs/<trial_id>/<name>`."""
+        check_name(trial_id)
+        check_name(name.replace(".", "_"))
+        if name.startswith("."):
+            raise RowError(f"'{name}' cannot name a log: it begins with a dot")
+        write_text(self.log_folder(trial_id) / name, text)
+        return f"logs/{trial_id}/{name}"
+
+    def note(
+        self,
+        kind: str,
+        *,
+        trial_id: str | None = None,
+        attempt: int | None = None,
+        nodes: Sequence[str] = (),
+        device_uuids: Sequence[str] = (),
+        cause: str | None = None,
+        detail: str = "",
+        retried: bool | None = None,
+    ) -> None:
+        """Add a row of EVENTS, with the time of now."""
+        if self._events is None:
+            self._check_place()
+            self._events = GrowingTable(self.folder / "events", "study", EVENTS, every_s=self._flush_every_s)
+        row: dict[str, Any] = {"time": datetime.now(UTC), "time_ns": time.monotonic_ns(), "kind": kind}
+        row |= {"trial_id": trial_id, "attempt": attempt, "nodes": list(nodes), "device_uuids": list(device_uuids)}
+        self._events.append([row | {"cause": cause, "detail": detail, "retried": retried}])
+        self._events.flush()
 
     def check_disk(self) -> None:
         """Raises StorageError where the disk takes no more."""
@@ -234,10 +275,10 @@ def committed_trials(folder: Path) -> dict[str, Committed]:
     """Every trial that has a row, by id; none where there is no dataset yet."""
     if not (folder / "trials").is_dir():
         return {}
-    rows = read_trials(folder)
+    rows = read_trials_table(folder)
     return {
-        trial_id: Committed(status, int(attempt))
-        for trial_id, status, attempt in zip(rows["trial_id"], rows["status"], rows["attempt"], strict=True)
+        row["trial_id"]: Committed(row["status"], row["attempt"], row["cause"])
+        for row in rows.select(["trial_id", "status", "attempt", "cause"]).to_pylist()
     }
 
 

@@ -18,7 +18,7 @@ def remove_leftovers(folder: Path, committed: Mapping[str, Committed]) -> None:
         remove_temporaries(folder)
         for name, path, trial_id in _files(folder):
             last = committed.get(trial_id)
-            if trial_id and (last is None or (not last.done and _attempt(path, name) > last.attempt)):
+            if trial_id and (last is None or (not last.settled and _attempt(path, name) > last.attempt)):
                 path.unlink()
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from joulelaw import InputError
 from joulelaw.bench.file_names import trial_files
 from joulelaw.bench.table_files import UnreadableTableError, read_file
-from joulelaw.bench.tables import METERS, POWER, STEPS, TRIALS
+from joulelaw.bench.tables import EVENTS, METERS, POWER, STEPS, TRIALS
 
 
 def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False) -> pd.DataFrame:
@@ -89,6 +89,12 @@ def read_power(folder: Path, trial_id: str) -> pd.DataFrame:
 def read_meters(folder: Path) -> pd.DataFrame:
     """The metered domains of each session of a study, with their idle power; none before schema 4."""
     return _frame(_read_files(sorted((folder / "meters").glob("session.*.parquet")), METERS))
+
+
+def read_events(folder: Path) -> pd.DataFrame:
+    """What happened to a study, in the order in which it was noted; none before schema 5."""
+    files = sorted((folder / "events").glob("study.*.parquet"), key=lambda path: int(path.name.split(".")[1]))
+    return _frame(_read_files(files, EVENTS))
 
 
 def devices_files(folders: Sequence[Path]) -> list[Path]:

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def _field(name: str, kind: pa.DataType, unit: str = "", note: str = "") -> pa.Field:
@@ -117,6 +117,12 @@ TRIALS = _schema(
         _field("warmup_s", pa.float64(), "s", "from the first step to the window, rank 0"),
         _field("cooldown_s", pa.float64(), "s", "waited for the devices to cool before the trial; null: not asked for"),
         _field("jitter_s", pa.float64(), "s", "pause after each step, against aliasing with the sensor; 0: none"),
+        # Of the cluster it ran on. Null before schema 5, and where nothing tells.
+        _field("cause", pa.string(), note="of a failure, as one word: rank_crash, out_of_memory, hang, node_lost, ..."),
+        _field("driver", pa.string(), note="NVML driver versions of the group's nodes, joined with +"),
+        _field("transport", pa.string(), note="what the devices' messages went over; several: joined with +"),
+        _field("probed_link_bytes_per_s", pa.float64(), "B/s", "between its devices, measured before the trial"),
+        _field("log", pa.string(), note="the log that tells most of a failure, relative to the dataset"),
     ]
 )
 
@@ -176,6 +182,22 @@ METERS = _schema(
     ]
 )
 
+# One row for whatever happened to the study: runs, nodes, attempts.
+EVENTS = _schema(
+    [
+        _field("time", pa.timestamp("ms", tz="UTC")),
+        _field("time_ns", pa.int64(), "ns", "CLOCK_MONOTONIC of the study's driver"),
+        _field("kind", pa.string(), note="run_began, run_ended, node_joined, node_lost, attempt_began, ..."),
+        _field("trial_id", pa.string()),
+        _field("attempt", pa.int32(), "1"),
+        _field("nodes", pa.list_(pa.string())),
+        _field("device_uuids", pa.list_(pa.string())),
+        _field("cause", pa.string(), note="as in the trials table"),
+        _field("detail", pa.string(), note="in words"),
+        _field("retried", pa.bool_(), note="whether the trial is tried again in this run"),
+    ]
+)
+
 # One row a timing of one operation alone, as Parquet in operations/; its sizes are null where they have no meaning.
 OPERATIONS = _schema(
     [
@@ -192,4 +214,4 @@ OPERATIONS = _schema(
     ]
 )
 
-TABLES = {"trials": TRIALS, "steps": STEPS, "power": POWER, "meters": METERS}
+TABLES = {"trials": TRIALS, "steps": STEPS, "power": POWER, "meters": METERS, "events": EVENTS}

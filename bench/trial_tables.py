@@ -11,6 +11,8 @@ from joulelaw.bench.files import replacing
 from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable, write_groups
 from joulelaw.bench.tables import POWER, STEPS, TRIALS
 
+# Failures that say something of the configuration, not of the machine: results, which no later run tries again.
+RESULTS = frozenset({"out_of_memory", "nan_loss"})
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -20,11 +22,16 @@ class Committed:
 
     status: str
     attempt: int
+    cause: str | None = None
 
     @property
     def done(self) -> bool:
-        """For good. A failed trial may be tried again; its row is then replaced."""
         return self.status == "done"
+
+    @property
+    def settled(self) -> bool:
+        """For good: done, or failed by what would only come again. Any other may be tried again and gets a new row."""
+        return self.done or self.cause in RESULTS
 
 
 class TrialTables:
@@ -46,7 +53,7 @@ class TrialTables:
         self._folder, self._every_s = folder, flush_every_s
         self._committed, self._check_place = {} if committed is None else committed, check_place
         self._key: dict[str, Any] = {"trial_id": trial_id, "attempt": attempt}
-        self._check_not_done()
+        self._check_not_settled()
         self._steps = GrowingTable(folder / "steps", trial_id, STEPS, every_s=flush_every_s)
         self._power: dict[str, GrowingTable] = {}
 
@@ -77,18 +84,19 @@ class TrialTables:
         one is missing, unknown or of the wrong type, and where the trial is done already. Nothing is committed then.
         """
         table = as_table([{**row, **self._key}], TRIALS, "trials")
-        self._check_not_done()
+        self._check_not_settled()
         self._check_place()
         self.flush()
         trial_id, attempt = self._key["trial_id"], self._key["attempt"]
         with replacing(self._folder / "trials" / f"{trial_id}.parquet", self._folder) as temporary:
             write_groups(temporary, [table], TRIALS)
-        self._committed[trial_id] = Committed(str(row["status"]), attempt)
+        self._committed[trial_id] = Committed(str(row["status"]), attempt, row["cause"])
 
-    def _check_not_done(self) -> None:
+    def _check_not_settled(self) -> None:
         before = self._committed.get(self._key["trial_id"])
-        if before and before.done:
-            raise RowError(f"trials: '{self._key['trial_id']}' is done already; a trial is done once")
+        if before and before.settled:
+            what = "is done already; a trial is done once" if before.done else f"has its result: {before.cause}"
+            raise RowError(f"trials: '{self._key['trial_id']}' {what}")
 
 
 def check_name(name: str) -> None:

@@ -1,6 +1,7 @@
 """A dataset folder has one writer, finishes each trial once, and reads back whole or says what is wrong."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from joulelaw.bench.dataset import (
     DatasetError,
     data_hash,
     devices_files,
+    read_events,
     read_measurements,
     read_power,
     read_steps,
@@ -284,7 +286,7 @@ def test_a_newer_schema_is_refused_before_anything_is_written(tmp_path: Path) ->
 
 
 def test_files_of_the_schema_before_are_read(tmp_path: Path) -> None:
-    """Schema 2 had no columns for what imported tables say, schema 3 none for what was around a measurement.
+    """Schema 2 lacked columns for what imported tables say, 3 for what was around a measurement, 4 for the cluster.
 
     They are null, and the hash of the measurements is the same.
     """
@@ -292,7 +294,8 @@ def test_files_of_the_schema_before_are_read(tmp_path: Path) -> None:
     of_4 = ["energy_systematic", "energy_others_j", "host_cpu_j", "host_dram_j", "temperature_begin_c"]
     of_4 += ["temperature_max_c", "clock_mhz_mean", "warmup_s", "cooldown_s", "jitter_s"]
     of_3 = ["repeats", "parallel_efficiency", "energy_net_j", "link", "link_bytes_per_s", "network_bytes_per_s"]
-    for version, gone in (("3", of_4), ("2", [*of_3, "input_size"])):
+    of_5 = ["cause", "driver", "transport", "probed_link_bytes_per_s", "log"]
+    for version, gone in (("4", of_5), ("3", of_4), ("2", [*of_3, "input_size"])):
         for path in (tmp_path / "trials").iterdir():
             table = pq.read_table(path).drop_columns(gone)
             pq.write_table(table.replace_schema_metadata({"joulelaw_schema": version}), path)
@@ -351,3 +354,49 @@ def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/study: cannot write: Not a directory; choose another"):
         new_dataset(tmp_path / "file" / "study")
+
+
+def test_what_happens_is_noted_in_order(tmp_path: Path) -> None:
+    with new_dataset(tmp_path) as dataset:
+        dataset.note("run_began")
+        dataset.note(
+            "attempt_ended",
+            trial_id=TRIAL,
+            attempt=2,
+            nodes=["a", "b"],
+            device_uuids=["GPU-1"],
+            cause="hang",
+            detail="no step for 300 s",
+            retried=True,
+        )
+    with Dataset.open(tmp_path) as dataset:
+        dataset.note("run_began")
+    events = read_events(tmp_path)
+    assert events["kind"].tolist() == ["run_began", "attempt_ended", "run_began"]
+    assert events["time_ns"].is_monotonic_increasing
+    ended = events.iloc[1]
+    assert (ended["trial_id"], ended["attempt"], ended["cause"], ended["retried"]) == (TRIAL, 2, "hang", True)
+    assert (list(ended["nodes"]), list(ended["device_uuids"])) == (["a", "b"], ["GPU-1"])
+    assert events.loc[0, ["trial_id", "attempt", "cause", "retried"]].isna().all()
+    assert abs(events["time"][0].timestamp() - time.time()) < 600
+
+
+def test_a_failure_that_is_a_result_is_never_run_again(tmp_path: Path) -> None:
+    with new_dataset(tmp_path) as dataset:
+        dataset.start_trial(TRIAL).finish(trial_row(FIRST) | failure() | {"cause": "out_of_memory"})
+        dataset.start_trial("hung-r0").finish(trial_row(FIRST) | failure() | {"cause": "hang"})
+        assert dataset.settled_trial_ids() == {TRIAL}
+    with Dataset.open(tmp_path) as dataset:
+        assert (dataset.settled_trial_ids(), dataset.finished_trial_ids()) == ({TRIAL}, set())
+        dataset.start_trial("hung-r0", 1)
+        with pytest.raises(RowError, match="has its result: out_of_memory"):
+            dataset.start_trial(TRIAL, 1)
+
+
+def test_a_log_is_saved_by_name_and_nowhere_else(tmp_path: Path) -> None:
+    with new_dataset(tmp_path) as dataset:
+        assert dataset.save_log(TRIAL, "rank1.log", "out of memory\n") == f"logs/{TRIAL}/rank1.log"
+        assert (tmp_path / "logs" / TRIAL / "rank1.log").read_text() == "out of memory\n"
+        for trial_id, name in ((TRIAL, "../x"), ("../..", "x"), (TRIAL, ".."), (TRIAL, ".x"), (TRIAL, "")):
+            with pytest.raises(RowError, match="cannot name"):
+                dataset.save_log(trial_id, name, "")
