@@ -22,6 +22,9 @@ class WaitingTrial:
     """A trial to place: `count` devices of `model`, the same number on each of `node_count` nodes.
 
     `expected_s` is the forecast of its duration. Trials of an earlier `wave` go first (say, one repeat after another).
+    No trial of a `case` starts while a `baseline` of that case and of no later wave still waits. Nodes on which a trial
+    of the same `configuration` ran before, or was tried, come last. `alone_on_node`: it starts on nodes on which
+    nothing runs, and nothing joins it there.
     """
 
     trial_id: str
@@ -30,6 +33,10 @@ class WaitingTrial:
     expected_s: float
     node_count: int = 1
     wave: int = 0
+    baseline: bool = False
+    configuration: str = ""
+    case: str = ""
+    alone_on_node: bool = False
 
 
 @dataclass(frozen=True)
