@@ -7,11 +7,13 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from joulelaw import InputError
+from joulelaw.cluster.topology import Link
+from joulelaw.cluster.versions import installed, own_epoch_ns
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,18 @@ class Device:
     power_limit_w: float | None
     driver: str
     compute_capability: tuple[int, int] | None = None  # of a GPU, where NVML gives it
+    pci_bus_id: str = ""  # as NVML writes it
+    pcie: tuple[int, int] | None = None  # the generation that GPU and machine can do, and the lanes that are in use
 
 
 @dataclass(frozen=True)
 class Node:
-    """One machine and its devices. The host's name is kept as a hash only: datasets are published."""
+    """One machine and its devices. The host's name is kept as a hash only: datasets are published.
+
+    `links` are those between its whole GPUs; devices without one are joined through the host. `software` is what is
+    installed there (`versions.installed`). `epoch_ns`: its wall clock's time (Unix, ns) when its CLOCK_MONOTONIC was 0.
+    `address` is where the other nodes reach it; it is in no saved file.
+    """
 
     node_id: str
     hostname_hash: str
@@ -43,6 +52,10 @@ class Node:
     memory_bytes: int
     cpu_count: int
     cpu_model: str
+    links: tuple[Link, ...] = ()
+    software: tuple[tuple[str, str], ...] = ()
+    epoch_ns: int | None = field(default=None, compare=False)
+    address: str = field(default="", repr=False, compare=False)
 
 
 def inspect_node(node_id: str = "local", cores_per_device: int = 1, cpu_devices: int | None = None) -> Node:
@@ -56,7 +69,7 @@ def inspect_node(node_id: str = "local", cores_per_device: int = 1, cpu_devices:
     host = hostname_hash()
     model = cpu_model()
     devices = cuda_devices() or logical_devices(cores, cores_per_device, model, memory, host, cpu_devices)
-    return Node(node_id, host, devices, memory, len(cores), model)
+    return Node(node_id, host, devices, memory, len(cores), model, software=installed(), epoch_ns=own_epoch_ns())
 
 
 def cuda_devices() -> tuple[Device, ...]:
