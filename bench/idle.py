@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from joulelaw.bench.energy import DeviceEnergy, window_energy
 from joulelaw.bench.power_feed import PowerFeed
-from joulelaw.bench.readings import DeviceReadings, from_readings
-from joulelaw.cluster.power.meter import Reading
+from joulelaw.bench.readings import DeviceReadings, from_tables, last_temperatures
 from joulelaw.cluster.power.sensor import Sensor
 
 # Readings on either side of the stretch that counts, so that the ticks around its edges are among them.
@@ -45,16 +46,17 @@ def measure_idle(
     }
     if seconds <= 0 or not measuring:
         return idle
-    seen: dict[str, list[Reading]] = {node: [] for node in measuring}
+    seen: dict[str, list[pa.Table]] = {node: [] for node in measuring}
     feed.drain_power()  # what came before: ranks of a probe, say
     until_s = time.monotonic() + seconds + 2 * BEYOND_S
     while time.monotonic() < until_s:
         sleep(_DRAIN_EVERY_S)
         for node, new in feed.drain_power().items():
-            seen.get(node, []).extend(new)
+            if new and node in seen:
+                seen[node].append(pa.Table.from_batches([new]))
     for node, meter in measuring.items():
-        warm = {each.device_uuid: each.temperature_c for each in seen[node] if each.temperature_c is not None}
-        for domain, readings in from_readings(seen[node], meter.name).items():
+        warm = {domain: told[-1][1] for domain, told in last_temperatures(seen[node], seconds).items()}
+        for domain, readings in from_tables(seen[node]).items():
             idle[node, domain] = _idle(readings, meter.sensors.get(domain), warm.get(domain))
     return idle
 

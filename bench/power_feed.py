@@ -4,11 +4,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from joulelaw.bench.readings import COUNTER_TICK_S
+import pyarrow as pa
+
+from joulelaw.bench.readings import COUNTER_TICK_S, of_domains
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import MeteringSection
 from joulelaw.cluster.metering import ClockOffset, MeterInfo
-from joulelaw.cluster.power.meter import MeterOptions, Reading
+from joulelaw.cluster.power.meter import MeterOptions
 
 # After its last step a trial waits this long for readings that reach beyond its window.
 SETTLE_S = 2.0
@@ -26,7 +28,10 @@ class PowerFeed(Protocol):
         """How often each node's sampler was lost so far."""
         ...
 
-    def drain_power(self) -> Mapping[str, Sequence[Reading]]: ...
+    def drain_power(self) -> Mapping[str, pa.RecordBatch]:
+        """New readings of each node, as columns of `metering.READINGS`."""
+        ...
+
     def clock_offsets(self) -> Mapping[str, ClockOffset]:
         """Of each node's clock to this process's."""
         ...
@@ -64,13 +69,13 @@ def hand_out(feed: PowerFeed, trials: Iterable[RunningTrial]) -> None:
     drained = feed.drain_power()
     for trial in trials:
         for node in trial.gang.node_ids:
-            meter, readings = feed.meters[node], drained.get(node, ())
-            domains = domains_of(trial, meter)
-            if new := [each for each in readings if each.device_uuid in domains]:
-                trial.record(node, meter.name, new)
-            beside = beside_of(trial, meter)
-            if new := [each for each in readings if each.device_uuid in beside]:
-                trial.record_beside(node, meter.name, new)
+            if not drained.get(node):
+                continue
+            meter, readings = feed.meters[node], pa.Table.from_batches([drained[node]])
+            if new := of_domains(readings, domains_of(trial, meter)):
+                trial.record(node, new)
+            if new := of_domains(readings, beside_of(trial, meter)):
+                trial.record_beside(node, new)
 
 
 def watch_ranks(feed: PowerFeed, trial: RunningTrial) -> None:

@@ -1,22 +1,21 @@
 """A meter's readings as arrays, one set a metered domain: from the live stream or from a `power` table."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from joulelaw.bench.columns import as_table
-from joulelaw.bench.tables import POWER
+from joulelaw.cluster.metering import readings_batch
 from joulelaw.cluster.power.meter import GPU_LOST, Reading
 
 # How often a meter's counter moves on, where that is known; NVML's (20 to 100 ms) depends on the card.
 COUNTER_TICK_S: Mapping[str, float] = {"rapl": 1e-3, "cpu_time_estimate": 0.0}
 # What of a `power` table an energy is made from.
 COLUMNS = ["device_uuid", "meter", "time_ns", "power_w", "energy_counter_j", "error"]
-_READING = pa.schema([field for field in POWER if field.name not in ("trial_id", "attempt", "node")])
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,7 @@ class DeviceReadings:
 
 def power_table(meter: str, readings: Sequence[Reading]) -> pa.Table:
     """Readings of one node's meter as rows of the `power` table, without its key and node."""
-    columns = {
-        "device_uuid": [reading.device_uuid for reading in readings],
-        "meter": meter,
-        "time_ns": [reading.time_ns for reading in readings],
-        "power_w": [reading.power_w for reading in readings],
-        "energy_counter_j": [reading.energy_counter_j for reading in readings],
-        "temperature_c": [reading.temperature_c for reading in readings],
-        "clock_mhz": [reading.clock_mhz for reading in readings],
-        "throttle": [reading.throttle for reading in readings],
-        "foreign_processes": [reading.foreign_processes for reading in readings],
-        "error": [reading.error for reading in readings],
-    }
-    return as_table(columns, _READING, "power")
+    return pa.Table.from_batches([readings_batch(meter, readings)])
 
 
 def from_readings(readings: Iterable[Reading], meter: str = "") -> dict[str, DeviceReadings]:
@@ -120,6 +107,34 @@ def _texts(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
 def _numbers(array: pa.Array, missing: float) -> npt.NDArray[Any]:
     """With a number for null. Not by `to_numpy`, which loads pandas: a fifth of the time of ten million readings."""
     return np.from_dlpack(array.fill_null(missing) if array.null_count else array)
+
+
+def of_domains(readings: pa.Table, domains: Collection[str]) -> pa.Table:
+    """The rows of these domains."""
+    return readings.filter(pc.is_in(readings["device_uuid"], pa.array(sorted(domains), pa.string())))
+
+
+def last_temperatures(parts: Sequence[pa.Table], seconds: float) -> dict[str, list[tuple[float, float]]]:
+    """Of each domain that tells its own: (seconds before its last reading, degC), of so many last seconds.
+
+    `parts` as they came from one node, in order, none of them empty.
+    """
+    recent: list[pa.Table] = []
+    for part in reversed(parts):
+        recent.insert(0, part)
+        if pc.min(part["time_ns"]).as_py() < pc.min(parts[-1]["time_ns"]).as_py() - 1e9 * seconds:
+            break
+    if not recent:
+        return {}
+    told, together = {}, pa.concat_tables(recent)
+    for domain in pc.unique(together["device_uuid"]).to_pylist():
+        rows = together.filter(pc.equal(together["device_uuid"], domain))
+        since_s = 1e-9 * (rows["time_ns"].to_numpy() - rows["time_ns"][-1].as_py())
+        celsius = rows["temperature_c"].to_numpy()
+        known = ~np.isnan(celsius) & (since_s >= -seconds)
+        if known.any():
+            told[domain] = list(zip(since_s[known].tolist(), celsius[known].tolist(), strict=True))
+    return told
 
 
 def power_series(readings: DeviceReadings) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

@@ -1,8 +1,7 @@
 """One trial in flight: what its ranks and its devices' meters say is kept, and written down as it comes."""
 
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +12,8 @@ import pyarrow as pa
 from joulelaw.bench.configuration import Window
 from joulelaw.bench.dataset import TrialTables
 from joulelaw.bench.plan import PlannedTrial
-from joulelaw.bench.readings import power_table
+from joulelaw.bench.readings import last_temperatures
 from joulelaw.cluster.gang import Gang, GangState
-from joulelaw.cluster.power.meter import Reading
 
 ENTRY = "joulelaw.bench.trial:run_rank"
 # A device's temperature is remembered so long: as long as a rise is looked for.
@@ -71,7 +69,6 @@ class RunningTrial:
     told: set[str] = field(default_factory=set)
     judge_from_s: float = 0.0
     cooldown_s: float | None = None
-    _warmth: dict[tuple[str, str], deque[tuple[int, float]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.window = self.planned.spec.window
@@ -144,11 +141,7 @@ class RunningTrial:
 
     def temperatures(self) -> list[list[tuple[float, float]]]:
         """Of each device that tells its own: (seconds before now, degC), of the last `KEPT_S`."""
-        told = []
-        for (node, domain), readings in self._warmth.items():
-            now_ns = self.metered_until_ns[node, domain]
-            told.append([(1e-9 * (time_ns - now_ns), celsius) for time_ns, celsius in readings])
-        return told
+        return [each for parts in self.power.values() for each in last_temperatures(parts, KEPT_S).values()]
 
     def tell(self, word: str) -> None:
         """One word to all ranks, which is remembered as told."""
@@ -188,23 +181,16 @@ class RunningTrial:
         self.given_up = cause
         self.gang.stop()
 
-    def record(self, node: str, meter: str, readings: Iterable[Reading]) -> None:
+    def record(self, node: str, readings: pa.Table) -> None:
         """Keeps one node's readings of this trial's devices: in memory for the energy, on disk for everyone."""
-        new = list(readings)
-        part = power_table(meter, new)
-        self.power.setdefault(node, []).append(part)
-        self.tables.add_power(node, dict(zip(part.column_names, part.columns, strict=True)))
-        self.metered_until_ns |= {(node, each.device_uuid): each.time_ns for each in new}
-        for each in new:
-            if each.temperature_c is not None:
-                kept = self._warmth.setdefault((node, each.device_uuid), deque())
-                kept.append((each.time_ns, each.temperature_c))
-                while kept[0][0] < each.time_ns - KEPT_S * 1e9:
-                    kept.popleft()
+        self.power.setdefault(node, []).append(readings)
+        self.tables.add_power(node, dict(zip(readings.column_names, readings.columns, strict=True)))
+        last_ns = zip(readings["device_uuid"].to_pylist(), readings["time_ns"].to_pylist(), strict=True)
+        self.metered_until_ns |= {(node, domain): time_ns for domain, time_ns in dict(last_ns).items()}
 
-    def record_beside(self, node: str, meter: str, readings: Sequence[Reading]) -> None:
+    def record_beside(self, node: str, readings: pa.Table) -> None:
         """Keeps what else one node's meter read, in memory only: for the joules beside the trial's own."""
-        self.beside.setdefault(node, []).append(power_table(meter, readings))
+        self.beside.setdefault(node, []).append(readings)
 
     def _add_steps(self, rank: int, node: str, rows: Sequence[Sequence[Any]]) -> None:
         self.tables.add_steps([{"rank": rank, **dict(zip(_STEP_COLUMNS, row, strict=True))} for row in rows])

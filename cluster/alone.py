@@ -5,13 +5,15 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Self
 
+import pyarrow as pa
+
 from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.gang import Gang, GangLimits, GangState, RankGang
 from joulelaw.cluster.inventory import Node, inspect_node
 from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo
-from joulelaw.cluster.power.meter import MeterOptions, Reading, open_meter
+from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo, readings_batch
+from joulelaw.cluster.power.meter import MeterOptions, open_meter
 from joulelaw.cluster.power.sampler import Sampler
 from joulelaw.cluster.scheduler import check_feasible
 from joulelaw.cluster.server import ForkServer, ServerStatus
@@ -118,9 +120,9 @@ class LocalCluster:
         """No: all is there from the start."""
         return False
 
-    def drain_power(self) -> dict[str, list[Reading]]:
+    def drain_power(self) -> dict[str, pa.RecordBatch]:
         """New readings by node id."""
-        return {self._node.node_id: self._sampler.drain()}
+        return {self._node.node_id: readings_batch(self._sampler.meter.name, self._sampler.drain())}
 
     @property
     def meter_losses(self) -> dict[str, int]:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import pyarrow as pa
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -17,10 +18,11 @@ from joulelaw.cluster.groups import GroupPool
 from joulelaw.cluster.inventory import Node, with_distinct_uuids
 from joulelaw.cluster.metering import ClockOffset, MeterInfo
 from joulelaw.cluster.meters import NodeMeters
-from joulelaw.cluster.nodes import Launcher, NodeHandle, SamplerHost
-from joulelaw.cluster.power.meter import MeterOptions, Reading
+from joulelaw.cluster.nodes import Launcher, NodeHandle
+from joulelaw.cluster.power.meter import MeterOptions
 from joulelaw.cluster.raycalls import fetch
 from joulelaw.cluster.raystart import RaySession, open_ray
+from joulelaw.cluster.sampler_host import SamplerHost
 from joulelaw.cluster.server import ServerStatus
 
 _ANSWER_S = 60.0
@@ -132,7 +134,7 @@ class Cluster:
         """How often the sampler of each node was lost so far, killed for instance."""
         return self._meters.losses
 
-    def drain_power(self) -> dict[str, list[Reading]]:
+    def drain_power(self) -> dict[str, pa.RecordBatch]:
         """New readings by node id. RayLostError where the local Ray is gone."""
         self._session.check()
         return self._meters.drain()

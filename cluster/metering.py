@@ -1,13 +1,42 @@
-"""A node's meter as the study sees it from afar: its name goes with every joule, its domains with every reading."""
+"""A node's meter as the study sees it from afar: its name goes with every joule, its readings travel as columns."""
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from joulelaw.cluster.power.meter import Meter, MeterKind, Surrounding
+import pyarrow as pa
+
+from joulelaw.cluster.power.meter import Meter, MeterKind, Reading, Surrounding
 from joulelaw.cluster.power.sensor import Sensor
+
+# What a sampler sends, a reading a row, as in the `power` table. In ns of the node's CLOCK_MONOTONIC, W, J, degC, MHz.
+READINGS = pa.schema(
+    [
+        ("device_uuid", pa.string()),
+        ("meter", pa.string()),
+        ("time_ns", pa.int64()),
+        ("power_w", pa.float64()),
+        ("energy_counter_j", pa.float64()),
+        ("temperature_c", pa.float64()),
+        ("clock_mhz", pa.float64()),
+        ("throttle", pa.int64()),
+        ("foreign_processes", pa.int32()),
+        ("error", pa.string()),
+    ]
+)
+
+
+def readings_batch(meter: str, readings: Sequence[Reading]) -> pa.RecordBatch:
+    """Readings of one meter, of this name, as columns of READINGS."""
+    columns = [
+        pa.repeat(pa.scalar(meter, field.type), len(readings))
+        if field.name == "meter"
+        else pa.array([getattr(reading, field.name) for reading in readings], field.type)
+        for field in READINGS
+    ]
+    return pa.record_batch(columns, schema=READINGS)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import ray
 from ray.exceptions import RayError
 
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.metering import ClockOffset, MeterInfo, clock_offset
-from joulelaw.cluster.power.meter import Reading
 from joulelaw.cluster.raycalls import fetch
 
 _ANSWER_S = 60.0
@@ -49,7 +49,7 @@ class NodeMeters:
         silent = {node_id for node_id, (asked_s, _) in self._drains.items() if now_s - asked_s > _SILENT_S}
         return {node_id: count + (node_id in silent) for node_id, count in self._losses.items()}
 
-    def drain(self) -> dict[str, list[Reading]]:
+    def drain(self) -> dict[str, pa.RecordBatch]:
         """New readings by node id. Waits at most a second; a node that does not answer is not asked a second time, and
         not waited for again."""
         for node_id, sampler in self._samplers.items():
@@ -65,9 +65,9 @@ class NodeMeters:
             if reference in ready:
                 del self._drains[node_id]
                 with contextlib.suppress(RayError):  # a lost sampler leaves a gap, which the energy's verdict sees
-                    life, rows = ray.get(reference)
+                    life, new = ray.get(reference)
                     self._note_life(node_id, life)
-                    readings[node_id] = [Reading(*row) for row in rows]
+                    readings[node_id] = new
         return readings
 
     def clock_offsets(self) -> dict[str, ClockOffset]:

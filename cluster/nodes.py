@@ -1,19 +1,14 @@
-"""The two actors on every node: the launcher, which owns its fork server, and the sampler, which owns its meter."""
+"""The launcher, the actor on every node that owns its fork server, and what Ray grants of a node's devices."""
 
 import contextlib
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from operator import attrgetter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from joulelaw import InputError
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.inventory import Device, Node, inspect_node
-from joulelaw.cluster.metering import MeterInfo, new_life
-from joulelaw.cluster.power.meter import MeterOptions, Reading, open_meter
-from joulelaw.cluster.power.sampler import Sampler
 from joulelaw.cluster.server import ForkServer, ServerStatus
 
 
@@ -25,13 +20,6 @@ class NodeHandle:
     launcher: Any
     sampler: Any
     ray_cpus: float
-
-
-# The fields of Reading, in order.
-ReadingRow = tuple[
-    str, int, float | None, float | None, float | None, str, float | None, int | None, int | None
-]  # fmt: skip
-_as_row: Callable[[Reading], ReadingRow] = attrgetter(*(each.name for each in fields(Reading)))  # astuple copies deeply
 
 
 class Launcher:
@@ -58,44 +46,6 @@ class Launcher:
     def stop(self) -> None:
         """Ends the server and its ranks, and waits for them: killing the actor alone would not wait."""
         self._server.close()
-
-
-class SamplerHost:
-    """Reads its node's meter until it is stopped. Holds no GPU and makes no CUDA context.
-
-    Each answer bears the name of its life: one that Ray starts anew after a kill knows nothing of what was.
-    """
-
-    def __init__(self, devices: Sequence[Device], options: MeterOptions) -> None:
-        self._life = new_life()
-        usual_priority()
-        self._sampler: Sampler | None = None
-        self._problem: InputError | None = None
-        try:
-            self._sampler = Sampler(open_meter(devices, options), options.rate_hz)
-        except InputError as problem:  # told by info(): Ray would hide it in "the actor died"
-            self._problem = problem
-
-    def info(self) -> tuple[str, MeterInfo]:
-        if self._sampler is None:
-            raise self._problem or ClusterError("the sampler was stopped")
-        return self._life, MeterInfo.of(self._sampler.meter)
-
-    def drain(self) -> tuple[str, list[ReadingRow]]:
-        """The readings since the last call, as plain tuples: they travel in a fifth of the bytes."""
-        return self._life, [_as_row(reading) for reading in self._sampler.drain()] if self._sampler else []
-
-    def clock_ns(self) -> int:
-        """This node's CLOCK_MONOTONIC, which its readings are stamped with."""
-        return time.monotonic_ns()
-
-    def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
-        if self._sampler:
-            self._sampler.watch(device_uuid, pids)
-
-    def stop(self) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
 
 
 def usual_priority() -> None:

@@ -4,14 +4,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import pyarrow as pa
+
 from joulelaw.bench.configuration import TrialSpec, Window
 from joulelaw.bench.plan import PlannedTrial, Price
 from joulelaw.bench.running_trial import Event
-from joulelaw.cluster.failures import ClusterError, RankFailure
+from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.gang import GangState, RankGang
 from joulelaw.cluster.inventory import Device
-from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo
+from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo, readings_batch
 from joulelaw.cluster.power.meter import MeterKind, Reading
+from joulelaw.cluster.rank_failures import RankFailure, cause_of
+from joulelaw.cluster.rank_failures import RankFailure, cause_of
+from joulelaw.cluster.rank_failures import RankFailure, cause_of
 from tests.bench.factories import GPU_MODEL, configurations
 
 NODE = "local"
@@ -31,7 +36,12 @@ class FakeGang:
         self.devices, self.node_ids = DEVICES[:count], (NODE,)
         self.failures, self.failure = tuple(failures), "; ".join(failure.describe() for failure in failures)
         self.state = GangState.IDLE
+        self.log_ends: dict[int, str] = {}
         self._events = list(events)
+
+    @property
+    def cause(self) -> Cause | None:
+        return cause_of(self.failures)
 
     def start(self, *_: Any) -> None:
         self.state = GangState.RUNNING
@@ -41,8 +51,10 @@ class FakeGang:
         self.state = GangState.FAILED if self.failures else GangState.DONE
         return events
 
-    def stop(self) -> None:
+    def kill(self) -> None:
         self.state = GangState.FAILED
+
+    stop = kill
 
 
 class FakeFleet:
@@ -58,9 +70,10 @@ class FakeFleet:
         self.lent = 0
         self.waits = 0
 
-    def drain_power(self) -> dict[str, list[Reading]]:
+    def drain_power(self) -> dict[str, pa.RecordBatch]:
         now_ns = time.monotonic_ns()
-        return {NODE: [Reading(device.uuid, now_ns, 10.0, 10e-9 * now_ns) for device in DEVICES]}
+        readings = [Reading(device.uuid, now_ns, 10.0, 10e-9 * now_ns) for device in DEVICES]
+        return {NODE: readings_batch(self.meters[NODE].name, readings)}
 
     def clock_offsets(self) -> Mapping[str, ClockOffset]:
         """One clock for all."""

@@ -9,9 +9,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from joulelaw.bench.running_trial import Event
 from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.metering import MeterInfo, readings_batch
 from joulelaw.cluster.power.meter import MeterKind, Reading, Surrounding
 from joulelaw.cluster.power.sensor import Sensor
 from tests.bench.fake_fleet import DEVICES, NODE, FakeFleet, FakeGang
@@ -40,12 +42,12 @@ class PlayingFleet(FakeFleet):
         self.conditions: dict[str, Any] = {}
         self._read_until_ns = self._zero_ns = time.monotonic_ns()
 
-    def drain_power(self) -> dict[str, list[Reading]]:
+    def drain_power(self) -> dict[str, pa.RecordBatch]:
         readings, now_ns = [], time.monotonic_ns()
         while self._read_until_ns + READ_EVERY_NS <= now_ns:
             self._read_until_ns += READ_EVERY_NS
             readings += [self._reading(domain, self._read_until_ns) for domain in self.watts]
-        return {NODE: readings}
+        return {NODE: readings_batch(self.meters[NODE].name, readings)}
 
     def _reading(self, domain: str, time_ns: int) -> Reading:
         counter_j = 100 + self.watts[domain] * 1e-9 * (time_ns - self._zero_ns)

@@ -5,32 +5,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from joulelaw.bench.dataset import Dataset, read_steps, read_trials
 from joulelaw.bench.progress import StudyProgress, time_left_s
 from joulelaw.bench.running_trial import Event
 from joulelaw.bench.spec_schema import LimitsSection
-from joulelaw.bench.study_loop import MAX_TRIES, StudyLoop, fell_to_the_machine
-from joulelaw.cluster.failures import ClusterError, FailureKind, GroupTimeoutError, NodeLostError, RankFailure
+from joulelaw.bench.study_loop import StudyLoop
+from joulelaw.cluster.failures import Cause, ClusterError, GroupTimeoutError, NodeLostError
 from joulelaw.cluster.gang import GangState, RankGang
-from joulelaw.cluster.power.meter import MeterKind, Reading
+from joulelaw.cluster.power.meter import MeterKind
+from joulelaw.cluster.rank_failures import RankFailure
+from joulelaw.cluster.retries import TRIES
+from joulelaw.cluster.rank_failures import RankFailure
+from joulelaw.cluster.retries import TRIES
+from joulelaw.cluster.rank_failures import RankFailure
+from joulelaw.cluster.retries import TRIES
 from tests.bench.factories import GPU_MODEL
 from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
 
 
-def failed(*kinds: FailureKind) -> list[RankFailure]:
-    return [RankFailure(rank, "node", kind, "cause", "log") for rank, kind in enumerate(kinds)]
-
-
-@pytest.mark.parametrize("kinds", [("killed",), ("lost",), ("hang",), ("start_timeout",), ("killed", "error")])
-def test_what_the_machine_did_is_tried_again(kinds: tuple[FailureKind, ...]) -> None:
-    assert fell_to_the_machine(failed(*kinds))
-
-
-@pytest.mark.parametrize("kinds", [(), ("error",), ("error", "exited")])
-def test_an_exception_would_only_come_again(kinds: tuple[FailureKind, ...]) -> None:
-    assert not fell_to_the_machine(failed(*kinds))
+def failed(*causes: Cause) -> list[RankFailure]:
+    return [RankFailure(rank, "node", cause, "what", "log") for rank, cause in enumerate(causes)]
 
 
 def test_time_left_is_right_whatever_the_forecasts_scale() -> None:
@@ -53,16 +50,16 @@ STEPS = {"kind": "steps", "rank": 0, "rows": [[0, True, 1, 2, 0.5]]}
 def test_a_failed_trial_is_tried_again_by_the_next_run_and_its_attempts_count_on(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     for run in range(3):
-        killed = [FakeGang(1, [STEPS], failed("killed")) for _ in range(MAX_TRIES)]
+        killed = [FakeGang(1, [STEPS], failed(Cause.RANK_CRASH)) for _ in range(TRIES)]
         loop = loop_of(FakeFleet(killed), folder, [1])
         loop.run()
         (row,) = loop.rows
-        assert (row["status"], row["attempt"]) == ("failed", MAX_TRIES * (run + 1) - 1)
+        assert (row["status"], row["attempt"]) == ("failed", TRIES * (run + 1) - 1)
         assert read_trials(folder)["attempt"].tolist() == [row["attempt"]]
         assert read_steps(folder, row["trial_id"])["attempt"].tolist() == [row["attempt"]]
         loop._dataset.close()
     everything = pd.read_parquet(folder / "steps")
-    assert sorted(everything["attempt"]) == list(range(3 * MAX_TRIES)), "what each attempt did stays, told apart"
+    assert sorted(everything["attempt"]) == list(range(3 * TRIES)), "what each attempt did stays, told apart"
 
 
 def a_window(seconds: float = 1.2) -> list[Event]:
@@ -79,7 +76,7 @@ def a_window(seconds: float = 1.2) -> list[Event]:
 
 
 def test_devices_that_become_free_go_to_the_next_trial_at_once(tmp_path: Path) -> None:
-    fleet = FakeFleet([FakeGang(count, failures=failed("error")) for count in (2, 1)])
+    fleet = FakeFleet([FakeGang(count, failures=failed(Cause.RANK_ERROR)) for count in (2, 1)])
     loop_of(fleet, tmp_path / "out", [1, 2]).run()
     assert (fleet.lent, fleet.waits) == (2, 0)
 
@@ -91,18 +88,18 @@ class FleetThatLosesSamplers(FakeFleet):
         super().__init__(gangs, kind=kind)
         self._every_gang, self._lost = list(gangs), lost
 
-    def drain_power(self) -> dict[str, list[Reading]]:
+    def drain_power(self) -> dict[str, pa.RecordBatch]:
         over = sum(gang.state is GangState.DONE for gang in self._every_gang)
         self.meter_losses[NODE] = min(over, self._lost)
         return {}
 
 
-@pytest.mark.parametrize(("lost", "ends"), [(0, ("done", 1)), (1, ("done", 1)), (2, ("failed", 1))])
+@pytest.mark.parametrize(("lost", "ends"), [(0, ("done", 1)), (1, ("done", 1)), (3, ("failed", 2))])
 def test_joules_that_went_with_a_sampler_are_measured_again_and_never_kept_as_invalid(
     tmp_path: Path, lost: int, ends: tuple[str, int]
 ) -> None:
     """An invalid trial is done for good; one that a kill made so is tried again, in this run or in the next."""
-    loop = loop_of(FleetThatLosesSamplers([FakeGang(1, a_window()) for _ in range(2)], lost), tmp_path / "out", [1])
+    loop = loop_of(FleetThatLosesSamplers([FakeGang(1, a_window()) for _ in range(3)], lost), tmp_path / "out", [1])
     loop.run()
     (row,) = loop.rows
     assert (row["status"], row["attempt"]) == ends

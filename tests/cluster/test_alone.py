@@ -41,7 +41,7 @@ def test_it_runs_meters_and_leaves_nothing(tmp_path: Path) -> None:
             cluster.acquire(model, number + 1)
         run(gang, "tell", {}, tmp_path)
         assert gang.state is GangState.DONE, gang.failure
-        assert {reading.device_uuid for reading in cluster.drain_power()[node.node_id]} == {
+        assert set(cluster.drain_power()[node.node_id]["device_uuid"].to_pylist()) == {
             device.uuid for device in node.devices
         }
         gang.start("tests.cluster.entries:sleep", {}, tmp_path)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from joulelaw.cluster.failures import ClusterError, GroupTimeoutError, Infeasibl
 from joulelaw.cluster.gang import GangState
 from joulelaw.cluster.groups import GroupPool
 from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.power.meter import MeterOptions, Reading
+from joulelaw.cluster.power.meter import MeterOptions
 from joulelaw.cluster.remote import RemoteRank
 from joulelaw.cluster.server import ForkServer
 from tests.cluster.driving import Event, environment, finish, gone, of_kind, run, wait_for, wait_for_kind
@@ -207,11 +208,12 @@ def test_power_readings_of_every_device_come_once_and_follow_the_ranks(
     gang = cluster.acquire(model, 1)
     uuid = gang.devices[0].uuid
     cluster.drain_power()
-    readings: list[Reading] = []
+    readings: list[dict[str, Any]] = []
 
     def counters() -> list[float]:
-        readings.extend(cluster.drain_power().get(node.node_id, ()))
-        return [r.energy_counter_j for r in readings if r.device_uuid == uuid and r.energy_counter_j is not None]
+        readings.extend(rows_of(cluster, node.node_id))
+        mine = [each["energy_counter_j"] for each in readings if each["device_uuid"] == uuid]
+        return [joules for joules in mine if joules is not None]
 
     try:
         gang.start("tests.cluster.entries:burn", {"cpu_s": 0.3}, tmp_path)
@@ -225,8 +227,8 @@ def test_power_readings_of_every_device_come_once_and_follow_the_ranks(
     finally:
         cluster.release(gang)
     assert counters()[-1] - counters()[0] == pytest.approx(0.3 * 5.0, rel=0.2), "0.3 s at 5 W, and little to wait"
-    assert {reading.device_uuid for reading in readings} == {device.uuid for device in node.devices}
-    mine = [reading.time_ns for reading in readings if reading.device_uuid == uuid]
+    assert {reading["device_uuid"] for reading in readings} == {device.uuid for device in node.devices}
+    mine = [reading["time_ns"] for reading in readings if reading["device_uuid"] == uuid]
     assert all(a < b for a, b in pairwise(mine))
 
 
@@ -248,9 +250,9 @@ def test_a_killed_sampler_is_noticed_and_the_new_one_knows_the_ranks(
         joules: list[float] = []
 
         def burnt() -> bool:
-            mine = [each for each in cluster.drain_power().get(node.node_id, ()) if each.device_uuid == uuid]
+            mine = [each for each in rows_of(cluster, node.node_id) if each["device_uuid"] == uuid]
             new = cluster._meters._losses[node.node_id] > before
-            joules.extend(each.energy_counter_j for each in mine if new and each.energy_counter_j is not None)
+            joules.extend(each["energy_counter_j"] for each in mine if new and each["energy_counter_j"] is not None)
             return len(joules) > 5
 
         wait_for(burnt)
@@ -259,6 +261,12 @@ def test_a_killed_sampler_is_noticed_and_the_new_one_knows_the_ranks(
         wait_for(lambda: cluster.meter_losses[node.node_id] == before + 1)
     finally:
         cluster.release(gang)
+
+
+def rows_of(cluster: Cluster, node_id: str) -> list[dict[str, Any]]:
+    """A node's new readings, if it has told any."""
+    drained = cluster.drain_power().get(node_id)
+    return drained.to_pylist() if drained is not None else []
 
 
 def sampler_pid() -> int:
