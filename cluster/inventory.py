@@ -69,7 +69,8 @@ def inspect_node(node_id: str = "local", cores_per_device: int = 1, cpu_devices:
     host = hostname_hash()
     model = cpu_model()
     devices = cuda_devices() or logical_devices(cores, cores_per_device, model, memory, host, cpu_devices)
-    return Node(node_id, host, devices, memory, len(cores), model, software=installed(), epoch_ns=own_epoch_ns())
+    links = cuda_links() if any(device.kind == "cuda" for device in devices) else ()
+    return Node(node_id, host, devices, memory, len(cores), model, links, installed(), own_epoch_ns())
 
 
 def cuda_devices() -> tuple[Device, ...]:
@@ -87,9 +88,18 @@ def cuda_devices() -> tuple[Device, ...]:
             power_limit_w=gpu.power_limit_w,
             driver=gpu.driver,
             compute_capability=gpu.compute_capability,
+            pci_bus_id=gpu.pci_bus_id,
+            pcie=gpu.pcie,
         )
         for gpu in nvml_devices()
     )
+
+
+def cuda_links() -> tuple[Link, ...]:
+    """How the node's GPUs are joined, by NVML."""
+    from joulelaw.cluster.power.nvml_links import nvml_links  # here: it loads the vendor's library
+
+    return nvml_links()
 
 
 def logical_devices(

@@ -17,6 +17,7 @@ from joulelaw import InputError
 from joulelaw.cluster.power.meter import DeviceLike, MeterUnavailableError
 from joulelaw.cluster.power.nvml_gpu import NvmlGpu, supported
 from joulelaw.cluster.power.nvml_meter import NvmlMeter
+from joulelaw.cluster.power.nvml_pci import bus_id_of, pcie_of
 from joulelaw.cluster.power.rapl_zones import open_host
 
 try:
@@ -36,6 +37,8 @@ class NvmlDevice:
     power_limit_w: float | None  # enforced; None for a slice and where NVML gives none
     driver: str
     compute_capability: tuple[int, int] | None = None  # None where NVML gives none
+    pci_bus_id: str = ""
+    pcie: tuple[int, int] | None = None  # generation and lanes; see nvml_pci.pcie_of
 
 
 def nvml_problem() -> str:
@@ -58,7 +61,7 @@ def nvml_devices() -> list[NvmlDevice]:
     if nvml is None:
         return []
     try:
-        with _library():
+        with library():
             return _listed()
     except (nvml.NVMLError_LibraryNotFound, nvml.NVMLError_DriverNotLoaded):
         return []
@@ -69,7 +72,8 @@ def nvml_devices() -> list[NvmlDevice]:
 
 
 @contextmanager
-def _library() -> Iterator[None]:
+def library() -> Iterator[None]:
+    """NVML initialised for the length of a `with`."""
     nvml.nvmlInit()
     try:
         yield
@@ -85,7 +89,7 @@ def _listed() -> list[NvmlDevice]:
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            found += [_describe(part, index, driver) for part in _slices(handle) or [handle]]
+            found += [_describe(part, index, driver) for part in slices_of(handle) or [handle]]
         except nvml.NVMLError as error:
             logging.getLogger(__name__).warning("GPU %d is left out: %s", index, error)
             failure = failure if isinstance(error, nvml.NVMLError_NoPermission) else error
@@ -94,7 +98,7 @@ def _listed() -> list[NvmlDevice]:
     return found
 
 
-def _slices(gpu: Any) -> list[Any]:
+def slices_of(gpu: Any) -> list[Any]:
     """The handles of a GPU's MIG slices; none where it is whole."""
     if (supported(nvml.nvmlDeviceGetMigMode, gpu) or [0])[0] == 0:
         return []
@@ -118,6 +122,8 @@ def _describe(handle: Any, index: int, driver: str) -> NvmlDevice:
         power_limit_w=None if limit_mw is None else limit_mw / 1000,
         driver=driver,
         compute_capability=(int(capability[0]), int(capability[1])) if capability else None,
+        pci_bus_id=bus_id_of(handle),
+        pcie=pcie_of(handle),
     )
 
 
@@ -162,7 +168,7 @@ def _locate(uuid: str) -> NvmlGpu:
 
 
 def _whole(handle: Any) -> NvmlGpu:
-    slices = tuple(str(nvml.nvmlDeviceGetUUID(part)) for part in _slices(handle))
+    slices = tuple(str(nvml.nvmlDeviceGetUUID(part)) for part in slices_of(handle))
     return NvmlGpu(str(nvml.nvmlDeviceGetUUID(handle)), handle, slices)
 
 

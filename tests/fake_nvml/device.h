@@ -24,7 +24,7 @@ static const sensor_class CLASSES[] = {
 enum { CLASS_COUNT = sizeof CLASSES / sizeof CLASSES[0] };
 
 typedef struct device {
-    char uuid[96], name[96];
+    char uuid[96], name[96], driver[32], pci[20], path[32], nvlinks[128];
     struct device *whole; /* of a slice; NULL for a GPU */
     const sensor_class *sensor;
     int wave, burst_count, pid_count;
@@ -42,7 +42,7 @@ typedef struct device {
     NUMBER(heat_from_s, INFINITY) NUMBER(heat_to_s, INFINITY) NUMBER(cap_from_s, INFINITY)                           \
     NUMBER(cap_to_s, INFINITY) NUMBER(foreign_pid, 4194300) NUMBER(foreign_from_s, INFINITY)                         \
     NUMBER(foreign_to_s, INFINITY) NUMBER(clock_mhz, 1410) NUMBER(temperature_c, 50) NUMBER(warms_by_c, 0)           \
-    NUMBER(warms_over_s, 10)
+    NUMBER(warms_over_s, 10) NUMBER(pcie_generation, 4) NUMBER(pcie_lanes, 16) NUMBER(p2p, 1)
 #define FIELD(name, otherwise) double name;
     NUMBERS(FIELD)
 } device;
@@ -83,6 +83,10 @@ static void set(device *d, const char *key, const char *value) {
     int i = 0;
     if (!strcmp(key, "uuid")) snprintf(d->uuid, sizeof d->uuid, "%s", value);
     else if (!strcmp(key, "name")) snprintf(d->name, sizeof d->name, "%s", value);
+    else if (!strcmp(key, "driver")) snprintf(d->driver, sizeof d->driver, "%s", value);
+    else if (!strcmp(key, "pci")) snprintf(d->pci, sizeof d->pci, "%s", value);
+    else if (!strcmp(key, "path")) snprintf(d->path, sizeof d->path, "%s", value);
+    else if (!strcmp(key, "nvlinks")) snprintf(d->nvlinks, sizeof d->nvlinks, "%s", value);
     else if (!strcmp(key, "bursts")) set_bursts(d, value);
     else if (!strcmp(key, "pids")) set_pids(d, value);
     else if (!strcmp(key, "wave")) {

@@ -20,6 +20,8 @@
  *   pids, foreign_pid, foreign_from_s, foreign_to_s   processes at work, always and between the two
  *   clock_mhz, temperature_c, warms_by_c, warms_over_s   SM clock; temperature at the origin, and how it grows
  *   slices                              cut by MIG into so many, which have no meter of their own
+ *   driver                              its version, which is the first device's for the whole library
+ *   pci, path, nvlinks, p2p, pcie_*     how it is joined to the others: see links.h
  * All *_s count from the origin. FAKE_NVML_INIT is the error code that initialisation answers; without FAKE_NVML no
  * driver is loaded.
  */
@@ -92,6 +94,7 @@ static void load(FILE *file) {
             *equals = 0;
             set(d, pair, equals + 1);
         }
+        if (!d->pci[0]) snprintf(d->pci, sizeof d->pci, "00000000:%02X:00.0", gpu_count + 1);
         cut(gpu_count++);
     }
 }
@@ -128,7 +131,10 @@ const char *nvmlErrorString(int code) {
     }
 }
 
-int nvmlSystemGetDriverVersion(char *text, unsigned size) { snprintf(text, size, "999.1"); return SUCCESS; }
+int nvmlSystemGetDriverVersion(char *text, unsigned size) {
+    snprintf(text, size, "%s", gpu_count && gpus[0].driver[0] ? gpus[0].driver : "999.1");
+    return SUCCESS;
+}
 int nvmlSystemGetNVMLVersion(char *text, unsigned size) { snprintf(text, size, "12.999.1"); return SUCCESS; }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = gpu_count; return users ? SUCCESS : UNINITIALIZED; }
 
@@ -281,3 +287,5 @@ int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device *part, device **whole) {
     *whole = part->whole;
     return status(*whole);
 }
+
+#include "links.h"

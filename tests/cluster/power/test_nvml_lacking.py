@@ -9,7 +9,7 @@ from tests.fake_nvml.build import HERE, FakeNvml
 from tests.fake_nvml.devices import FakeGpu
 
 A = "GPU-aaaaaaaa-0000-0000-0000-000000000001"
-SOURCE = (HERE / "fake_nvml.c").read_text()
+SOURCE = (HERE / "fake_nvml.c").read_text() + (HERE / "links.h").read_text()
 # Without these there is no NVML, no GPU, or none that has a name.
 NEEDED = {
     "nvmlInitWithFlags",
