@@ -18,15 +18,15 @@ from joulelaw.bench.session import begin_session
 from joulelaw.bench.spec_schema import LimitsSection, MeteringSection
 from joulelaw.bench.trial_end import METER_LOST, ended_row
 from joulelaw.cluster import scheduler
-from joulelaw.cluster.failures import ClusterError, NodeLostError, RankFailure
+from joulelaw.cluster.failures import Cause, ClusterError, NodeLostError
 from joulelaw.cluster.gang import Gang, RankGang
+from joulelaw.cluster.retries import next_step
 
 # Seldom enough that the driver's time does not show in the steps of ranks on its cores.
 LOOK_EVERY_S = 0.5
 POWER_EVERY_S = 1.0
-# Worth another try: the machine's doing. An exception in a rank would only come again.
-RETRIED = {"killed", "lost", "hang", "start_timeout"}
-MAX_TRIES = 2  # in one run; the next run tries again
+# A trial that came out invalid is measured once more.
+SPOILT_TRIES = 2
 NO_IDLE_PHASE = MeteringSection(idle_s=0.0)
 
 
@@ -191,22 +191,16 @@ class StudyLoop:
         if trial.given_up not in ("", METER_LOST):
             return False
         tries = self._tries[trial.trial_id] = self._tries.get(trial.trial_id, 0) + 1
-        if tries >= MAX_TRIES:
-            return False
-        if row["status"] == "done" and self._may_turn_valid(trial, row):
+        if row["status"] == "done" and tries < SPOILT_TRIES and self._may_turn_valid(trial, row):
             self._progress.again(trial.planned.spec.configuration.label, row["reasons"])
             return True
-        return trial.given_up == METER_LOST or fell_to_the_machine(trial.gang.failures)
+        cause = Cause.SAMPLER_LOST if trial.given_up == METER_LOST else trial.gang.cause
+        return cause is not None and next_step(cause, tries) == "retry"
 
     def _may_turn_valid(self, trial: RunningTrial, row: Mapping[str, Any]) -> bool:
         """An invalid trial that what came from outside has spoilt. Without a meter none has joules, however often."""
         spoilt = row["verdict"] == "invalid" and may_pass(row["reasons"], trial.window.min_s)
         return spoilt and has_joules(trial, self._fleet.meters)
-
-
-def fell_to_the_machine(failures: Sequence[RankFailure]) -> bool:
-    """Whether a failed attempt is worth another: a rank was killed, lost or hung; its peers' errors follow from it."""
-    return any(failure.kind in RETRIED for failure in failures)
 
 
 def expected_device_s(trials: Iterable[PlannedTrial]) -> float:

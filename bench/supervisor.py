@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from joulelaw.cluster.failures import signal_cause
+from joulelaw.cluster.rank_failures import signal_cause
 from joulelaw.cluster.scratch import remove_all_abandoned
 
 _PR_SET_PDEATHSIG = 1

@@ -1,16 +1,8 @@
-"""What can go wrong on the hardware: one exception class per failure, and the cause of a failed group in words."""
+"""What can go wrong on the hardware: one exception class per failure, and the causes of failed attempts."""
 
-import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
 
 from joulelaw import InputError
-
-FailureKind = Literal["killed", "error", "exited", "start_timeout", "hang", "lost"]
-# A rank that dies takes its peers down with it; their broken connections are consequences, so they are told last.
-_ROOTS_FIRST: tuple[FailureKind, ...] = ("killed", "lost", "error", "exited", "start_timeout", "hang")
 
 
 class Cause(StrEnum):
@@ -75,38 +67,3 @@ class InfeasibleGroupError(InputError):
 
     >>> raise InfeasibleGroupError("asked for 4 x NVIDIA A100, the cluster has 2", remedy="nearest: 2 x NVIDIA A100")
     """
-
-
-@dataclass(frozen=True)
-class RankFailure:
-    """How one rank ended badly. `time_ns` is CLOCK_MONOTONIC of its node, 0 where it is not known."""
-
-    rank: int
-    node: str
-    kind: FailureKind
-    cause: str
-    log_path: str
-    time_ns: int = 0
-
-    def describe(self) -> str:
-        return f"rank {self.rank} {self.cause}; log {self.log_path}"
-
-
-def signal_cause(number: int) -> str:
-    """A signal in words, with the usual suspect for the one that nobody can catch.
-
-    >>> signal_cause(11)
-    'killed by signal 11 (SIGSEGV)'
-    """
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = "unknown"
-    hint = ", which the kernel also sends when memory runs out" if number == signal.SIGKILL else ""
-    return f"killed by signal {number} ({name}{hint})"
-
-
-def describe_failures(failures: Sequence[RankFailure]) -> str:
-    """All ranks' failures as one line, the likely root first: deaths by signal, then errors in order of time."""
-    ordered = sorted(failures, key=lambda f: (_ROOTS_FIRST.index(f.kind), f.time_ns, f.rank))
-    return " | ".join(failure.describe() for failure in ordered)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from joulelaw.cluster.child import run_child
+from joulelaw.cluster.oom import OomCounter
 from joulelaw.cluster.wire import LineBuffer, Message, encode
 
 _READ_BYTES = 1 << 16
@@ -38,6 +39,7 @@ class _Rank:
     connection: socket.socket
     lines: LineBuffer = field(default_factory=LineBuffer)
     pid: int | None = None
+    oom_kills: int = 0  # at its launch
 
 
 class ForkLoop:
@@ -49,6 +51,7 @@ class ForkLoop:
         self._ranks: dict[int, _Rank] = {}
         self._poll = select.poll()
         self._ending = False
+        self._oom = OomCounter()
 
     def serve(self) -> None:
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -113,6 +116,7 @@ class ForkLoop:
 
     def _fork(self, rank: _Rank, request: Message, status: Message) -> None:
         server_pid = os.getpid()
+        oom_kills = self._oom.now()
         pid = os.fork()
         if pid == 0:
             try:
@@ -122,7 +126,7 @@ class ForkLoop:
                 os._exit(1)  # whatever happens, no second server
         with contextlib.suppress(OSError):  # the child does it too: whoever comes first
             os.setpgid(pid, pid)
-        rank.pid = pid
+        rank.pid, rank.oom_kills = pid, oom_kills
         self._poll.modify(rank.connection, select.POLLRDHUP)
 
     def _close_in_child(self, mine: _Rank) -> None:
@@ -143,6 +147,8 @@ class ForkLoop:
     def _tell_exit(self, rank: _Rank, status: int, lost: str = "") -> None:
         """The last word on a connection; the line end before it closes what a killed child left unfinished."""
         event = {"kind": "exit", "status": status, "lost": lost, "pid": rank.pid, "time_ns": time.monotonic_ns()}
+        if status == -signal.SIGKILL and self._oom.explains(rank.oom_kills):
+            event["out_of_memory"] = True
         rank.connection.settimeout(_EXIT_SEND_S)
         with contextlib.suppress(OSError):  # a launcher that is gone needs no answer
             rank.connection.sendall(b"\n" + encode(event))

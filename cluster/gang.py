@@ -10,8 +10,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from joulelaw.cluster.failures import ClusterError, FailureKind, RankFailure, describe_failures, signal_cause
+from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.inventory import Device
+from joulelaw.cluster.rank_failures import BadEnd, RankFailure, cause_of, describe_failures, of_error, of_exit
 from joulelaw.cluster.ranks import RankSpec
 from joulelaw.cluster.wire import Message
 
@@ -39,6 +40,16 @@ class Gang(Protocol):
     @property
     def failure(self) -> str: ...
     @property
+    def cause(self) -> Cause | None:
+        """What its failure comes from; None where it has none, or was ended from here."""
+        ...
+
+    @property
+    def log_ends(self) -> Mapping[int, str]:
+        """The end of the log of each rank that wrote it out of the driver's reach, by rank."""
+        ...
+
+    @property
     def failures(self) -> tuple[RankFailure, ...]: ...
     @property
     def pids(self) -> dict[int, tuple[str, int]]: ...
@@ -47,6 +58,7 @@ class Gang(Protocol):
     ) -> None: ...
     def poll(self) -> list[Message]: ...
     def tell(self, message: Message) -> None: ...
+    def kill(self) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -99,6 +111,7 @@ class RankGang:
         self.state = state
         self.failure = ""
         self.pids: dict[int, tuple[str, int]] = {}
+        self.log_ends: dict[int, str] = {}
         self._logs: dict[int, str] = {}
         self._exited: set[int] = set()
         self._ready: set[int] = set()
@@ -111,6 +124,10 @@ class RankGang:
     @property
     def failures(self) -> tuple[RankFailure, ...]:
         return tuple(self._failures)
+
+    @property
+    def cause(self) -> Cause | None:
+        return cause_of(self._failures, len(self.node_ids))
 
     def start(self, entry: str, payload: dict[str, Any], log_dir: Path, env: Mapping[str, str] | None = None) -> None:
         """Starts `entry` ("module:function") on every seat, each with its log `rank<k>.log` in `log_dir`."""
@@ -171,10 +188,14 @@ class RankGang:
             if rank not in self._exited:
                 seat.handle.send(message)
 
-    def stop(self) -> None:
-        """Kills every rank and waits until all are gone, at most `stop_s`. The next poll() has their last events."""
+    def kill(self) -> None:
+        """Kills every rank and does not wait: polls tell the end, after `stop_s` also where ranks are out of reach."""
         if self.state is GangState.RUNNING and self._killed_s is None:
             self._kill_all()
+
+    def stop(self) -> None:
+        """Kills every rank and waits until all are gone, at most `stop_s`. The next poll() has their last events."""
+        self.kill()
         while self.state is GangState.RUNNING:
             self._undelivered = self.poll()
             time.sleep(_STOP_POLL_S)
@@ -192,28 +213,25 @@ class RankGang:
             case "ready":
                 self._ready.add(rank)
             case "error":
-                self._fail(rank, "error", f"failed: {event['type']}: {event['message']}", event.get("time_ns", 0))
+                self._fail(rank, of_error(event), event.get("time_ns", 0))
             case "exit":
                 self._exited.add(rank)
                 self._take_exit(rank, event)
 
     def _take_exit(self, rank: int, event: Message) -> None:
-        status: int = event["status"]
-        time_ns = event.get("time_ns", 0)
-        if event.get("lost"):
-            self._fail(rank, "lost", event["lost"], time_ns)
-        elif status < 0:
-            self._fail(rank, "killed", signal_cause(-status), time_ns)
-        elif status > 0 and all(failure.rank != rank for failure in self._failures):
-            self._fail(rank, "exited", f"left with exit code {status}", time_ns)
+        if event.get("log"):
+            self.log_ends[rank] = event["log"]
+        end = of_exit(event)
+        told = any(failure.rank == rank for failure in self._failures)
+        if end is not None and not (event["status"] > 0 and not event.get("lost") and told):
+            self._fail(rank, end, event.get("time_ns", 0))
 
-    def _fail(self, rank: int, kind: FailureKind, cause: str, time_ns: int = 0) -> None:
+    def _fail(self, rank: int, end: BadEnd, time_ns: int = 0) -> None:
         if self._killed_s is not None:
             return  # by our own hand
         self._failed_s = self._failed_s or time.monotonic()
-        self._failures.append(
-            RankFailure(rank, self._seats[rank].node_id, kind, cause, self._logs.get(rank, ""), time_ns)
-        )
+        node, log = self._seats[rank].node_id, self._logs.get(rank, "")
+        self._failures.append(RankFailure(rank, node, end.cause, end.what, log, time_ns, end.of_peers, end.of_host))
 
     def _watch_time(self) -> None:
         """Ranks that are not ready in time, or silent for too long, have failed."""
@@ -225,11 +243,13 @@ class RankGang:
         if unready:
             if now - self._started_s > self._limits.start_s:
                 for rank in unready:
-                    self._fail(rank, "start_timeout", f"was not ready within {self._limits.start_s:g} s")
+                    what = f"was not ready within {self._limits.start_s:g} s"
+                    self._fail(rank, BadEnd(Cause.START_TIMEOUT, what))
             return
         for rank in running:
             if now - self._heard_s[rank] > self._limits.hang_s:
-                self._fail(rank, "hang", f"gave no sign of life for {self._limits.hang_s:g} s")
+                what = f"took no step and gave no other sign of life for {self._limits.hang_s:g} s"
+                self._fail(rank, BadEnd(Cause.HANG, what))
 
     def _settle(self) -> None:
         """Kills the others after a failure, and tells the end once every rank is gone."""

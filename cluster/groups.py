@@ -10,7 +10,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from joulelaw.cluster.failures import ClusterError, GroupTimeoutError, NodeLostError
+from joulelaw.cluster.failures import Cause, ClusterError, GroupTimeoutError, NodeLostError
 from joulelaw.cluster.gang import Gang, GangLimits, GangState, RankGang, Seat
 from joulelaw.cluster.nodes import NodeHandle, device_of
 from joulelaw.cluster.raycalls import fetch
@@ -97,7 +97,7 @@ class GroupPool:
         if gang.state is GangState.RUNNING:
             gang.stop()
         group.leased = False
-        if not group.gang.healthy or any(failure.kind == "lost" for failure in gang.failures):
+        if not group.gang.healthy or any(failure.cause is Cause.NODE_LOST for failure in gang.failures):
             self._close(group)
 
     def wait(self, timeout_s: float) -> None:

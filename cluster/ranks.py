@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.inventory import Device
 from joulelaw.cluster.wire import LineBuffer, Message, encode
 
@@ -149,4 +150,4 @@ class RankProcess:
 
 def _lost(cause: str) -> Message:
     """The exit of a rank whose end nobody saw; status 255, which no rank uses."""
-    return {"kind": "exit", "status": 255, "lost": cause, "time_ns": time.monotonic_ns()}
+    return {"kind": "exit", "status": 255, "lost": cause, "cause": Cause.RANK_CRASH, "time_ns": time.monotonic_ns()}

@@ -15,8 +15,6 @@ from joulelaw.cluster.inventory import Device
 from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo, readings_batch
 from joulelaw.cluster.power.meter import MeterKind, Reading
 from joulelaw.cluster.rank_failures import RankFailure, cause_of
-from joulelaw.cluster.rank_failures import RankFailure, cause_of
-from joulelaw.cluster.rank_failures import RankFailure, cause_of
 from tests.bench.factories import GPU_MODEL, configurations
 
 NODE = "local"

@@ -19,7 +19,8 @@ from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.running_trial import Event
 from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.study_loop import StudyLoop
-from joulelaw.cluster.failures import RankFailure
+from joulelaw.cluster.failures import Cause
+from joulelaw.cluster.rank_failures import RankFailure
 from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,7 +121,7 @@ class Accident(FakeGang):
     """A gang during whose trial something happens to the folder; it then goes on to its end."""
 
     def __init__(self, happen: Callable[[], object], events: Sequence[Event] = (STEPS,), failed: str = "") -> None:
-        failures = [RankFailure(0, NODE, "error", failed, "rank0.log")] if failed else []
+        failures = [RankFailure(0, NODE, Cause.RANK_ERROR, failed, "rank0.log")] if failed else []
         super().__init__(1, events, failures)
         self._happen = happen
 

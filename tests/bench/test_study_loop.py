@@ -18,10 +18,6 @@ from joulelaw.cluster.gang import GangState, RankGang
 from joulelaw.cluster.power.meter import MeterKind
 from joulelaw.cluster.rank_failures import RankFailure
 from joulelaw.cluster.retries import TRIES
-from joulelaw.cluster.rank_failures import RankFailure
-from joulelaw.cluster.retries import TRIES
-from joulelaw.cluster.rank_failures import RankFailure
-from joulelaw.cluster.retries import TRIES
 from tests.bench.factories import GPU_MODEL
 from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
 

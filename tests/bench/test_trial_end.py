@@ -13,11 +13,13 @@ from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.study_loop import StudyLoop
 from joulelaw.bench.trial_end import ended_row
-from joulelaw.cluster.failures import RankFailure
+from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.gang import Gang
+from joulelaw.cluster.rank_failures import RankFailure
+from joulelaw.cluster.retries import TRIES
 from tests.bench.fake_fleet import DEVICES, NODE, SECOND, FakeFleet, FakeGang, planned
 
-KILLED = RankFailure(0, NODE, "killed", "killed by signal 9", "rank0.log")
+KILLED = RankFailure(0, NODE, Cause.RANK_CRASH, "killed by signal 9", "rank0.log")
 
 
 @pytest.fixture
@@ -72,10 +74,10 @@ def test_a_window_whose_optimizer_mostly_did_not_run_is_invalid(
 
 def test_what_a_trial_did_before_it_is_tried_again_stays_on_disk(dataset: Dataset) -> None:
     steps = {"kind": "steps", "rank": 0, "rows": [[0, True, 1, 2, 0.5]]}
-    fleet = FakeFleet([FakeGang(1, [steps], [KILLED]), FakeGang(1, [steps], [KILLED])])
+    fleet = FakeFleet([FakeGang(1, [steps], [KILLED]) for _ in range(TRIES)])
     loop = StudyLoop([planned()], dataset, fleet, LimitsSection(), StudyProgress(1, 1.0, 0), Path())
     loop.run()
     (row,) = loop.rows
-    assert (row["status"], row["attempt"]) == ("failed", 1)
+    assert (row["status"], row["attempt"]) == ("failed", TRIES - 1)
     (dataset.folder / "trials" / f"{row['trial_id']}.parquet").unlink()  # then all attempts are read
-    assert read_steps(dataset.folder, row["trial_id"])["attempt"].tolist() == [0, 1]
+    assert read_steps(dataset.folder, row["trial_id"])["attempt"].tolist() == list(range(TRIES))

@@ -1,12 +1,13 @@
 """A gang: its ranks end together, and its failure names the rank, the cause and the log."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from joulelaw.cluster.failures import ClusterError, RankFailure, describe_failures, signal_cause
+from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.gang import GangLimits, GangState, RankGang, Seat
 from joulelaw.cluster.inventory import Device, inspect_node
 from joulelaw.cluster.local import LocalGang
@@ -40,6 +41,7 @@ def test_one_failing_rank_ends_all_with_cause_and_log(
     finish(gang)
     assert gang.state is GangState.FAILED
     assert gang.failure == f"rank 1 failed: MemoryError: no room for the optimizer; log {tmp_path}/rank1.log"
+    assert gang.cause is Cause.OUT_OF_MEMORY
     assert "no room for the optimizer" in (tmp_path / "rank1.log").read_text()
     assert all(gone(pid) for pid in pids)
     run(gang, "tell", {}, tmp_path)
@@ -62,7 +64,7 @@ def test_an_exit_code_is_a_failure_and_zero_is_none(
 ) -> None:
     gang = LocalGang(server, devices[:1])
     run(gang, "leave", {"code": 3}, tmp_path)
-    assert (gang.state, gang.failures[0].cause) == (GangState.FAILED, "left with exit code 3")
+    assert (gang.state, gang.failures[0].what) == (GangState.FAILED, "left with exit code 3")
     run(gang, "leave", {"code": 0}, tmp_path)
     assert gang.state is GangState.DONE
 
@@ -85,19 +87,26 @@ def test_a_log_that_cannot_be_written_is_an_error_of_the_rank(
 
 
 @pytest.mark.parametrize(
-    ("entry", "limits", "cause"),
+    ("entry", "limits", "cause", "what"),
     [
-        ("never_ready", GangLimits(start_s=0.5), "was not ready within 0.5 s"),
-        ("sleep", GangLimits(hang_s=0.5), "gave no sign of life for 0.5 s"),
+        ("never_ready", GangLimits(start_s=0.5), Cause.START_TIMEOUT, "was not ready within 0.5 s"),
+        ("sleep", GangLimits(hang_s=0.5), Cause.HANG, "took no step and gave no other sign of life for 0.5 s"),
     ],
 )
 def test_a_gang_that_does_not_get_on_fails(
-    server: ForkServer, devices: tuple[Device, Device], tmp_path: Path, entry: str, limits: GangLimits, cause: str
+    server: ForkServer,
+    devices: tuple[Device, Device],
+    tmp_path: Path,
+    entry: str,
+    limits: GangLimits,
+    cause: Cause,
+    what: str,
 ) -> None:
     gang = LocalGang(server, devices, limits=limits)
     run(gang, entry, {}, tmp_path)
     assert gang.state is GangState.FAILED
-    assert {failure.cause for failure in gang.failures} == {cause}
+    assert {failure.what for failure in gang.failures} == {what}
+    assert gang.cause is cause
 
 
 def test_stop_leaves_no_rank_and_says_so(server: ForkServer, devices: tuple[Device, Device], tmp_path: Path) -> None:
@@ -108,7 +117,7 @@ def test_stop_leaves_no_rank_and_says_so(server: ForkServer, devices: tuple[Devi
         gang.start("tests.cluster.entries:sleep", {}, tmp_path)
     pids = [pid for _, pid in gang.pids.values()]
     gang.stop()
-    assert (gang.state, gang.failure) == (GangState.FAILED, "stopped")
+    assert (gang.state, gang.failure, gang.cause) == (GangState.FAILED, "stopped", None)
     assert all(gone(pid) for pid in pids)
     assert len(of_kind(gang.poll(), "exit")) == 2, "the last events are still to be had"
 
@@ -143,6 +152,26 @@ def test_ranks_that_cannot_be_killed_make_the_gang_unfit(devices: tuple[Device, 
         gang.start("m:f", {}, tmp_path)
 
 
+def test_killing_does_not_wait_for_ranks_out_of_reach(devices: tuple[Device, Device], tmp_path: Path) -> None:
+    gang = RankGang([Seat(devices[0], "n", "10.0.0.1", DeafHandle())], GangLimits(stop_s=0.1))
+    gang.start("m:f", {}, tmp_path)
+    gang.kill()
+    gang.poll()
+    assert gang.state is GangState.RUNNING
+    time.sleep(0.1)
+    gang.poll()
+    assert gang.state is GangState.FAILED
+
+
+def test_the_end_of_a_log_that_was_written_elsewhere_is_kept(devices: tuple[Device, Device], tmp_path: Path) -> None:
+    handle = DeafHandle()
+    gang = RankGang([Seat(devices[0], "n", "10.0.0.1", handle)])
+    gang.start("m:f", {}, tmp_path)
+    handle.events = [{"kind": "exit", "status": 1, "log": "its last words\n"}]
+    gang.poll()
+    assert (gang.state, gang.log_ends) == (GangState.FAILED, {0: "its last words\n"})
+
+
 def test_over_two_nodes_ranks_count_per_node_and_meet_at_an_address(
     devices: tuple[Device, Device], tmp_path: Path
 ) -> None:
@@ -163,16 +192,6 @@ def test_over_two_nodes_ranks_count_per_node_and_meet_at_an_address(
     handles[0].events = [rendezvous]
     gang.poll()
     assert [handle.sent for handle in handles] == [[], [rendezvous], [rendezvous], [rendezvous]]
-
-
-def test_failures_are_told_root_first() -> None:
-    failures = [
-        RankFailure(0, "n", "error", "failed: ConnectionError: reset", "r0.log", time_ns=30),
-        RankFailure(1, "n", "error", "failed: ValueError: bad", "r1.log", time_ns=20),
-        RankFailure(2, "n", "killed", signal_cause(9), "r2.log", time_ns=40),
-    ]
-    assert [part.split()[1] for part in describe_failures(failures).split(" | ")] == ["2", "1", "0"]
-    assert "memory runs out" in describe_failures(failures)
 
 
 def test_messages_survive_any_cut_and_a_killed_writer() -> None:
