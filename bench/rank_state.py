@@ -2,8 +2,9 @@
 
 import ctypes
 import gc
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,21 +18,41 @@ _M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES = -3, 128 << 10
 
 
 def claim_device(context: RankContext) -> torch.device:
-    """This rank's device, current and checked: on CUDA the one with the UUID that the rank was given.
+    """This rank's device, current and checked: a trial must not run, and be metered, on two different ones.
+
+    On CUDA it is the visible device of this rank's place on its node, and must have the UUID that the rank was given.
+    On CPU this process must be on the cores of its logical device.
 
     Raises:
-        RuntimeError: no visible CUDA device has that UUID.
+        RuntimeError: it is another device.
     """
     if context.device_kind == "cpu":
+        _check_cores(context)
         torch.set_num_threads(context.threads)
         return torch.device("cpu")
     seen = [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
-    matches = [index for index, uuid in enumerate(seen) if context.device_uuid.endswith(uuid)]
-    if not matches:
-        raise RuntimeError(f"rank {context.rank} was given {context.device_uuid}, but sees {', '.join(seen) or 'none'}")
-    device = torch.device("cuda", matches[0])
+    own = seen[context.local_rank] if context.local_rank < len(seen) else "none"
+    if own.lower() != context.device_uuid.partition("-")[2].lower():  # torch leaves out "GPU-"
+        raise RuntimeError(
+            f"rank {context.rank} was given {context.device_uuid}, but its device {context.local_rank} is {own}; "
+            f"it sees {', '.join(seen) or 'none'}"
+        )
+    device = torch.device("cuda", context.local_rank)
     torch.cuda.set_device(device)
     return device
+
+
+def _check_cores(context: RankContext) -> None:
+    own = os.sched_getaffinity(0)
+    if context.cores and own != set(context.cores):
+        raise RuntimeError(
+            f"rank {context.rank} was given {context.device_uuid} with core {_numbers(context.cores)}, but is on core "
+            f"{_numbers(own)}"
+        )
+
+
+def _numbers(cores: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(cores)))
 
 
 def synchronize(device: torch.device) -> None:

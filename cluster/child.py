@@ -136,6 +136,7 @@ def _context(request: Message, channel: SocketChannel) -> RankContext:
         **{name: request[name] for name in names},
         device_kind=device["kind"],
         device_uuid=device["uuid"],
+        cores=tuple(device["cores"]),
         channel=channel,
     )
 

@@ -26,7 +26,8 @@ class Channel(Protocol):
 class RankContext:
     """Who a rank is, and its way to the launcher; every entry function gets one.
 
-    `host` is the address at which the other ranks of the group reach this machine (loopback if all are on it).
+    `host` is the address at which the other ranks of the group reach this machine (loopback if all are on it), `cores`
+    those of its logical device; a GPU has none.
     `threads` is the number of computing threads this rank may use, already set in the environment and in torch.
     """
 
@@ -38,6 +39,7 @@ class RankContext:
     device_uuid: str
     threads: int
     host: str = "127.0.0.1"
+    cores: tuple[int, ...] = ()
     channel: Channel = field(kw_only=True, repr=False, compare=False)
 
     def emit(self, event: Message) -> None:
