@@ -18,7 +18,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +60,8 @@ __all__ = [
 # In a folder of imported trials, where they come from.
 ORIGIN = "imported.json"
 _ROOM_BYTES = 1 << 16
+# `joulelaw status` holds the lock no longer, to see whether somebody has it.
+_LOOK_S = 0.05
 
 
 class DatasetError(InputError):
@@ -298,12 +300,20 @@ def _take_lock(folder: Path) -> int:
     """An exclusive lock that ends with this process, however it ends."""
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return _signed(lock)
+        time.sleep(_LOOK_S)  # perhaps somebody only looks whether it is taken
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         holder = os.read(lock, 32).decode(errors="replace").strip()
         os.close(lock)
         what = f"another run is writing to it (process {holder})" if holder else "another run is writing to it"
         raise DatasetError(what, where=str(folder), remedy="wait for it to end, or choose --into") from error
+    return _signed(lock)
+
+
+def _signed(lock: int) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock
