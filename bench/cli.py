@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from joulelaw import InputError, __version__
-from joulelaw.bench.commands import imports, law, meter, report, study
+from joulelaw.bench.commands import imports, law, meter, report, status, study
 from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
 from joulelaw.bench.supervisor import supervised
@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[..., ExitCode]] = {
     "doctor": study.doctor,
     "plan": study.plan,
     "run": study.run,
+    "status": status.status,
     "trial": study.trial,
     "import": imports.import_table,
     "fit": law.fit,

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,15 @@ def table(title: str, columns: Sequence[str], numeric: Sequence[str] = ()) -> Ta
 
 
 def _plain(value: Any) -> Any:
-    """JSON's own types: NumPy's numbers become Python's, paths text, what is not finite None."""
+    """JSON's own types: NumPy's numbers become Python's, paths and times text, what is not finite None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if hasattr(value, "item"):  # a NumPy number
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

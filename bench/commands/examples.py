@@ -12,6 +12,10 @@ EXAMPLES = {
         "joulelaw run my_sweep.yaml --into results/lab/my_sweep",
         "joulelaw run my_sweep.yaml --alone --minutes 9",
     ),
+    "status": (
+        "joulelaw status results/lab/my_sweep",
+        "joulelaw status results/lab/my_sweep --watch",
+    ),
     "trial": (
         "joulelaw trial quickstart",
         "joulelaw trial my_sweep.yaml --id 0123456789ab-r0 --into results/debug",

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from joulelaw.bench.configuration import Configuration, Strategy
+from joulelaw.bench.configuration import Configuration, Strategy, TrialSpec
 from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.plan import HoldOut, Plan, PlannedTrial, Price, Split
 from joulelaw.bench.tables import TRIALS
 
 GPU_MODEL = "Synthetic Device (1 core)"
@@ -26,6 +27,8 @@ date = 2026-01-01
 """
 SECOND = 1_000_000_000
 BEGIN_NS = 1_000 * SECOND
+# What each trial is expected to take.
+PRICE = Price(flop_per_step=1e9, memory_bytes_per_device=1e8, step_s=0.1, trial_s=10.0, energy_j=50.0)
 MODES: tuple[tuple[Strategy, int], ...] = (("single", 1), ("fsdp", 2), ("zero2", 2))
 
 
@@ -46,6 +49,11 @@ def configurations() -> Iterator[Configuration]:
             sequence_length=length,
             micro_batch_size=8,
         )
+
+
+def split_of(configuration: Configuration) -> Split:
+    """Any rule will do."""
+    return "hold_out" if configuration.case_id[0] in "02468ace" else "fit"
 
 
 def trial_row(configuration: Configuration, *, number: int = 0, meter_kind: str = "measured") -> dict[str, Any]:
@@ -80,7 +88,7 @@ def trial_row(configuration: Configuration, *, number: int = 0, meter_kind: str 
         "reasons": [],
         "status": "done",
         "failure": "",
-        "split": "hold_out" if configuration.case_id[0] in "02468ace" else "fit",
+        "split": split_of(configuration),
         "configuration_id": configuration.configuration_id,
         "case_id": configuration.case_id,
         "repeat": 0,
@@ -154,7 +162,8 @@ def new_dataset(folder: Path, **options: Any) -> Dataset:
         "cpu": "Synthetic CPU",
         "git_commit": "0",
     }
-    plan = {"trials": [configuration.to_dict() for configuration in configurations()], "set_aside": []}
+    trials = [PlannedTrial(TrialSpec(each), split_of(each), False, PRICE) for each in configurations()]
+    plan = Plan("synthetic", 0, tuple(trials), (), HoldOut("case", 0.5, 0, ""), {}).to_dict()
     sweep = "# A synthetic sweep, for tests\nname: synthetic\n"
     return Dataset.create(folder, sweep=sweep, plan=plan, environment=environment, devices=DEVICES, **options)
 

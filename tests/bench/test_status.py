@@ -1,0 +1,272 @@
+"""`joulelaw status`: how a study stands, from its folder alone, while it runs, after it and after a crash."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from joulelaw import InputError
+from joulelaw.bench import status_reader
+from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.status import StudyStatus, status_of
+from joulelaw.bench.status_forecast import time_left_s
+from joulelaw.bench.status_reader import StatusReader
+from joulelaw.bench.status_seen import Planned, Seen
+from joulelaw.bench.status_view import headline, line, news
+from tests.bench.factories import (
+    GPU_MODEL,
+    PRICE,
+    configurations,
+    failure,
+    new_dataset,
+    power_rows,
+    step_rows,
+    synthetic_dataset,
+    trial_row,
+)
+
+EVERY = list(configurations())
+NODES = ("a" * 56, "b" * 56)
+
+
+def trial_id(configuration: Configuration) -> str:
+    return f"{configuration.configuration_id}-r0"
+
+
+def finish(dataset: Dataset, number: int, attempt: int = 0, **changes: Any) -> dict[str, Any]:
+    """Trial `number` as a study would leave it, noted as begun and ended."""
+    name, row = trial_id(EVERY[number]), trial_row(EVERY[number], number=number) | changes
+    dataset.note("attempt_began", trial_id=name, attempt=attempt, nodes=NODES[:1], device_uuids=row["device_uuids"])
+    dataset.start_trial(name, attempt).finish(row)
+    dataset.note("attempt_ended", trial_id=name, attempt=attempt, cause=row["cause"], retried=False)
+    return row
+
+
+@contextmanager
+def study_at_work(folder: Path) -> Iterator[Dataset]:
+    """A driver is at work: of 24 trials 2 are done, 1 is invalid, 1 has failed and 1 runs, after a node was lost."""
+    dataset = new_dataset(folder, flush_every_s=0)
+    dataset.note("run_began")
+    for node in NODES:
+        dataset.note("node_joined", nodes=[node], device_uuids=["CPU-0", "CPU-1"])
+    finish(dataset, 0)
+    finish(dataset, 1)
+    finish(dataset, 2, verdict="invalid", reasons=["too_few_readings", "power_capped"], energy_j=None)
+    lost = trial_id(EVERY[3])
+    dataset.note("attempt_began", trial_id=lost, attempt=0, nodes=NODES[1:], device_uuids=["CPU-0"])
+    dataset.note("node_lost", nodes=NODES[1:], cause="network_cut", detail="no answer for 15 s")
+    dataset.note("attempt_ended", trial_id=lost, attempt=0, cause="network_cut", retried=True)
+    log = f"logs/{lost}/rank0.log"
+    finish(dataset, 3, attempt=1, **failure(), cause="rank_error", log=log)
+    running = trial_id(EVERY[4])
+    dataset.note("attempt_began", trial_id=running, attempt=0, nodes=NODES[:1], device_uuids=["CPU-0", "CPU-1"])
+    row = trial_row(EVERY[4])
+    tables = dataset.start_trial(running)
+    tables.add_steps(step_rows(row)[:7])  # 3 of them warm-up
+    tables.add_power(NODES[0], power_rows(row))
+    try:
+        yield dataset
+    finally:
+        dataset.close()
+
+
+def look(folder: Path) -> StudyStatus:
+    return status_of(StatusReader(folder).look())
+
+
+def test_a_study_at_work_is_told_in_full(tmp_path: Path) -> None:
+    with study_at_work(tmp_path) as dataset:
+        found = look(tmp_path)
+        assert dataset.folder == tmp_path
+    assert (found.state, found.planned, found.done, found.waiting) == ("running", 24, 2, 19)
+    assert found.at_work.startswith("process ")
+    assert (found.invalid_trials, found.invalid) == (1, {"too_few_readings": 1, "power_capped": 1})
+    assert (found.failed, found.retried) == ({"rank_error": 1}, {"network_cut": 1})
+    assert found.ended + len(found.running) + found.waiting == found.planned
+
+    [now] = found.running
+    assert (now.trial_id, now.label, now.attempt) == (trial_id(EVERY[4]), EVERY[4].label, 0)
+    assert (now.phase, now.nodes, now.expected_s) == ("step 7", NODES[:1], PRICE.trial_s)
+    [failed] = found.failures
+    assert (failed.attempt, failed.failure) == (1, "rank 1 killed by signal 9")
+    assert failed.log == f"logs/{trial_id(EVERY[3])}/rank0.log"
+
+    [energy] = found.energy
+    joules = [trial_row(EVERY[number], number=number)["energy_j"] for number in (0, 1)]
+    assert (energy.meter, energy.kind, energy.trials) == ("rapl", "measured", 2)
+    assert energy.energy_j == pytest.approx(sum(joules))
+    newest = {row["device_uuid"]: row["power_w"] for row in power_rows(trial_row(EVERY[4]))}
+    assert {each.device_uuid: each.power_w for each in found.readings} == newest
+    assert found.power_w == pytest.approx(sum(newest.values()))
+
+    there, gone = found.nodes
+    assert (there.devices, there.lost, there.left) == (2, "", None)
+    assert (gone.devices, gone.lost) == (2, "network_cut: no answer for 15 s")
+    assert found.left_s is not None
+
+
+def test_it_says_whether_a_driver_is_at_work_and_how_it_left(tmp_path: Path) -> None:
+    with study_at_work(tmp_path):
+        pass
+    gone = look(tmp_path)
+    assert (gone.state, gone.at_work, len(gone.running), gone.waiting) == ("broken off", "", 0, 20)
+    assert "run the same command again" in headline(gone)
+    with Dataset.open(tmp_path) as dataset:
+        dataset.note("run_began")
+        again = look(tmp_path)
+        assert (again.state, again.waiting, again.failed) == ("running", 21, {}), "what failed has its turn once more"
+        dataset.note("run_ended")
+    stopped = look(tmp_path)
+    assert (stopped.state, stopped.failed) == ("stopped", {"rank_error": 1})
+    assert look(synthetic_dataset(tmp_path / "other")).state == "complete"
+
+
+def test_readings_are_as_old_as_they_are_whatever_the_nodes_clock_says(tmp_path: Path) -> None:
+    from joulelaw.bench.tables import METERS
+
+    ahead_ns = 7 * 10**12
+    with study_at_work(tmp_path) as dataset:
+        row = dict.fromkeys(METERS.names) | {
+            "node": NODES[0],
+            "clock_offset_ns": ahead_ns,
+            "started_at": datetime.now(UTC),
+        }
+        dataset.save_meters([row])
+        seen = StatusReader(tmp_path).look()
+        event = seen.events[-1]
+        taken_ns = event["time_ns"] + ahead_ns - 3 * 10**9  # 3 s before the last event, by the node's clock
+        tables = dataset.start_trial(trial_id(EVERY[4]))
+        reading = power_rows(trial_row(EVERY[4]))[0]
+        tables.add_power(NODES[0], [reading | {"time_ns": taken_ns}])
+        seen = StatusReader(tmp_path).look()
+    [found] = seen.readings
+    assert found.age_s == pytest.approx((seen.now - event["time"]).total_seconds() + 3, abs=0.01)
+
+
+def test_a_second_look_opens_only_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    read = status_reader.read_file
+
+    def counted(path: Path, *arguments: Any) -> Any:
+        opened.append(path)
+        return read(path, *arguments)
+
+    monkeypatch.setattr(status_reader, "read_file", counted)
+    with study_at_work(tmp_path) as dataset:
+        reader = StatusReader(tmp_path)
+        first = reader.look()
+        assert {path.name for path in opened} >= {path.name for path in (tmp_path / "trials").iterdir()}
+        opened.clear()
+        assert reader.look().rows == first.rows
+        assert opened == []
+        finish(dataset, 5)
+        assert len(reader.look().rows) == len(first.rows) + 1
+    assert [path.name for path in opened if path.parent.name == "trials"] == [f"{trial_id(EVERY[5])}.parquet"]
+
+
+def test_it_changes_nothing_and_needs_neither_ray_nor_torch(tmp_path: Path) -> None:
+    folder = synthetic_dataset(tmp_path / "study")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    script = (
+        "import sys; from joulelaw.bench.cli import main; code = main(['status', 'study']); "
+        "sys.exit(code or any(name in sys.modules for name in ('ray', 'torch', 'pandas', 'scipy')))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["state"], told["planned"], told["done"]) == ("complete", 24, 22)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"name": "x", "trials": [{}]}'])
+def test_what_is_no_study_is_refused_with_one_message(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "plan.json").write_text(content)
+    with pytest.raises(InputError, match="no study in it" if content is None else "plan.json: not a plan"):
+        StatusReader(tmp_path)
+
+
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def seen_of(trials: Mapping[str, Planned], done_s: Mapping[str, float], begun: Sequence[str], since_s: float) -> Seen:
+    """`done_s` after a run of `since_s` seconds, and `begun` half a minute ago."""
+    began = NOW - timedelta(seconds=since_s)
+
+    def event(kind: str, trial: str | None, time: datetime) -> dict[str, Any]:
+        return {"kind": kind, "trial_id": trial, "attempt": 0, "time": time, "retried": None}
+
+    events = [event("run_began", None, began)]
+    for trial in done_s:
+        events += [event("attempt_began", trial, began), event("attempt_ended", trial, NOW)]
+    events += [event("attempt_began", trial, max(began, NOW - timedelta(seconds=30))) for trial in begun]
+    rows = {
+        trial: {"trial_id": trial, "status": "done", "verdict": "valid", "cause": None, "trial_s": trial_s}
+        for trial, trial_s in done_s.items()
+    }
+    return Seen("study", trials, rows, events, "process 1", {}, [], NOW)
+
+
+def planned(count: int, *, expected_s: float = 10.0, model: str = GPU_MODEL, prefix: str = "t") -> dict[str, Planned]:
+    names = [f"{prefix}{number}" for number in range(count)]
+    return {name: Planned(name, "a trial", model, 1, expected_s) for name in names}
+
+
+def test_the_time_left_follows_the_pace_of_trials_that_took_twice_their_forecast() -> None:
+    # Two devices, trials of 20 s: after 40 s four of ten are done, and the other six take another 60 s.
+    seen = seen_of(planned(10), dict.fromkeys(["t0", "t1", "t2", "t3"], 20.0), [], since_s=40)
+    assert time_left_s(seen) == pytest.approx(60)
+
+
+def test_the_time_left_is_never_less_than_the_longest_trial_needs() -> None:
+    trials = planned(9) | planned(1, expected_s=500.0, prefix="long")
+    seen = seen_of(trials, dict.fromkeys(planned(9), 10.0), ["long0"], since_s=30)
+    assert time_left_s(seen) == pytest.approx(470, abs=0.1)
+
+
+def test_the_slowest_model_decides_and_one_that_nothing_is_known_of_leaves_it_open() -> None:
+    trials = planned(4) | planned(4, model="Another", prefix="u")
+    done = {"t0": 10.0, "t1": 10.0, "t2": 10.0, "u0": 10.0}
+    assert time_left_s(seen_of(trials, done, [], since_s=30)) == pytest.approx(90), "3 more at one in 30 s"
+    assert time_left_s(seen_of(trials, {"t0": 10.0}, [], since_s=30)) is None
+    assert time_left_s(seen_of(planned(2), dict.fromkeys(planned(2), 10.0), [], since_s=30)) == 0
+
+
+def test_before_the_first_end_forecasts_are_taken_at_their_word() -> None:
+    seen = seen_of(planned(6, expected_s=60.0), {}, ["t0", "t1"], since_s=30)
+    assert time_left_s(seen) == pytest.approx((4 * 60 + 2 * 30) / 2)
+
+
+def test_one_line_is_printed_at_each_change_and_none_without(tmp_path: Path) -> None:
+    with study_at_work(tmp_path) as dataset:
+        reader = StatusReader(tmp_path)
+        first = status_of(reader.look())
+        assert news(None, first) == [line(first)]
+        assert news(first, replace(first, now=NOW, left_s=1.0)) == [], "time passes by itself"
+        row = finish(dataset, 6, **failure(), cause="out_of_memory")
+        second = status_of(reader.look())
+    told = news(first, second)
+    assert any(trial_id(EVERY[6]) in each and "out_of_memory" in each and row["failure"] in each for each in told)
+    assert "2 FAILED" in told[-1]
+    assert news(second, second) == []
+
+
+def test_a_look_at_the_lock_does_not_keep_a_run_from_it(tmp_path: Path) -> None:
+    new_dataset(tmp_path).close()
+    looking = os.open(tmp_path / "lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    timer = threading.Timer(0.02, os.close, [looking])
+    timer.start()
+    Dataset.open(tmp_path).close()
+    timer.join()
