@@ -1,14 +1,22 @@
-"""What a scheduler knows of a study: what waits, what runs where, which devices are free, who was where before."""
+"""Which waiting trial goes on which free devices next. Plain bookkeeping, without a clock, chance or I/O.
 
-from collections.abc import Collection, Mapping
+When the first trial in order does not fit, the devices that it will get the soonest are kept for it, and others may
+use them only as long as they do not delay it (EASY backfilling: Lifka, "The ANL/IBM SP scheduling system", 1995). So
+nothing waits for ever, whatever its size. The order is that of `waiting.WaitingTrials`.
+"""
 
-from joulelaw.cluster.scheduler import Assignment, FreeDevices, RunningTrial, WaitingTrial, next_assignment
+from collections.abc import Collection
+from math import inf
+
+from joulelaw.cluster.capacity import Capacity, Reservation
+from joulelaw.cluster.scheduler import Assignment, FreeDevices, WaitingTrial
+from joulelaw.cluster.waiting import URGENT, Shape, WaitingTrials
 
 
 class Board:
-    """The state that decisions are made from: the study's loop and the simulator keep one each, and ask `next`.
+    """What waits, what runs where, and what is free. The study's loop and the simulator keep one each.
 
-    Plain bookkeeping, without a clock, chance or I/O: equal histories give equal decisions. A loop does this:
+    Equal histories give equal decisions. A loop does this:
 
         board.see(fleet.free_by_model())            # whenever devices may have come or gone
         while assignment := board.next(now_s):
@@ -20,51 +28,148 @@ class Board:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, WaitingTrial] = {}
-        self._running: dict[str, tuple[WaitingTrial, tuple[str, ...], float]] = {}
-        self._free: dict[str, dict[str, int]] = {}
+        self._capacity = Capacity()
+        self._queues: dict[str, WaitingTrials] = {}
+        self._model_of: dict[str, str] = {}  # of what waits, by trial_id
+        self._reserved: dict[str, Reservation] = {}  # by model
+        self._looked_until: dict[str, float] = {}  # by model: nothing can start before, unless something changes
 
     def add(self, trial: WaitingTrial) -> None:
-        """One more trial waits."""
-        self._waiting[trial.trial_id] = trial
+        """One more trial waits. ValueError where a trial of its name does already."""
+        self._queues.setdefault(trial.model, WaitingTrials()).add(trial)
+        self._model_of[trial.trial_id] = trial.model
+        self._looked_until.pop(trial.model, None)
+
+    def withdraw(self, trial_id: str) -> WaitingTrial:
+        """The trial waits no more. KeyError where it does not."""
+        model = self._model_of.pop(trial_id)
+        self._looked_until.pop(model, None)
+        return self._queues[model].remove(trial_id)
 
     def see(self, free_by_model: FreeDevices, one_trial_nodes: Collection[str] = ()) -> None:
         """Takes over which devices are free now: model -> node id -> number. What is not named is not there.
 
         On `one_trial_nodes` (their meter cannot tell devices apart) any trial is alone.
         """
-        self._free = {model: dict(nodes) for model, nodes in free_by_model.items()}
+        self._capacity.see(free_by_model, one_trial_nodes)
 
     def next(self, now_s: float) -> Assignment | None:
-        """The next trial to start and its nodes, None where none should start now. Changes nothing: see `start`."""
-        running = [
-            RunningTrial(trial.model, trial.count, nodes, max(0.0, began_s + trial.expected_s - now_s))
-            for trial, nodes, began_s in self._running.values()
-        ]
-        return next_assignment(list(self._waiting.values()), self._free, running)
+        """The next trial to start and its nodes, None where none should start now. Changes nothing: see `start`.
+
+        `now_s` never goes back.
+        """
+        self._capacity.advance(now_s)
+        for model in self._to_look_at(now_s):  # all reservations are known before others use what is left
+            if (found := self._first(model, now_s)) is not None:
+                return found
+        for model in self._to_look_at(now_s):
+            if (found := self._backfill(model, now_s)) is not None:
+                return found
+            self._looked_until[model] = self._urgent_s(model, now_s)
+        return None
 
     def start(self, assignment: Assignment, now_s: float) -> WaitingTrial:
         """The trial runs from now on, and holds its devices. KeyError where it does not wait."""
-        trial = self._waiting.pop(assignment.trial_id)
-        self._running[trial.trial_id] = trial, assignment.nodes, now_s
-        self._hold(trial, assignment.nodes, 1)
+        trial = self.withdraw(assignment.trial_id)
+        self._capacity.hold(trial, assignment.nodes, now_s)
         return trial
 
     def end(self, trial_id: str) -> WaitingTrial:
-        """The trial runs no more, and its devices are free where they are still there."""
-        trial, nodes, _ = self._running.pop(trial_id)
-        self._hold(trial, nodes, -1)
-        return trial
+        """The trial runs no more; its devices are free where they are still there. KeyError where it does not run."""
+        return self._capacity.release(trial_id)
 
     def remember(self, configuration: str, nodes: Collection[str]) -> None:
-        """A trial of the configuration ran on these nodes: an earlier run of the study, say."""
+        """A trial of the configuration ran on these nodes: in an earlier run of the study, say."""
+        self._capacity.remember(configuration, nodes)
 
     @property
-    def waiting(self) -> Mapping[str, WaitingTrial]:
-        """What waits, by trial_id."""
-        return self._waiting
+    def waiting(self) -> Collection[str]:
+        """The trial_ids of what waits."""
+        return self._model_of.keys()
 
-    def _hold(self, trial: WaitingTrial, nodes: tuple[str, ...], sign: int) -> None:
-        free = self._free.setdefault(trial.model, {})
-        for node in nodes:
-            free[node] = free.get(node, 0) - sign * (trial.count // trial.node_count)
+    def _to_look_at(self, now_s: float) -> list[str]:
+        for model in self._capacity.touched:
+            self._looked_until.pop(model, None)
+        self._capacity.touched.clear()
+        models = [model for model, queue in self._queues.items() if now_s >= self._looked_until.get(model, -inf)]
+        # Where models share nodes that trials want for themselves: the one with the most to do goes first.
+        return sorted(models, key=lambda model: (-self._left_s(model, now_s), model)) if len(models) > 1 else models
+
+    def _first(self, model: str, now_s: float) -> Assignment | None:
+        """The trial whose turn it is, if it fits; else devices are reserved for it."""
+        before = self._reserved.pop(model, None)
+        trial = None
+        if self._queues[model].trials:
+            trial = self._queues[model].first(self._left_s(model, now_s), lambda shape: self._is_possible(model, shape))
+        reserved = None
+        if trial is not None:
+            if (nodes := self._capacity.choose(trial, {})) is not None:
+                self._look_again(before)
+                return Assignment(trial.trial_id, nodes)
+            reserved = self._capacity.reserve(trial)
+        if reserved is not None:
+            self._reserved[model] = reserved
+        if reserved != before:
+            self._look_again(before)
+            self._look_again(reserved)
+        return None
+
+    def _backfill(self, model: str, now_s: float) -> Assignment | None:
+        """Any other trial of the model that delays nothing for which devices are reserved."""
+        if model not in self._capacity.models or not self._capacity.models[model].lends_any:
+            return None
+        sharing = self._capacity.sharing
+        reserved = [each for each in self._reserved.values() if model in sharing(each.spare)]
+        own = self._reserved.get(model)
+        window_s = own.start_s - now_s if own else inf
+        fits_nowhere: set[tuple[Shape, tuple[int, ...]]] = set()
+        for bucket in self._queues[model].open:
+            for trial_id in dict.fromkeys((bucket.longest(), bucket.longest(within_s=window_s))):
+                if trial_id is None:
+                    continue
+                trial = self._queues[model].trials[trial_id]
+                binding = tuple(i for i, each in enumerate(reserved) if now_s + trial.expected_s > each.start_s)
+                if (bucket.shape, binding) in fits_nowhere:
+                    continue
+                nodes = self._capacity.choose(trial, self._limits(trial, [reserved[i] for i in binding]))
+                if nodes is not None:
+                    return Assignment(trial_id, nodes)
+                fits_nowhere.add((bucket.shape, binding))
+        return None
+
+    def _limits(self, trial: WaitingTrial, reserved: list[Reservation]) -> dict[str, int]:
+        """By node: how many devices the trial may use without being in the way of what is reserved."""
+        limits: dict[str, int] = {}
+        for each in reserved:
+            for node, spare in each.spare.items():
+                apart = self._capacity.needs_idle(trial, node) or self._capacity.needs_idle(each.trial, node)
+                if apart:
+                    limits[node] = 0
+                elif each.trial.model == trial.model:
+                    limits[node] = min(spare, limits.get(node, spare))
+        return limits
+
+    def _look_again(self, reserved: Reservation | None) -> None:
+        """Other models with devices on the nodes of a reservation that is new, or no more."""
+        if reserved is not None:
+            for model in self._capacity.sharing(reserved.spare) - {reserved.trial.model}:
+                self._looked_until.pop(model, None)
+
+    def _is_possible(self, model: str, shape: Shape) -> bool:
+        return self._capacity.is_possible(model, shape)
+
+    def _left_s(self, model: str, now_s: float) -> float:
+        """What the model's part of the study still takes at best: its work, divided by its devices."""
+        mine = self._capacity.models.get(model)
+        if mine is None or not mine.total:
+            return inf
+        return (self._queues[model].work_s + mine.held_until - mine.held * now_s) / mine.total
+
+    def _urgent_s(self, model: str, now_s: float) -> float:
+        """When a trial becomes urgent that is not now, as what is left shrinks while it waits."""
+        mine = self._capacity.models.get(model)
+        left_s = self._left_s(model, now_s)
+        longest_s = self._queues[model].longest_s(lambda shape: self._is_possible(model, shape))
+        if mine is None or not mine.held or longest_s * URGENT >= left_s:
+            return inf
+        return now_s + (left_s - longest_s * URGENT) * mine.total / mine.held
