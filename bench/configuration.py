@@ -80,9 +80,10 @@ class Configuration:
     def label(self) -> str:
         """What it is in a few words, for people."""
         accumulation = f" k{self.grad_accumulation}" if self.grad_accumulation > 1 else ""
+        nodes = f" on {self.node_count} nodes" if self.node_count > 1 else ""
         return (
             f"{self.model_family} L{self.num_layers} h{self.hidden_size} s{self.sequence_length} "
-            f"B{self.micro_batch_size}{accumulation} {self.precision} {self.strategy} x{self.gpu_count}"
+            f"B{self.micro_batch_size}{accumulation} {self.precision} {self.strategy} x{self.gpu_count}{nodes}"
         )
 
     def single_device(self) -> Self:

@@ -1,7 +1,7 @@
 """What a sweep asks for, on the devices of an inventory: what can run, what is set aside, what is refused."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,14 +9,17 @@ from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.plan import SetAside
 from joulelaw.bench.plan_fit import Misfit, misfits
+from joulelaw.bench.plan_placement import fits, no_such, per_node, too_many
 from joulelaw.bench.spec import EACH, Sweep
-from joulelaw.bench.spec_errors import close_match, one_error
+from joulelaw.bench.spec_errors import one_error
 from joulelaw.cluster.inventory import Node
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.tables import WORKLOAD_COLUMNS
 
 # Reasons that the message names when nothing is left; the plan of another sweep shows all of its own.
 MOST_REASONS = 3
+# What a group is made of.
+GROUP = ("gpu_model", "gpu_count", "node_count")
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,9 @@ def candidates(
     asked = [_with_library(each, missing) for each in _on_devices(sweep, nodes)]
     here = [one for one, why in asked if why is None]
     judged = [each for each in asked if each[1] is not None]
-    if sweep.devices.misfits == "refuse":
-        _refuse(sweep, judged)
     fitting = _judged(here, nodes, catalogue)
     if sweep.devices.misfits == "refuse":
-        _refuse_impossible(sweep, fitting)
+        _refuse(sweep, [*judged, *_impossible(fitting)])
     judged += fitting
     kept = [one for one, why in judged if why is None]
     if not kept:
@@ -58,29 +59,21 @@ def candidates(
     return [one for one, why in judged if why is None], aside
 
 
-def most_on_one_node(nodes: Iterable[Node]) -> dict[str, int]:
-    """The largest number of devices of each model on one node."""
-    most: dict[str, int] = {}
-    for node in nodes:
-        models = [device.model for device in node.devices]
-        most |= {model: max(models.count(model), most.get(model, 0)) for model in models}
-    return most
-
-
 def _judged(found: Sequence[Candidate], nodes: Sequence[Node], catalogue: Catalogue) -> list[Judged]:
     return list(zip(found, misfits([one.configuration for one in found], nodes, catalogue), strict=True))
 
 
 def _on_devices(sweep: Sweep, nodes: Sequence[Node]) -> list[Judged]:
-    """What is asked, with "each" replaced by the device models of the inventory that have as many on one node."""
-    most = most_on_one_node(nodes)
+    """What is asked, with "each" replaced by the device models of the inventory that form such a group."""
+    there = per_node(nodes)
     found: dict[Configuration, Judged] = {}
     for asked in sweep.asked:
-        wanted, count = asked.configuration.gpu_model, asked.configuration.gpu_count
-        models = sorted(most) if wanted == EACH else [wanted] if wanted in most else []
-        enough = [model for model in models if most[model] >= count]
+        wanted, count, node_count = (getattr(asked.configuration, name) for name in GROUP)
+        models = list(there) if wanted == EACH else [wanted] if wanted in there else []
+        enough = [model for model in models if fits(there[model], count, node_count)]
         if not enough:
-            why = _too_many(count, {model: most[model] for model in models}) if models else _no_such(wanted, most)
+            counts = {model: there[model] for model in models}
+            why = too_many(count, node_count, counts) if models else no_such(wanted, there)
             found.setdefault(asked.configuration, (Candidate(asked.configuration, asked.grid), why))
         for model in enough:
             configuration = replace(asked.configuration, gpu_model=model)
@@ -97,17 +90,6 @@ def _with_library(judged: Judged, missing: Mapping[str, str]) -> Judged:
     return one, Misfit("strategy", reason, "install it, or choose another strategy", missing[strategy])
 
 
-def _no_such(wanted: str, most: dict[str, int]) -> Misfit:
-    reason = f"no node has a {wanted!r}"
-    return Misfit("gpu_model", reason, close_match(wanted, [*most, EACH]), reason)
-
-
-def _too_many(count: int, most: dict[str, int]) -> Misfit:
-    have = ", ".join(f"{number} x {model}" for model, number in most.items()) or "none"
-    reason = f"{count} ranks need {count} devices on one node; the most that one has: {have}"
-    return Misfit("gpu_count", reason, f"ask for at most {max(most.values(), default=0)}", reason)
-
-
 def _baselines(kept: Sequence[Candidate]) -> list[Candidate]:
     """The same work on one device of every configuration, where the sweep does not ask for it."""
     there = {one.configuration for one in kept}
@@ -121,18 +103,17 @@ def _refuse(sweep: Sweep, judged: Sequence[Judged]) -> None:
         raise one_error([InputError(what, where=where, remedy=remedy) for where, what, remedy in errors])
 
 
-def _refuse_impossible(sweep: Sweep, judged: Sequence[Judged]) -> None:
+def _impossible(judged: Sequence[Judged]) -> list[Judged]:
     """A workload that can run in none of the ways asked for is a mistake; one that cannot run in some is set aside."""
     by_workload: dict[tuple[Any, ...], list[Judged]] = {}
     for one, why in judged:
         workload = tuple(getattr(one.configuration, name) for name in WORKLOAD_COLUMNS)
         by_workload.setdefault(workload, []).append((one, why))
-    nearest = [
+    return [
         min(ways, key=lambda way: way[1].missing_bytes if way[1] else 0.0)
         for ways in by_workload.values()
         if all(why is not None for _, why in ways)
     ]
-    _refuse(sweep, nearest)
 
 
 def _told(sweep: Sweep, one: Candidate, why: Misfit) -> tuple[str, str, str]:

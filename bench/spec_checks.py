@@ -117,6 +117,9 @@ def _mismatches(asked: Configuration, counted: bool) -> Iterator[Mismatch]:
         yield from _tensor_parallel_mismatches(asked)
     if reason := why_not_compiled(asked):
         yield "torch_compile", reason, REMEDY
+    if asked.gpu_count % asked.node_count:
+        what = f"a gpu_count of {asked.gpu_count} does not spread evenly over {asked.node_count} nodes"
+        yield "node_count", what, f"make gpu_count a multiple of {asked.node_count}"
     yield from _text_mismatches(asked)
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from joulelaw.bench.configuration import Attention, Head, Precision, Strategy
 from joulelaw.cluster.power.meter import MeterChoice
+from joulelaw.cluster.retries import TRIES
 
 EACH = "each"
 """The gpu_model that stands for every model in the inventory."""
@@ -44,6 +45,7 @@ class Axes(_Section):
 
     gpu_model: Axis[Text] = None
     gpu_count: Axis[Count] = None
+    node_count: Axis[Count] = None
     strategy: Axis[Strategy] = None
     model_family: Axis[Text] = None
     num_layers: Axis[Count] = None
@@ -130,9 +132,14 @@ class DevicesSection(_Section):
 
 
 class LimitsSection(_Section):
-    """`share_node`: whether groups may run side by side on one node."""
+    """How far trials may go. `hang_s`: without a step, or any other sign of life, for so long a trial has failed.
+    `tries`: attempts at a trial in one run, where the machine was at fault. `share_node`: whether groups may run side
+    by side on one node; false: a node is one trial's at a time.
+    """
 
     trial_timeout_s: Positive = 1800.0
+    hang_s: Positive = 300.0
+    tries: Annotated[int, Field(ge=1, le=100)] = TRIES
     share_node: bool = True
 
 

@@ -120,6 +120,59 @@ def test_devices_of_two_nodes_do_not_make_one_group(tmp_path: Path) -> None:
     assert "the most that one has: 4 x Tesla V100" in message
 
 
+def test_groups_over_several_nodes_are_planned_where_the_sweep_says_so(tmp_path: Path) -> None:
+    nodes = [gpus(V100, 4, 16, "a"), gpus(V100, 4, 16, "b"), gpus(T4, 8, 15, "c")]
+    grids = f"  - {{strategy: fsdp, gpu_count: 8, node_count: [1, 2], num_layers: 2, {SMALL}}}"
+    plan = plan_of(tmp_path, grids, *nodes)
+    asked = [trial.spec.configuration for trial in plan.trials if not trial.baseline]
+    groups = {(each.gpu_model, each.node_count) for each in asked}
+    assert groups == {(V100, 2), (T4, 1)}, "each model, where it has so many on so many nodes"
+    assert all(trial.spec.configuration.node_count == 1 for trial in plan.trials if trial.baseline)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            "gpu_count: 12, node_count: 2",
+            "node_count: 12 ranks need 6 on each: 12 devices on 2 nodes; the most that so many have: "
+            "8 x Tesla V100-SXM2-16GB; ask for at most 8 on 2 nodes, or for node_count: 3",
+        ),
+        (
+            "gpu_count: 8",
+            "gpu_count: 8 ranks need 8 devices on one node; the most that one has: 4 x Tesla V100-SXM2-16GB; "
+            "ask for at most 4, or for node_count: 2",
+        ),
+        (
+            "gpu_count: 8, node_count: 4",
+            "node_count: 8 ranks need 2 on each: 8 devices on 4 nodes; the most that so many have: "
+            "12 x Tesla V100-SXM2-16GB on 3 nodes; ask for at most 12 on 3 nodes",
+        ),
+    ],
+)
+def test_a_group_that_no_nodes_form_is_refused_with_the_nearest_that_they_do(
+    asked: str, message: str, tmp_path: Path
+) -> None:
+    nodes = [gpus(V100, 4, 16, node) for node in "abc"]
+    grids = f"  - {{strategy: fsdp, {asked}, num_layers: 2, {SMALL}}}"
+    assert refused(tmp_path, grids, *nodes) == f"sweep.yaml:5 grids[0].{message}"
+
+
+def test_all_that_can_never_be_placed_is_told_at_once(tmp_path: Path) -> None:
+    grids = (
+        f"  - {{gpu_model: Tesla V100, num_layers: 2, {SMALL}}}\n"
+        f"  - {{strategy: fsdp, gpu_count: 8, num_layers: 2, {SMALL}}}\n"
+        f"  - {{num_layers: 200, hidden_size: 8192, sequence_length: 64, micro_batch_size: 2}}"
+    )
+    told = refused(tmp_path, grids, gpus(V100, 4, 16)).splitlines()
+    lines = [line.split(" ")[-1] for line in (each.split(": ")[0] for each in told)]
+    assert [line for line in lines if line.startswith("grids")] == [
+        "grids[0].gpu_model",
+        "grids[1].gpu_count",
+        "grids[2].hidden_size",
+    ]
+
+
 def test_a_device_model_that_no_node_has_is_refused_with_a_close_match(tmp_path: Path) -> None:
     message = refused(tmp_path, f"  - {{gpu_model: Tesla V100, num_layers: 2, {SMALL}}}", gpus(V100, 1, 16))
     assert message == f"sweep.yaml:5 grids[0].gpu_model: no node has a 'Tesla V100'; did you mean '{V100}'?"

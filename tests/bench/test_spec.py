@@ -129,6 +129,12 @@ hidden_size: 128\n    sequence_length: [ => hidden_size: 200\n    sequence_lengt
     sweep.yaml:7 grids[0]: 3 heads do not
 strategy: single => strategy: single\n    gpu_count: 2
     sweep.yaml:8 grids[0].gpu_count: strategy 'single' with a gpu_count of 2
+gpu_count: [1, 2]\n => gpu_count: 3\n    node_count: 2\n
+    sweep.yaml:14 grids[1].node_count: a gpu_count of 3 does not spread evenly over 2 nodes
+max_s: 30} => max_s: 30}\nlimits: {hang_s: 0}
+    sweep.yaml:20 limits.hang_s: 0 is out of range; write a value of more than 0
+max_s: 30} => max_s: 30}\nlimits: {tries: 0}
+    sweep.yaml:20 limits.tries: 0 is out of range; write a value of at least 1
 strategy: [fsdp, zero2]\n    gpu_count: [1, 2] => strategy: fsdp
     sweep.yaml:12 grids[1].strategy: strategy 'fsdp' without a gpu_count; add gpu_count
 micro_batch_size: 2\n  - => \n  -
@@ -334,8 +340,8 @@ def test_the_shipped_quickstart_is_what_the_study_needs() -> None:
     assert all(c.case_id in singles for c in asked), "every case has its single-device reference"
 
 
-def test_every_part_of_a_configuration_is_an_axis_but_nodes_and_data() -> None:
-    assert set(Axes.model_fields) == {each.name for each in fields(Configuration)} - {"node_count", "data"}
+def test_every_part_of_a_configuration_is_an_axis_but_its_data() -> None:
+    assert set(Axes.model_fields) == {each.name for each in fields(Configuration)} - {"data"}
 
 
 def test_a_place_is_the_grids_own_line_else_the_defaults_else_the_grid(write: Writer) -> None:
