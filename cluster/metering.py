@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 
 import pyarrow as pa
 
@@ -37,6 +37,31 @@ def readings_batch(meter: str, readings: Sequence[Reading]) -> pa.RecordBatch:
         for field in READINGS
     ]
     return pa.record_batch(columns, schema=READINGS)
+
+
+def to_bytes(readings: pa.RecordBatch) -> bytes:
+    """As they travel: Arrow's stream format, a third cheaper to take in than a pickle of the same columns."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, READINGS) as stream:
+        stream.write_batch(readings)
+    sent: bytes = sink.getvalue().to_pybytes()
+    return sent
+
+
+def from_bytes(sent: bytes) -> pa.RecordBatch:
+    """The readings in `to_bytes`."""
+    return pa.ipc.open_stream(sent).read_next_batch()
+
+
+class Drained(NamedTuple):
+    """A sampler's answer: what it has read since the lot that the question acknowledged."""
+
+    life: str
+    number: int
+    """Of the last lot in `readings`: to be acknowledged by the next question."""
+    readings: bytes
+    dropped: int
+    """How many readings this sampler has had to drop, as nobody fetched them for too long."""
 
 
 @dataclass(frozen=True)
@@ -75,27 +100,8 @@ class ClockOffset:
 
 
 HERE = ClockOffset(0, 0)
-# A round trip between processes takes half a millisecond; now and then one takes ten times as long.
-_ASKS = 7
-
-
-def clock_offset(
-    ask_ns: Callable[[], int], own_ns: Callable[[], int] = time.monotonic_ns, asks: int = _ASKS
-) -> ClockOffset:
-    """A node's clock against one's own, from the shortest of several round trips (Cristian 1989).
-
-    `ask_ns` answers with the node's clock. It was read somewhere within the round trip, so the middle is off by at most
-    half of it.
-    """
-    found = []
-    for _ in range(asks):
-        asked_ns = own_ns()
-        node_ns = ask_ns()
-        heard_ns = own_ns()
-        found.append(ClockOffset(node_ns - (asked_ns + heard_ns) // 2, (heard_ns - asked_ns + 1) // 2))
-    return min(found, key=lambda each: each.error_ns)
 
 
 def new_life() -> str:
-    """A name that no other sampler has or will have."""
+    """A name that no other sampler has or will have: each sampler that is started is another life."""
     return f"{os.getpid()}-{time.monotonic_ns()}"

@@ -1,104 +1,91 @@
-"""The samplers of all nodes as the driver sees them: drained without waiting, and found out when one was lost."""
+"""The samplers of all nodes as the driver sees them, nodes that come and go among them; nobody is waited for."""
 
-import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import pyarrow as pa
-import ray
-from ray.exceptions import RayError
 
-from joulelaw.cluster.failures import ClusterError
-from joulelaw.cluster.metering import ClockOffset, MeterInfo, clock_offset
+from joulelaw.cluster.metering import ClockOffset, MeterInfo
+from joulelaw.cluster.node_meter import PROMPT_S, NodeMeter, Sampler, SamplerActor
 from joulelaw.cluster.raycalls import fetch
 
 _ANSWER_S = 60.0
-_DRAIN_S = 1.0
-_WATCH_S = 1.0
-# One that has not answered for so long counts as lost; Ray needs some seconds to start it anew.
-_SILENT_S = 1.5
 
 
 class NodeMeters:
-    """Sampler actors by node id. Ray starts a killed one anew: its counters may begin again, its ranks are unknown."""
+    """Samplers by node id. What is known of a node that is gone stays known: its trials are still to be judged."""
 
-    def __init__(self, samplers: Mapping[str, Any]) -> None:
-        self._samplers = dict(samplers)
-        self._infos: dict[str, MeterInfo] = {}
-        self._lives: dict[str, str] = {}
-        self._losses = dict.fromkeys(samplers, 0)
-        self._watched: dict[str, dict[str, list[int]]] = {node_id: {} for node_id in samplers}
-        self._drains: dict[str, tuple[float, Any]] = {}
+    def __init__(self, actors: Mapping[str, Any] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._meters: dict[str, NodeMeter] = {}
+        self._clock = clock
+        self._unopened = dict(actors or {})
+
+    def add(self, node_id: str, actor: Any, life: str, info: MeterInfo) -> None:
+        """Takes up a node's SamplerHost, which has answered `info` so."""
+        self.add_sampler(node_id, SamplerActor(actor), life, info)
+
+    def add_sampler(self, node_id: str, sampler: Sampler, life: str, info: MeterInfo) -> None:
+        """The same of a sampler that is reached in another way."""
+        self._meters[node_id] = NodeMeter(sampler, life, info, self._clock)
+
+    def remove(self, node_id: str) -> None:
+        """Gives up a node that is gone: one loss more."""
+        self._meters[node_id].close()
 
     @property
     def infos(self) -> dict[str, MeterInfo]:
-        """What reads each node's power, asked once. InputError if the meter asked for cannot be opened there."""
-        if not self._infos:
-            asked = [sampler.info.remote() for sampler in self._samplers.values()]
-            answers = fetch(asked, _ANSWER_S, "opening the meters")
-            self._lives = {node_id: life for node_id, (life, _) in zip(self._samplers, answers, strict=True)}
-            self._infos = {node_id: info for node_id, (_, info) in zip(self._samplers, answers, strict=True)}
-        return self._infos
+        """What reads each node's power."""
+        while self._unopened:
+            answers = fetch([actor.info.remote() for actor in self._unopened.values()], _ANSWER_S, "opening the meters")
+            for (node_id, actor), (life, info) in zip(self._unopened.items(), answers, strict=True):
+                self.add(node_id, actor, life, info)
+            self._unopened = {}
+        return {node_id: meter.info for node_id, meter in self._meters.items()}
 
     @property
     def losses(self) -> dict[str, int]:
-        """How often each node's sampler was lost so far; one that does not answer now is one more."""
-        now_s = time.monotonic()
-        silent = {node_id for node_id, (asked_s, _) in self._drains.items() if now_s - asked_s > _SILENT_S}
-        return {node_id: count + (node_id in silent) for node_id, count in self._losses.items()}
+        """How often each node's sampler was lost: its process began anew, or its node is gone. Silence is no loss."""
+        return {node_id: meter.losses for node_id, meter in self._meters.items()}
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many readings each node's sampler had to drop, as they were not fetched for many minutes."""
+        return {node_id: meter.dropped for node_id, meter in self._meters.items()}
+
+    @property
+    def drained_s(self) -> dict[str, float]:
+        """By time.monotonic: what each node had read by then has been drained. A node that is silent falls behind;
+        infinity for one that is gone, of which nothing will come any more."""
+        return {node_id: float("inf") if meter.is_over else meter.drained_s for node_id, meter in self._meters.items()}
 
     def drain(self) -> dict[str, pa.RecordBatch]:
-        """New readings by node id. Waits at most a second; a node that does not answer is not asked a second time, and
-        not waited for again."""
-        for node_id, sampler in self._samplers.items():
-            if node_id not in self._drains:
-                self._drains[node_id] = (time.monotonic(), sampler.drain.remote())
-        asked = [reference for _, reference in self._drains.values()]
-        fresh = sum(time.monotonic() - asked_s <= _SILENT_S for asked_s, _ in self._drains.values())
-        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=0)
-        if len(ready) < fresh:
-            ready, _ = ray.wait(asked, num_returns=fresh, timeout=_DRAIN_S)
-        readings = {}
-        for node_id, (_, reference) in list(self._drains.items()):
-            if reference in ready:
-                del self._drains[node_id]
-                with contextlib.suppress(RayError):  # a lost sampler leaves a gap, which the energy's verdict sees
-                    life, new = ray.get(reference)
-                    self._note_life(node_id, life)
-                    readings[node_id] = new
-        return readings
+        """New readings by node id, each reading once; a node that does not answer has none now."""
+        if self._unopened:
+            self.infos  # noqa: B018
+        for meter in self._meters.values():
+            meter.listen()  # to what came too late for the last call
+            meter.ask()
+        self._hear(self._meters.values())
+        found = {node_id: meter.readings() for node_id, meter in self._meters.items()}
+        return {node_id: pa.concat_batches(new) for node_id, new in found.items() if new}
 
     def clock_offsets(self) -> dict[str, ClockOffset]:
-        """By node id; without those whose sampler does not answer."""
-        found = {}
-        for node_id, sampler in self._samplers.items():
-            with contextlib.suppress(ClusterError):
-                found[node_id] = clock_offset(partial(_clock_ns, sampler))
-        return found
+        """By node id, of those that are known; clocks are compared now and again while readings are drained."""
+        return {node_id: meter.offset for node_id, meter in self._meters.items() if meter.offset is not None}
 
     def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
         """Tells a node's meter which processes work on a device; whether it has answered that it knows."""
-        self._watched[node_id][device_uuid] = list(pids)
-        try:
-            fetch(
-                [self._samplers[node_id].watch.remote(device_uuid, list(pids))], _WATCH_S, "telling the meter of ranks"
-            )
-        except ClusterError:
-            return False
-        return True
+        meter = self._meters[node_id]
+        meter.watch(device_uuid, pids)
+        if not meter.knows(device_uuid):
+            self._hear([meter])
+        return meter.knows(device_uuid)
 
-    def _note_life(self, node_id: str, life: str) -> None:
-        """A sampler of another life has taken the place of a lost one: it is told of the ranks at work."""
-        if self._lives.setdefault(node_id, life) == life:
-            return
-        self._lives[node_id] = life
-        self._losses[node_id] += 1
-        for device_uuid, pids in self._watched[node_id].items():
-            self._samplers[node_id].watch.remote(device_uuid, pids)
-
-
-def _clock_ns(sampler: Any) -> int:
-    [node_ns] = fetch([sampler.clock_ns.remote()], _WATCH_S, "asking for a node's clock")
-    return int(node_ns)
+    def _hear(self, meters: Collection[NodeMeter]) -> None:
+        """Answers that come at once are waited for, a moment in all, lest readings be a turn of the study's loop older
+        than they must be; not those of nodes that are slow or cut off."""
+        futures.wait([answer for meter in meters for answer in meter.prompt()], PROMPT_S)
+        for meter in meters:
+            meter.listen()

@@ -1,28 +1,30 @@
 """The actor on every node that owns its meter: it reads, and keeps what was read until the driver has it."""
 
 import time
-from collections.abc import Sequence
-
-import pyarrow as pa
+from collections.abc import Mapping, Sequence
 
 from joulelaw import InputError
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.inventory import Device
-from joulelaw.cluster.metering import MeterInfo, new_life, readings_batch
+from joulelaw.cluster.metering import Drained, MeterInfo, new_life, readings_batch, to_bytes
 from joulelaw.cluster.nodes import usual_priority
+from joulelaw.cluster.outbox import Outbox
 from joulelaw.cluster.power.meter import MeterOptions, open_meter
-from joulelaw.cluster.power.sampler import Sampler
+from joulelaw.cluster.power.sampler import CAPACITY, Sampler
 
 
 class SamplerHost:
     """Reads its node's meter until it is stopped. Holds no GPU and makes no CUDA context.
 
-    Each answer bears the name of its life: one that Ray starts anew after a kill knows nothing of what was.
+    Each answer bears the name of its life: one that Ray starts anew after a kill knows nothing of what was. Questions
+    may be lost, come twice, late, or in another order: they are answered so that nothing is lost by it.
     """
 
     def __init__(self, devices: Sequence[Device], options: MeterOptions) -> None:
         self._life = new_life()
         usual_priority()
+        self._outbox = Outbox(CAPACITY)
+        self._watched: tuple[int, Mapping[str, Sequence[int]]] = 0, {}
         self._sampler: Sampler | None = None
         self._problem: InputError | None = None
         try:
@@ -35,19 +37,28 @@ class SamplerHost:
             raise self._problem or ClusterError("the sampler was stopped")
         return self._life, MeterInfo.of(self._sampler.meter)
 
-    def drain(self) -> tuple[str, pa.RecordBatch]:
-        """The readings since the last call, as columns of READINGS."""
-        if self._sampler is None:
-            return self._life, readings_batch("", [])
-        return self._life, readings_batch(self._sampler.meter.name, self._sampler.drain())
+    def drain(self, life: str, number: int) -> Drained:
+        """All that was read since lot `number` of this `life`, which the driver has, and all before it."""
+        if life == self._life:
+            self._outbox.acknowledge(number)
+        if self._sampler is not None:
+            self._outbox.put(readings_batch(self._sampler.meter.name, self._sampler.drain()))
+        dropped = self._outbox.dropped + (self._sampler.dropped if self._sampler else 0)
+        return Drained(self._life, self._outbox.number, to_bytes(self._outbox.waiting()), dropped)
 
     def clock_ns(self) -> int:
         """This node's CLOCK_MONOTONIC, which its readings are stamped with."""
         return time.monotonic_ns()
 
-    def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
-        if self._sampler:
-            self._sampler.watch(device_uuid, pids)
+    def watch(self, number: int, pids: Mapping[str, Sequence[int]]) -> tuple[str, int]:
+        """Tells the meter which processes are at work, by device; the newest call, by its number, counts."""
+        newest, watched = self._watched
+        if self._sampler is not None and number > newest:
+            self._watched = number, pids
+            for device_uuid in pids:
+                if watched.get(device_uuid) != pids[device_uuid]:
+                    self._sampler.watch(device_uuid, pids[device_uuid])
+        return self._life, self._watched[0]
 
     def stop(self) -> None:
         if self._sampler is not None:

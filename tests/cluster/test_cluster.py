@@ -15,10 +15,10 @@ import ray
 
 from joulelaw import InputError
 from joulelaw.cluster.cluster import Cluster
-from joulelaw.cluster.failures import ClusterError, GroupTimeoutError, InfeasibleGroupError, NodeLostError
+from joulelaw.cluster.failures import Cause, ClusterError, GroupTimeoutError, InfeasibleGroupError
 from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.groups import GroupPool
 from joulelaw.cluster.local import LocalGang
+from joulelaw.cluster.pool import DevicePool
 from joulelaw.cluster.power.meter import MeterOptions
 from joulelaw.cluster.remote import RemoteRank
 from joulelaw.cluster.server import ForkServer
@@ -57,6 +57,7 @@ def test_ranks_do_not_stand_back_for_other_programs(cluster: Cluster) -> None:
 
 
 def test_the_clock_of_a_node_on_this_machine_is_this_clock(cluster: Cluster) -> None:
+    wait_for(lambda: cluster.drain_power() is not None and len(cluster.clock_offsets()) > 0)
     (offset,) = cluster.clock_offsets().values()
     assert abs(offset.offset_ns) <= offset.error_ns < 1e9
 
@@ -120,15 +121,29 @@ def test_ranks_of_a_group_meet(cluster: Cluster, model: str, tmp_path: Path) -> 
         cluster.release(gang)
 
 
-def test_an_open_group_is_used_again_and_given_up_for_another_size(cluster: Cluster, model: str) -> None:
-    first = cluster.acquire(model, 1)
-    cluster.release(first)
-    again = cluster.acquire(model, 1)
-    assert again is first
-    cluster.release(again)
-    whole = cluster.acquire(model, free_devices(cluster, model))
-    assert len(whole.devices) == len(cluster.nodes[0].devices)
-    cluster.release(whole)
+def test_groups_are_formed_and_dissolved_without_asking_ray(
+    cluster: Cluster, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trial would pay for it; actors of devices that are held stay as they are."""
+    (node,) = cluster.nodes
+    cluster.wait_ready()
+    actors = {each.actor for each in cluster._pool._nodes[node.node_id].held.values()}
+    monkeypatch.setattr("ray.remote", None)
+    monkeypatch.setattr("ray.get", None)
+    monkeypatch.setattr("ray.kill", None)
+    for count in (1, len(node.devices), 1):
+        gang = cluster.acquire(model, count, nodes=[node.node_id])
+        assert len(gang.devices) == count
+        cluster.release(gang)
+    assert {each.actor for each in cluster._pool._nodes[node.node_id].held.values()} == actors
+
+
+def test_devices_of_earlier_tries_come_last(cluster: Cluster, model: str) -> None:
+    (node,) = cluster.nodes
+    for device in node.devices:
+        gang = cluster.acquire(model, 1, avoid={other.uuid for other in node.devices if other is not device})
+        assert gang.devices == (device,)
+        cluster.release(gang)
 
 
 def test_an_impossible_group_is_refused_at_once(cluster: Cluster, model: str) -> None:
@@ -139,33 +154,31 @@ def test_an_impossible_group_is_refused_at_once(cluster: Cluster, model: str) ->
         cluster.acquire("NVIDIA H300", 1)
 
 
-def test_devices_that_another_job_holds_time_out_with_a_clear_message(cluster: Cluster, model: str) -> None:
-    pool = GroupPool(cluster._handles, grant_s=0.3)
-    mine = cluster.acquire(model, free_devices(cluster, model))
+def test_devices_that_another_job_holds_are_taken_up_when_it_lets_them_go(cluster: Cluster, model: str) -> None:
+    (node,) = cluster.nodes
+    cluster.wait_ready()
+    other = DevicePool(grant_s=0.3)
+    other.add(node, cluster._roster.member(node.node_id).launcher, float(node.cpu_count), {})
     try:
-        with pytest.raises(GroupTimeoutError, match=r"1 x .* not granted within \d+ s; Ray has 0 GPUs free"):
-            pool.acquire(model, 1)
-        assert pool.free_by_model() == {model: {cluster.nodes[0].node_id: len(mine.devices)}}, "nothing was kept"
+        with pytest.raises(GroupTimeoutError, match=rf"no device for 0.3 s.*{len(node.devices)} on node"):
+            other.acquire(model, 1, 1, None, ())
+        assert other.total_by_model() == {model: {node.node_id: 0}}, "what is not granted is not there"
+        cluster.keep_only({})  # nothing waits for a device of this study
+        cluster.refresh()
+        assert cluster.total_by_model() == {model: {node.node_id: 0}}
+
+        def granted() -> bool:
+            other.advance()
+            return other.free_by_model() == {model: {node.node_id: len(node.devices)}}
+
+        wait_for(granted)
+        cluster.keep_only({model: 1})
+        cluster.refresh()
+        assert cluster.more_to_come(), "asked for again"
     finally:
-        cluster.release(mine)
-
-
-def test_an_open_group_on_a_lost_node_is_not_lent(
-    cluster: Cluster, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    node_id = cluster.nodes[0].node_id
-    gang = cluster.acquire(model, 1)
-    cluster.release(gang)
-    with monkeypatch.context() as patch:
-        patch.setattr("ray.nodes", lambda: [{"NodeID": node_id, "Alive": False}])
-        with pytest.raises(NodeLostError, match=f"node {node_id[:6]} is lost"):
-            cluster.acquire(model, 1, nodes=(node_id,))
-        assert cluster.free_by_model() == {model: {node_id: 0}}
-        with pytest.raises(ClusterError, match="not free now: 0 are"):
-            cluster.acquire(model, 1)
-    again = cluster.acquire(model, 1)  # also for the tests that follow: the node is seen again
-    cluster.release(again)
-    assert again is gang
+        other.close()
+    wait_for(lambda: not cluster.refresh() and not cluster.more_to_come())
+    assert free_devices(cluster, model) == len(node.devices)
 
 
 def test_a_rank_whose_actor_dies_is_lost_and_its_process_too(cluster: Cluster, model: str, tmp_path: Path) -> None:
@@ -176,14 +189,14 @@ def test_a_rank_whose_actor_dies_is_lost_and_its_process_too(cluster: Cluster, m
     assert isinstance(handle, RemoteRank)
     ray.kill(handle._actor)
     finish(gang)
-    assert "was lost with its node or actor" in gang.failure
+    assert "was lost with its actor" in gang.failure
+    assert gang.cause is Cause.RANK_CRASH
     wait_for(lambda: gone(gang.pids[0][1]))
     cluster.release(gang)
-    other = cluster.acquire(model, 1)
-    assert other is not gang, "a group with a lost actor is not used again"
-    run(other, "tell", {}, tmp_path)
-    assert other.state is GangState.DONE
-    cluster.release(other)
+    whole = cluster.acquire(model, len(cluster.nodes[0].devices))  # waits for the device's new actor
+    run(whole, "tell", {}, tmp_path)
+    assert whole.state is GangState.DONE
+    cluster.release(whole)
 
 
 def test_a_killed_fork_server_fails_one_trial_and_is_replaced(cluster: Cluster, model: str, tmp_path: Path) -> None:
@@ -218,7 +231,7 @@ def test_power_readings_of_every_device_come_once_and_follow_the_ranks(
     try:
         gang.start("tests.cluster.entries:burn", {"cpu_s": 0.3}, tmp_path)
         wait_for_kind(gang, "ready")
-        assert cluster.watch(node.node_id, uuid, [gang.pids[0][1]])
+        wait_for(lambda: cluster.watch(node.node_id, uuid, [gang.pids[0][1]]))
         wait_for(lambda: len(counters()) > 0)
         gang.tell({"kind": "go"})
         wait_for(lambda: counters()[-1] - counters()[0] >= 0.3 * 5.0)
@@ -242,7 +255,7 @@ def test_a_killed_sampler_is_noticed_and_the_new_one_knows_the_ranks(
         gang.start("tests.cluster.entries:burn", {"cpu_s": 600}, tmp_path)
         wait_for_kind(gang, "ready")
         uuid, pid = gang.devices[0].uuid, gang.pids[0][1]
-        assert cluster.watch(node.node_id, uuid, [pid])
+        wait_for(lambda: cluster.watch(node.node_id, uuid, [pid]))
         gang.tell({"kind": "go"})
         cluster.drain_power()
         before = cluster.meter_losses[node.node_id]
@@ -251,7 +264,7 @@ def test_a_killed_sampler_is_noticed_and_the_new_one_knows_the_ranks(
 
         def burnt() -> bool:
             mine = [each for each in rows_of(cluster, node.node_id) if each["device_uuid"] == uuid]
-            new = cluster._meters._losses[node.node_id] > before
+            new = cluster.meter_losses[node.node_id] > before
             joules.extend(each["energy_counter_j"] for each in mine if new and each["energy_counter_j"] is not None)
             return len(joules) > 5
 
@@ -282,7 +295,7 @@ def test_a_meter_that_is_not_there_is_the_users_mistake(cluster: Cluster) -> Non
         Cluster.connect(meter_options=MeterOptions(kind="nvml")) as second,
         pytest.raises(InputError, match=r"meter.kind 'nvml'"),
     ):
-        second.meters  # noqa: B018
+        second.wait_ready()
     assert cluster.wait_ready()
 
 
