@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
@@ -112,6 +113,9 @@ class LocalCluster:
     def lost_nodes(self) -> dict[str, tuple[Cause, str]]:
         """None."""
         return {}
+
+    def check_files(self, root: Path, sha256: Mapping[str, str]) -> None:
+        """They are on this machine, where the sweep was read."""
 
     def keep_only(self, smallest: Mapping[str, int]) -> None:
         """Nobody else waits for them."""

@@ -1,43 +1,49 @@
-"""The cluster as a study sees it: nodes, groups of their devices, and the power of every node, over Ray."""
+"""The cluster as a study sees it: nodes that come and go, groups of their devices, and the power of every node."""
 
 import contextlib
+import time
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import pyarrow as pa
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from joulelaw import InputError
 from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.failures import Cause, ClusterError, RayLostError
 from joulelaw.cluster.gang import Gang, GangLimits, RankGang
-from joulelaw.cluster.groups import GroupPool
-from joulelaw.cluster.inventory import Node, with_distinct_uuids
+from joulelaw.cluster.inventory import Node
+from joulelaw.cluster.members import Files, Terms
 from joulelaw.cluster.metering import ClockOffset, MeterInfo
 from joulelaw.cluster.meters import NodeMeters
-from joulelaw.cluster.nodes import Launcher, NodeHandle
+from joulelaw.cluster.pool import DevicePool
 from joulelaw.cluster.power.meter import MeterOptions
-from joulelaw.cluster.raycalls import fetch
 from joulelaw.cluster.raystart import RaySession, open_ray
-from joulelaw.cluster.sampler_host import SamplerHost
+from joulelaw.cluster.roster import Roster
+from joulelaw.cluster.scheduler import check_feasible
 from joulelaw.cluster.server import ServerStatus
 
 _ANSWER_S = 60.0
-_SERVER_S = 180.0  # torch, transformers and deepspeed from a cold network disk
-_RETRIES = 3  # of a call to an actor that is just starting anew
+_READY_S = 300.0  # torch, transformers and deepspeed from a cold network disk
+_END_S = 20.0
+_LOOK_S = 0.05
+_NEXT_GRANT_S = 3.0  # an actor's process starts in less; a device that takes longer is another job's
 
 
 class Cluster:
     """All nodes with devices. Make one with `connect`, and close it: it ends what it started, and nothing else."""
 
-    def __init__(self, session: RaySession, handles: Sequence[NodeHandle], limits: GangLimits | None) -> None:
+    def __init__(self, session: RaySession, terms: Terms, limits: GangLimits | None) -> None:
         self._session = session
-        self._handles = tuple(handles)
-        self._pool = GroupPool(handles, limits)
-        self._meters = NodeMeters({handle.node.node_id: handle.sampler for handle in handles})
+        self._meters = NodeMeters()
+        self._roster = Roster(terms)
+        self._pool = DevicePool(limits)
+        self._changes: list[NodeChange] = []
+        self._metered: set[str] = set()
+        self._is_ready = False
         self._closed = False
 
     @classmethod
@@ -51,32 +57,119 @@ class Cluster:
         cores_per_device: int = 1,
         limits: GangLimits | None = None,
     ) -> Self:
-        """Connects to the Ray at `address` or RAY_ADDRESS, or starts a local one, and starts two actors on each node.
+        """Connects to the Ray at `address` or RAY_ADDRESS, or starts a local one, and takes the nodes' inventory.
 
-        `preload` are the modules that ranks find imported, `env` goes to every rank. Without a GPU, a local node is
-        cut into logical devices of `cores_per_device` cores. The fork servers load meanwhile; see `wait_ready`.
+        `preload` are the modules that ranks find imported, `env` goes to every rank. Without a GPU, a node is cut into
+        logical devices of `cores_per_device` cores, or of as many as its label joulelaw/cores-per-device says. The fork
+        servers load meanwhile; see `wait_ready`.
         """
         session = open_ray(address, cores_per_device)
         try:
-            handles = _occupy(preload, dict(env or {}), meter_options or MeterOptions(), cores_per_device)
+            terms = Terms(preload, dict(env or {}), meter_options or MeterOptions(), cores_per_device)
+            cluster = cls(session, terms, limits)
         except BaseException:
             session.close()
             raise
-        return cls(session, handles, limits)
+        try:
+            cluster._begin()
+        except BaseException:
+            cluster.close()
+            raise
+        return cluster
+
+    def _begin(self) -> None:
+        deadline = time.monotonic() + _ANSWER_S
+        self._advance()
+        while not self._roster.is_inspected and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+            self._advance()
+        self._roster.begin()
+        self._raise_if_none()
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        return tuple(handle.node for handle in self._handles)
+        """The nodes that are of use, or soon will be."""
+        return self._roster.nodes
 
     @property
     def meters(self) -> dict[str, MeterInfo]:
-        """What reads each node's power, asked once. InputError if the meter asked for cannot be opened there."""
+        """What reads each node's power, by node id; that of lost nodes too. See `wait_ready`."""
+        self.wait_ready()
         return self._meters.infos
 
     def wait_ready(self) -> dict[str, ServerStatus]:
-        """Waits until every node's fork server has imported its libraries. ForkServerError where one cannot."""
-        answers = fetch([handle.launcher.status.remote() for handle in self._handles], _SERVER_S, "fork servers")
-        return {handle.node.node_id: status for handle, status in zip(self._handles, answers, strict=True)}
+        """Waits at first until every node can fork ranks and has its meter open, and Ray has granted its devices.
+
+        A node that cannot is left out, and `refresh` tells of it. Where none can: InputError if it is the meter asked
+        for that cannot be opened there, ForkServerError if a library does not load.
+        """
+        deadline = time.monotonic() + _READY_S
+        while not self._is_ready:
+            self._advance()
+            waits = self._pool.asked and self._pool.quiet_s < _NEXT_GRANT_S
+            self._is_ready = not (self._roster.is_joining or waits) or time.monotonic() > deadline
+            if not self._is_ready:
+                time.sleep(_LOOK_S)
+        self._raise_if_none()
+        return {member.node_id: member.status for member in self._roster.usable if member.status}
+
+    def _raise_if_none(self) -> None:
+        if not self._roster.nodes:
+            raise self._roster.first_problem or InputError(
+                "no node of the Ray cluster offers a GPU", remedy="start nodes with --num-gpus, logical ones on a CPU"
+            )
+
+    def check_files(self, root: Path, sha256: Mapping[str, str]) -> None:
+        """Every node has these files, by path in the folder `root`, be it called otherwise there: ranks are told how.
+
+        A node that joins later and lacks any is left out. InputError naming nodes and files where any is missing now.
+        """
+        if not sha256:
+            return
+        self.wait_ready()
+        problems = self._roster.check_files(Files(root, Path.cwd(), sha256), _ANSWER_S)
+        if problems:
+            where = "; ".join(str(problem) for problem in problems)
+            raise InputError(f"the sweep's files are not on every node: {where}")
+
+    def refresh(self) -> list[NodeChange]:
+        """Takes up nodes that have come and gives up those that are lost; what has changed since the last call.
+
+        To be called every 2 s or so; it waits for nothing. RayLostError where the local Ray is gone.
+        """
+        self._session.check()
+        self._advance()
+        changes, self._changes = self._changes, []
+        return changes
+
+    def _advance(self) -> None:
+        changes = self._roster.advance()
+        for change in changes:
+            if change.kind == "node_joined":
+                member = self._roster.member(change.node_id)
+                assert member.node is not None
+                assert member.meter is not None
+                self._pool.add(member.node, member.launcher, member.ray_cpus, member.folders)
+                self._meters.add(member.node_id, member.sampler, *member.meter)
+                self._metered.add(member.node_id)
+            else:
+                self._drop(change)
+        self._changes += changes
+        for node_id, problem in self._pool.advance().items():
+            refused = self._roster.refuse(node_id, problem)
+            self._changes.append(refused)
+            self._drop(refused)
+
+    def _drop(self, change: NodeChange) -> None:
+        self._pool.lose(change.node_id, f"was lost with its node: {change.text}", change.cause or Cause.NODE_LOST)
+        if change.node_id in self._metered:
+            self._metered.remove(change.node_id)
+            self._meters.remove(change.node_id)
+
+    @property
+    def lost_nodes(self) -> dict[str, tuple[Cause, str]]:
+        """The nodes that were lost so far, and why: NODE_LOST or NETWORK_CUT, and the same in words."""
+        return self._roster.lost
 
     def acquire(
         self,
@@ -86,8 +179,15 @@ class Cluster:
         nodes: Sequence[str] | None = None,
         avoid: Collection[str] = (),
     ) -> RankGang:
-        """A gang over free devices, those whose UUIDs are in `avoid` last. Give it back with `release`."""
-        return self._pool.acquire(model, count, node_count, nodes)
+        """A gang over free devices, those whose UUIDs are in `avoid` last. Give it back with `release`.
+
+        With `nodes` it asks Ray nothing and waits for nothing; without, it is put where it fits, and waits until Ray
+        has granted as many devices. InfeasibleGroupError if the cluster could never form it; see DevicePool.acquire.
+        """
+        if nodes is None:
+            self.wait_ready()
+            check_feasible(self.nodes, model, count, node_count)
+        return self._pool.acquire(model, count, node_count, nodes, avoid)
 
     def release(self, gang: Gang) -> None:
         """Takes a gang back: its devices are free again. Without Ray nobody is left who could stop it, or needs to."""
@@ -99,35 +199,21 @@ class Cluster:
         self._pool.wait(timeout_s)
 
     def free_by_model(self) -> dict[str, dict[str, int]]:
-        """Free devices: model -> node id -> number; what the scheduler asks for."""
+        """Devices that no trial holds: model -> node id -> number; what the scheduler asks for."""
         return self._pool.free_by_model()
 
     def total_by_model(self) -> dict[str, dict[str, int]]:
-        """The devices that are there, held by trials or not: model -> node id -> number. A lost node has none."""
-        totals: dict[str, dict[str, int]] = {}
-        for node in self.nodes:
-            if node.node_id not in self.lost_nodes:
-                for device in node.devices:
-                    on_nodes = totals.setdefault(device.model, {})
-                    on_nodes[node.node_id] = on_nodes.get(node.node_id, 0) + 1
-        return totals
-
-    def refresh(self) -> list[NodeChange]:
-        """Takes up nodes that have come and gives up those that are lost; what has changed. To be called every 2 s."""
-        return []
-
-    @property
-    def lost_nodes(self) -> dict[str, tuple[Cause, str]]:
-        """The nodes that were lost so far, and why: NODE_LOST or NETWORK_CUT, and the same in words."""
-        return {}
+        """The devices that are there, lent or not: model -> node id -> number. A device of another Ray job is not."""
+        return self._pool.total_by_model()
 
     def keep_only(self, smallest: Mapping[str, int]) -> None:
-        """Gives devices back that no waiting trial can use: `smallest` has for each model that any waiting trial
-        wants the fewest devices that one takes on a node."""
+        """Gives devices back, at the next `refresh`, that no waiting trial can use: `smallest` has for each model that
+        any waiting trial wants the fewest devices that one takes on a node."""
+        self._pool.keep_only(smallest)
 
     def more_to_come(self) -> bool:
         """Whether devices may still come, where nothing runs and nothing fits. GroupTimeoutError after too long."""
-        return False
+        return self._roster.is_joining or self._pool.more_to_come()
 
     @property
     def meter_losses(self) -> dict[str, int]:
@@ -155,8 +241,18 @@ class Cluster:
         if not self._session.lost:  # else all went with it
             with contextlib.suppress(ClusterError, RayError):  # what is lost already needs no ending
                 self._pool.close()
-            _vacate(self._handles)
+            self._vacate()
+        self._roster.close()
         self._session.close()
+
+    def _vacate(self) -> None:
+        """Asks the actors to end what they own, and waits for it, before they are killed."""
+        with contextlib.suppress(RayError):
+            stops = [stop for member in self._roster.members for stop in member.stops()]
+            if stops:
+                ray.wait(stops, num_returns=len(stops), timeout=_END_S)
+            for member in self._roster.members:
+                member.kill()
 
     def __enter__(self) -> Self:
         return self
@@ -167,53 +263,3 @@ class Cluster:
                 self._session.check()  # a Ray that is gone shows in errors of all kinds
         finally:
             self.close()
-
-
-def _occupy(
-    preload: Sequence[str], env: Mapping[str, str], options: MeterOptions, cores_per_device: int
-) -> list[NodeHandle]:
-    """Starts the launchers on all nodes at once, asks for their devices, then starts the samplers."""
-    offers = {entry["NodeID"]: entry["Resources"] for entry in ray.nodes() if entry["Alive"]}
-    offers = {node_id: resources for node_id, resources in offers.items() if resources.get("GPU", 0) >= 1}
-    if not offers:
-        raise InputError(
-            "no node of the Ray cluster offers a GPU", remedy="start nodes with --num-gpus, logical ones on a CPU"
-        )
-    launchers = {node_id: _pinned(Launcher, node_id).remote(preload, env) for node_id in offers}
-    try:
-        asked = [
-            launchers[node_id].inspect.remote(node_id, cores_per_device, int(resources["GPU"]))
-            for node_id, resources in offers.items()
-        ]
-        nodes = with_distinct_uuids(fetch(asked, _ANSWER_S, "taking the nodes' inventory"))
-    except BaseException:
-        for launcher in launchers.values():
-            ray.kill(launcher)
-        raise
-    return [
-        NodeHandle(
-            node=node,
-            launcher=launchers[node.node_id],
-            sampler=_pinned(SamplerHost, node.node_id).remote(node.devices, options),
-            ray_cpus=offers[node.node_id].get("CPU", 0.0),
-        )
-        for node in nodes
-    ]
-
-
-def _pinned(kind: type, node_id: str) -> Any:
-    """An actor class that runs on one node, takes none of its resources, and starts anew if it dies."""
-    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.remote(kind).options(
-        num_cpus=0, num_gpus=0, max_restarts=-1, max_task_retries=_RETRIES, scheduling_strategy=strategy
-    )
-
-
-def _vacate(handles: Sequence[NodeHandle]) -> None:
-    """Asks the actors to end what they own, and waits for it, before they are killed."""
-    stops = [actor.stop.remote() for handle in handles for actor in (handle.launcher, handle.sampler)]
-    with contextlib.suppress(RayError):
-        ray.wait(stops, num_returns=len(stops), timeout=_ANSWER_S)
-        for handle in handles:
-            ray.kill(handle.launcher)
-            ray.kill(handle.sampler)

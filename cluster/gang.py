@@ -73,12 +73,16 @@ class RankHandle(Protocol):
 
 @dataclass(frozen=True)
 class Seat:
-    """A rank's place: its device, the node it is on, that node's address for the others, and the way to it."""
+    """A rank's place: its device, the node it is on, that node's address for the others, and the way to it.
+
+    `interface` is the network interface there that has this address.
+    """
 
     device: Device
     node_id: str
     host: str
     handle: RankHandle
+    interface: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ class RankGang:
         alone = len(self.node_ids) == 1
         # Each rank sees all of its group's GPUs on its node and picks by local_rank: NCCL needs that for peer access.
         visible = ",".join(self.devices[i].uuid for i in local if self.devices[i].kind == "cuda")
-        defaults = {"CUDA_VISIBLE_DEVICES": visible, **({"GLOO_SOCKET_IFNAME": "lo"} if alone else {})}
+        defaults = {"CUDA_VISIBLE_DEVICES": visible, **({"GLOO_SOCKET_IFNAME": "lo"} if alone else _sockets(seat))}
         return RankSpec(
             entry=entry,
             payload=payload,
@@ -270,3 +274,13 @@ class RankGang:
         for rank, seat in enumerate(self._seats):
             if rank not in self._exited:
                 seat.handle.kill()
+
+
+def _sockets(seat: Seat) -> dict[str, str]:
+    """Over several nodes the libraries talk where the other nodes reach this one, and do not guess.
+
+    "=" asks NCCL for this very interface, not for all whose names begin so (NCCL's list of environment variables).
+    """
+    if not seat.interface:
+        return {}
+    return {"GLOO_SOCKET_IFNAME": seat.interface, "NCCL_SOCKET_IFNAME": f"={seat.interface}"}

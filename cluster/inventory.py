@@ -5,8 +5,7 @@ import os
 import platform
 import re
 import socket
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -131,14 +130,9 @@ def logical_devices(
     )
 
 
-def with_distinct_uuids(nodes: Iterable[Node]) -> tuple[Node, ...]:
+def named_by_node(node: Node) -> Node:
     """Several Ray nodes on one machine see the same cores: adds the node's id to the names of such devices."""
-    nodes = tuple(nodes)
-    hosts = Counter(node.hostname_hash for node in nodes)
-    return tuple(_renamed(node) if hosts[node.hostname_hash] > 1 else node for node in nodes)
 
-
-def _renamed(node: Node) -> Node:
     def name(device: Device) -> Device:
         return replace(device, uuid=f"{device.uuid}@{node.node_id[:6]}") if device.kind == "cpu" else device
 

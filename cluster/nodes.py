@@ -1,25 +1,18 @@
 """The launcher, the actor on every node that owns its fork server, and what Ray grants of a node's devices."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+
+import ray
 
 from joulelaw import InputError
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.inventory import Device, Node, inspect_node
 from joulelaw.cluster.server import ForkServer, ServerStatus
-
-
-@dataclass(frozen=True)
-class NodeHandle:
-    """A node of the cluster as the driver holds it: its inventory, its two actors, and the CPUs that Ray offers."""
-
-    node: Node
-    launcher: Any
-    sampler: Any
-    ray_cpus: float
 
 
 class Launcher:
@@ -33,8 +26,27 @@ class Launcher:
     def inspect(self, node_id: str, cores_per_device: int, ray_gpus: int) -> Node:
         """The node, with the devices that Ray offers on it."""
         node = inspect_node(node_id, cores_per_device, cpu_devices=ray_gpus)
-        offered = granted_devices(node.devices, ray_gpus, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-        return replace(node, devices=offered)
+        offered = granted_devices(node.devices, ray_gpus, visible_to_ray())
+        return replace(node, devices=offered, address=str(ray.util.get_node_ip_address()))
+
+    def find_files(self, root: str, working: str, sha256: Mapping[str, str]) -> str:
+        """What the folder `root` of the driver's machine is called here, by the files in it and their SHA-256.
+
+        Below the driver's working folder it is looked for below this actor's: Ray puts a copy of a job's working folder
+        on every node. InputError where a file is not here, or another.
+        """
+        candidates = [Path(root)]
+        with contextlib.suppress(ValueError):
+            candidates.insert(0, Path.cwd() / Path(root).relative_to(working))
+        wrong = {folder: wrong_files(folder, sha256) for folder in candidates}
+        for folder, names in wrong.items():
+            if not names:
+                return str(folder)
+        names = min(wrong.values(), key=len)
+        raise InputError(
+            f"{', '.join(names[:3])}{', …' if names[3:] else ''} not found there, or with other content",
+            remedy="submit the job with a --working-dir that holds them, or put them on every node at the same path",
+        )
 
     def address(self) -> str:
         """Where this node's ranks are asked for, once the server can fork."""
@@ -58,21 +70,52 @@ def usual_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, os.getppid()))
 
 
+def wrong_files(folder: Path, sha256: Mapping[str, str]) -> list[str]:
+    """The files that the folder lacks or has with other content."""
+    return [name for name, digest in sha256.items() if _sha256(folder / name) != digest]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def visible_to_ray() -> str:
+    """The CUDA_VISIBLE_DEVICES that this node's raylet, our parent, was started with: ours is what Ray made of it."""
+    try:
+        environment = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    found = [each.partition(b"=")[2] for each in environment if each.startswith(b"CUDA_VISIBLE_DEVICES=")]
+    return found[0].decode(errors="replace") if found else ""
+
+
 def granted_devices(devices: Sequence[Device], ray_gpus: int, visible: str) -> tuple[Device, ...]:
-    """The devices behind a node's Ray GPUs: those in the CUDA_VISIBLE_DEVICES that Ray was started with, else all."""
-    names = {name.strip() for name in visible.split(",") if name.strip()}
-    offered = [d for d in devices if d.kind == "cpu" or not names or {str(d.index), d.uuid} & names]
+    """The devices behind a node's Ray GPUs, by index: the first of those in the CUDA_VISIBLE_DEVICES that Ray was
+    started with, in its order, else the first of all."""
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    offered = list(devices)
+    if names and any(device.kind == "cuda" for device in devices):
+        offered = [device for name in names for device in devices if _is_called(device, name)]
     if len(offered) < ray_gpus:
         raise InputError(
             f"Ray offers {ray_gpus} GPUs on a node where {len(offered)} are found",
             remedy="start its Ray with --num-gpus as many as it has, and one CUDA_VISIBLE_DEVICES",
         )
-    return tuple(offered[:ray_gpus])
+    return tuple(sorted(offered[:ray_gpus], key=lambda device: device.index))
 
 
 def device_of(devices: Sequence[Device], gpu_id: str) -> Device:
-    """The device behind a Ray GPU id, which is an index or, where Ray was started so, a UUID."""
-    for device in devices:
-        if gpu_id in (str(device.index), device.uuid):
-            return device
-    raise ClusterError(f"Ray granted GPU {gpu_id!r}, which is none of {[device.index for device in devices]}")
+    """The device behind a Ray GPU id, which is an index or, where Ray was started so, a UUID or its beginning."""
+    found = [device for device in devices if _is_called(device, gpu_id)]
+    if len(found) != 1:
+        raise ClusterError(f"Ray granted GPU {gpu_id!r}, which is none of {[device.index for device in devices]}")
+    return found[0]
+
+
+def _is_called(device: Device, name: str) -> bool:
+    """CUDA takes an index, or as much of a UUID as tells it from others (CUDA C++ Programming Guide, environment)."""
+    return name == str(device.index) or (name.startswith(("GPU-", "MIG-")) and device.uuid.startswith(name))

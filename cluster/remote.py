@@ -1,115 +1,217 @@
-"""Ranks on Ray's nodes: one RankHost actor holds a device of a group, and asks the node's fork server for ranks."""
+"""Ranks on Ray's nodes: one RankHost actor holds a device, and asks the node's fork server for ranks.
 
-from dataclasses import dataclass
+A link that drops for a while loses nothing: Ray repeats calls whose answer did not come, the actor does each thing
+once, and keeps what it has told until the driver asks for what follows.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
+from joulelaw.cluster import rank_log
+from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.ranks import RankProcess, RankSpec
-from joulelaw.cluster.raycalls import first_line
+from joulelaw.cluster.raycalls import Call, first_line
 from joulelaw.cluster.wire import Message
 
 _LONG_POLL_S = 10.0
+# An actor that went with its node: so long the driver waits for what Ray's node table says of it.
+_VERDICT_S = 8.0
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where Ray put a RankHost: the node, its address, and the id of the GPU it was granted there."""
+    """Where Ray put a RankHost: its node's address, the network interface that has it, and the GPU granted there."""
 
-    node_id: str
     host: str
+    interface: str
     gpu_id: str
 
 
 class RankHost:
-    """The actor. Several calls run at once in it: `poll` waits inside for events, without using the processor."""
+    """The actor. Several calls run at once in it: `poll` waits inside for events, without using the processor.
+
+    A rank is known by the `number` of its launch; its events are numbered too.
+    """
 
     def __init__(self) -> None:
         self._process = RankProcess()
+        self._number = -1
+        self._kept: list[Message] = []  # events that the driver may not have yet; the first is number `_first`
+        self._first = 0
+        self._sent = 0
+        self._log: Path | None = None
+        self._one_at_a_time = threading.Lock()
 
     def place(self) -> Place:
-        context = ray.get_runtime_context()
         (gpu_id,) = ray.get_gpu_ids()
-        return Place(context.get_node_id(), ray.util.get_node_ip_address(), str(gpu_id))
+        host = str(ray.util.get_node_ip_address())
+        return Place(host, interface_of(host), str(gpu_id))
 
-    def launch(self, server_address: str, spec: RankSpec) -> list[Message]:
+    def launch(self, number: int, server_address: str, spec: RankSpec, log_mark: int) -> list[Message]:
         """Asks for the process; answers no events, so that a handle can treat it as its first poll."""
-        self._process.launch(server_address, spec)
+        with self._one_at_a_time:
+            if number > self._number:
+                self._number, self._kept, self._first, self._sent = number, [], 0, 0
+                spec, self._log = rank_log.placed(spec, log_mark, Path(server_address).parent, number)
+                self._process.launch(server_address, spec)
         return []
 
-    def poll(self, wait_s: float) -> list[Message]:
-        return self._process.poll(wait_s)
+    def poll(self, number: int, first: int, wait_s: float) -> list[Message]:
+        """The events of a launch from number `first` on; those before are not asked for again."""
+        with self._one_at_a_time:
+            if number != self._number:
+                return []
+            del self._kept[: max(0, first - self._first)]
+            self._first = max(first, self._first)
+            new = self._process.poll(0.0 if self._kept else wait_s)
+            self._kept += [self._with_log(event) for event in new]
+            return list(self._kept)
 
-    def send(self, message: Message) -> None:
-        self._process.send(message)
+    def send(self, number: int, order: int, message: Message) -> None:
+        """Tells the rank of a launch; `order` counts from 0, and what was told is not told again."""
+        if number == self._number and order >= self._sent:
+            self._sent = order + 1
+            self._process.send(message)
 
-    def kill(self) -> None:
-        self._process.kill()
+    def kill(self, number: int) -> None:
+        if number == self._number:
+            self._process.kill()
+
+    def _with_log(self, event: Message) -> Message:
+        if event["kind"] != "exit" or self._log is None:
+            return event
+        return {**event, "log": rank_log.taken(self._log)}
 
 
 class RemoteRank:
-    """The driver's handle on a rank behind a RankHost.
+    """The driver's handle on the rank behind a RankHost.
 
-    One call is always under way that ends when there is news, so that polling asks Ray only whether it has ended.
-    Calls to the actor may overtake each other: what is said to a rank before its launch is confirmed waits here.
+    One call is always under way that ends when there is news; `on_news` is called then. Calls to the actor may overtake
+    each other: what is said to a rank before its launch is confirmed waits here. `folders` says what folders of this
+    machine are called on that node.
     """
 
-    def __init__(self, actor: Any, launcher: Any) -> None:
+    def __init__(self, actor: Any, launcher: Any, on_news: Callable[[], None], folders: Mapping[str, str]) -> None:
         self._actor = actor
         self._launcher = launcher
-        self._pending: Any = None
+        self._on_news = on_news
+        self._folders = folders
+        self._number = -1
+        self._seen = 0
+        self._told = 0
+        self._call: Call | None = None  # None where no rank is left
         self._launched = False
-        self._gone = True
         self._outbox: list[Message] = []
         self._doomed = False
-
-    def launch(self, spec: RankSpec) -> None:
-        # The launcher's answer goes straight to the actor; it also starts a fork server anew that has died.
-        self._launched = self._gone = self._doomed = False
-        self._outbox = []
-        self._pending = self._actor.launch.remote(self._launcher.address.remote(), spec)
+        self._loss: Message | None = None
+        self._dead_s: float | None = None
 
     @property
-    def awaited(self) -> list[Any]:
-        """The call under way, for `ray.wait`; none where no rank is left."""
-        return [] if self._gone else [self._pending]
+    def is_lost(self) -> bool:
+        """Whether its actor is gone, so that no rank can be launched any more."""
+        return self._loss is not None or self._dead_s is not None
+
+    def lose(self, what: str, cause: Cause) -> None:
+        """Its node is gone."""
+        self._loss = _lost(what, cause)
+        self._on_news()
+
+    def launch(self, spec: RankSpec) -> None:
+        self._number += 1
+        self._seen = self._told = 0
+        self._launched = self._doomed = False
+        self._outbox = []
+        mark = rank_log.folder_mark(Path(spec.log_path).parent)
+        # The launcher's answer goes straight to the actor; it also starts a fork server anew that has died.
+        address = self._launcher.address.remote()
+        self._ask(self._actor.launch.remote(self._number, address, self._translated(spec), mark))
 
     def poll(self) -> list[Message]:
-        if self._gone or not ray.wait([self._pending], timeout=0)[0]:
+        if self._call is None:
             return []
-        try:
-            events: list[Message] = ray.get(self._pending)
-        except RayActorError as error:
-            events = [_lost(f"was lost with its node or actor ({first_line(error)})")]
-        except RayError as error:  # the launcher could not give an address, say
-            events = [_lost(f"could not be started ({first_line(getattr(error, 'cause', None) or error)})")]
-        self._gone = any(event["kind"] == "exit" for event in events)
-        if not self._gone:
+        if self._loss is not None:
+            events = [self._loss]
+        elif not self._call.done:
+            return []
+        else:
+            events = self._answer(self._call)
+        self._seen += len(events)
+        if any(event["kind"] == "exit" for event in events):
+            self._call = None
+        elif self._dead_s is None:
             self._confirm_launch()
-            self._pending = self._actor.poll.remote(_LONG_POLL_S)
+            self._ask(self._actor.poll.remote(self._number, self._seen, _LONG_POLL_S))
         return events
 
     def send(self, message: Message) -> None:
-        if self._launched:
-            self._actor.send.remote(message)
-        else:
+        if not self._launched:
             self._outbox.append(message)
+        elif not self.is_lost:
+            self._actor.send.remote(self._number, self._told, message)
+            self._told += 1
 
     def kill(self) -> None:
         self._doomed = True
-        if self._launched:
-            self._actor.kill.remote()
+        if self._launched and not self.is_lost:
+            self._actor.kill.remote(self._number)
+
+    def _ask(self, reference: Any) -> None:
+        self._call = Call(reference, "a rank", self._on_news)
+
+    def _answer(self, call: Call) -> list[Message]:
+        try:
+            events: list[Message] = call.raw()
+        except ActorUnavailableError:  # out of reach for now: it is asked again
+            return []
+        except RayActorError as error:
+            return self._of_dead_actor(error)
+        except RayError as error:  # the launcher could not give an address, say
+            what = first_line(getattr(error, "cause", None) or error)
+            return [_lost(f"could not be started ({what})", Cause.RANK_CRASH)]
+        return events
+
+    def _of_dead_actor(self, error: RayActorError) -> list[Message]:
+        """The actor alone, which somebody killed; or with its node, of which the node table says more in a moment."""
+        if "node" not in str(error).lower():
+            self._dead_s = time.monotonic()
+            return [_lost(f"was lost with its actor ({first_line(error)})", Cause.RANK_CRASH)]
+        self._dead_s = self._dead_s or time.monotonic()
+        if time.monotonic() - self._dead_s < _VERDICT_S:
+            return []
+        return [_lost(f"was lost with its node ({first_line(error)})", Cause.NODE_LOST)]
+
+    def _translated(self, spec: RankSpec) -> RankSpec:
+        payload = {
+            key: self._folders.get(each, each) if isinstance(each, str) else each for key, each in spec.payload.items()
+        }
+        return replace(spec, payload=payload)
 
     def _confirm_launch(self) -> None:
         if self._launched:
             return
         self._launched = True
         for message in self._outbox:
-            self._actor.send.remote(message)
+            self.send(message)
         if self._doomed:
-            self._actor.kill.remote()
+            self.kill()
 
 
-def _lost(cause: str) -> Message:
-    return {"kind": "exit", "status": 255, "lost": cause}
+def interface_of(address: str) -> str:
+    """The network interface of this machine that has an address; empty where none has."""
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.family in (socket.AF_INET, socket.AF_INET6) and each.address == address for each in addresses):
+            return name
+    return ""
+
+
+def _lost(what: str, cause: Cause) -> Message:
+    return {"kind": "exit", "status": 255, "lost": what, "cause": cause}

@@ -1,0 +1,122 @@
+"""The devices of one node that a study holds of Ray: one actor each, which has the device to itself."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from joulelaw.cluster.failures import Cause, ClusterError
+from joulelaw.cluster.gang import Seat
+from joulelaw.cluster.inventory import Device, Node
+from joulelaw.cluster.nodes import device_of
+from joulelaw.cluster.raycalls import Call
+from joulelaw.cluster.remote import Place, RankHost, RemoteRank
+from joulelaw.cluster.topology import neighbours
+
+_HOST_THREADS = 4  # a poll that waits, one that Ray repeats, and room for what is said meanwhile
+_CPU_SHARE_STEPS = 10_000  # Ray's smallest share of a CPU is 0.0001
+_UNTIL_IT_COMES = -1  # of a call whose answer was lost with a link: the actor does each thing once
+
+
+@dataclass
+class Held:
+    """A device that Ray granted, its actor, and the way to its ranks."""
+
+    node_id: str
+    device: Device
+    place: Place
+    actor: Any
+    rank: RemoteRank
+    leased: bool = False
+
+    def seat(self) -> Seat:
+        return Seat(self.device, self.node_id, self.place.host, self.rank, self.place.interface)
+
+
+class NodeDevices:
+    """What is held of a node, and asked for.
+
+    Ray grants any of a node's GPUs: which one is known only then, so that all that are missing are asked for at once.
+    """
+
+    def __init__(
+        self, node: Node, launcher: Any, ray_cpus: float, folders: Mapping[str, str], on_news: Callable[[], None]
+    ) -> None:
+        """`folders`: what folders of the driver are called on the node, `on_news` is called when a rank has any."""
+        self.node = node
+        self.held: dict[str, Held] = {}
+        self._launcher = launcher
+        self._folders = folders
+        self._on_news = on_news
+        self._asks: list[tuple[Any, Call]] = []
+        # A CPU a rank, or an even share where the node has fewer CPUs than devices.
+        share = min(1.0, int(ray_cpus / len(node.devices) * _CPU_SHARE_STEPS) / _CPU_SHARE_STEPS)
+        self._options = {
+            "num_gpus": 1,
+            "num_cpus": share,
+            "max_concurrency": _HOST_THREADS,
+            "max_task_retries": _UNTIL_IT_COMES,
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node.node_id, soft=False),
+        }
+
+    @property
+    def asked(self) -> int:
+        """How many devices Ray has not granted yet."""
+        return len(self._asks)
+
+    def count(self, model: str) -> int:
+        """The node's devices of a model, held or not."""
+        return sum(device.model == model for device in self.node.devices)
+
+    def idle(self) -> Iterator[Held]:
+        return (each for each in self.held.values() if not each.leased)
+
+    def ask_for_missing(self) -> None:
+        for _ in range(len(self.node.devices) - len(self.held) - len(self._asks)):
+            actor = ray.remote(RankHost).options(**self._options).remote()
+            self._asks.append((actor, Call(actor.place.remote(), f"a device of node {self.node.node_id[:6]}")))
+
+    def take_grants(self) -> int:
+        """How many devices Ray has granted since the last look. ClusterError where they are not what they should be."""
+        granted = [(actor, answer) for actor, answer in self._asks if answer.done]
+        self._asks = [(actor, answer) for actor, answer in self._asks if not answer.done]
+        for actor, answer in granted:
+            place: Place = answer.value()
+            device = device_of(self.node.devices, place.gpu_id)
+            if device.uuid in self.held:
+                raise ClusterError(f"node {self.node.node_id[:6]}: Ray granted GPU {place.gpu_id} twice")
+            rank = RemoteRank(actor, self._launcher, self._on_news, self._folders)
+            self.held[device.uuid] = Held(self.node.node_id, device, place, actor, rank)
+        return len(granted)
+
+    def choose(self, model: str, number: int, avoid: Collection[str]) -> list[Held]:
+        """The idle devices of a model to take together. ClusterError where there are too few."""
+        free = {each.device.uuid for each in self.idle()}
+        chosen = neighbours(self.node, free, number, model, avoid)
+        if len(chosen) < number:
+            there = sum(each.device.model == model for each in self.idle())
+            raise ClusterError(f"{number} x {model} on node {self.node.node_id[:6]} are not free now: {there} are")
+        return [self.held[uuid] for uuid in chosen]
+
+    def give_back(self, held: Held) -> None:
+        del self.held[held.device.uuid]
+        ray.kill(held.actor)
+
+    def ask_no_more(self) -> None:
+        for actor, _ in self._asks:
+            ray.kill(actor)
+        self._asks = []
+
+    def lose(self, what: str, cause: Cause) -> None:
+        """The node is gone: its ranks end as lost."""
+        for held in self.held.values():
+            held.rank.lose(what, cause)
+        self.close()
+
+    def close(self) -> None:
+        """Gives all back to Ray."""
+        self.ask_no_more()
+        for held in list(self.held.values()):
+            self.give_back(held)

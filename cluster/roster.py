@@ -1,0 +1,151 @@
+"""Who is in the cluster: members for Ray's nodes as they come, and what became of them."""
+
+import time
+
+from joulelaw import InputError
+from joulelaw.cluster.changes import ChangeKind, NodeChange
+from joulelaw.cluster.failures import Cause, ClusterError
+from joulelaw.cluster.inventory import Node, hostname_hash, named_by_node
+from joulelaw.cluster.members import Files, Member, MemberState, Terms
+from joulelaw.cluster.node_watch import NodeWatch
+from joulelaw.cluster.versions import SOURCE, check_same, installed
+
+_LOOK_S = 0.05
+_GONE = (MemberState.LOST, MemberState.REFUSED)
+# What driver and nodes must have in common: the driver itself trains nothing.
+_DRIVERS_OWN = ("python", SOURCE, "ray", "pyarrow")
+
+
+class Roster:
+    """The members by node id. `advance` moves all on, and waits for none."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.lost: dict[str, tuple[Cause, str]] = {}
+        self._terms = terms
+        self._files: Files | None = None
+        self._members: dict[str, Member] = {}
+        self._has_begun = False
+        self._watch = NodeWatch()
+
+    def advance(self) -> list[NodeChange]:
+        """Which nodes have joined, were lost, or cannot be used since the last call."""
+        changes = []
+        for node_id, seen in self._watch.nodes.items():
+            member = self._members.get(node_id)
+            if member is None and seen.death is None and seen.gpus >= 1:
+                self._members[node_id] = new = Member(seen, self._terms)
+                changes += [self._refused(new)] if new.problem else []
+            elif member is not None and seen.death is not None and member.state is not MemberState.LOST:
+                changes += self._lose(member, *seen.death)
+        for member in self._members.values():
+            if member.state is MemberState.JOINING:
+                changes += self._advanced(member)
+        return changes
+
+    def _advanced(self, member: Member) -> list[NodeChange]:
+        if member.advance(self._accepted, self._files):
+            return [_change("node_joined", member, "joined")]
+        if member.problem is not None:
+            return [self._refused(member)]
+        return []
+
+    def _refused(self, member: Member) -> NodeChange:
+        return _change("node_refused", member, f"cannot be used: {member.problem}")
+
+    def _lose(self, member: Member, cause: Cause, what: str) -> list[NodeChange]:
+        before = member.state
+        member.lose()
+        if before is MemberState.REFUSED:
+            return []
+        self.lost[member.node_id] = cause, what
+        return [_change("node_lost", member, what, cause)]
+
+    def _accepted(self, node: Node) -> Node:
+        """The node with its devices named as no other's. InputError where it cannot be used with the others."""
+        others = self.nodes
+        here = self._watch.nodes[node.node_id].host
+        if sum(each.host == here and each.gpus >= 1 and each.death is None for each in self._watch.nodes.values()) > 1:
+            node = named_by_node(node)
+        taken = {device.uuid: other.node_id for other in others for device in other.devices}
+        if twice := [device.uuid for device in node.devices if device.uuid in taken]:
+            raise InputError(
+                f"node {node.node_id[:6]} offers {twice[0]}, which node {taken[twice[0]][:6]} offers too",
+                remedy="start one Ray node per machine, or give each other GPUs by CUDA_VISIBLE_DEVICES",
+            )
+        if self._has_begun:
+            check_same([*others, node])
+        return node
+
+    def begin(self) -> None:
+        """All nodes that are there at the start have the same software, and other machines what this process has.
+
+        Raises:
+            InputError: they differ, naming nodes, packages and versions.
+        """
+        own = tuple(each for each in installed() if each[0] in _DRIVERS_OWN)
+        here = Node("driver", hostname_hash(), (), 0, 0, "", software=own)
+        elsewhere = any(node.hostname_hash != here.hostname_hash for node in self.nodes)
+        check_same([*self.nodes, here] if elsewhere else self.nodes)
+        self._has_begun = True
+
+    def check_files(self, files: Files, timeout_s: float) -> list[Exception]:
+        """Asks every node for files, and those that join later; what is wrong where."""
+        self._files = files
+        asked = [(member, member.find(files)) for member in self.usable]
+        deadline = time.monotonic() + timeout_s
+        while not all(call.done for _, call in asked) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        problems: list[Exception] = []
+        for member, call in asked:
+            if not call.done:
+                problems.append(ClusterError(f"node {member.node_id[:6]} has not answered within {timeout_s:g} s"))
+                continue
+            try:
+                member.folders[str(files.root)] = call.value()
+            except (InputError, ClusterError) as problem:
+                problems.append(problem)
+        return problems
+
+    def refuse(self, node_id: str, problem: Exception) -> NodeChange:
+        """A node is of no use after all."""
+        self._members[node_id].refuse(problem)
+        return self._refused(self._members[node_id])
+
+    def member(self, node_id: str) -> Member:
+        return self._members[node_id]
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        return tuple(self._members.values())
+
+    @property
+    def usable(self) -> tuple[Member, ...]:
+        return tuple(member for member in self.members if member.state is MemberState.USABLE)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Of the members whose inventory is taken and who have not gone."""
+        return tuple(member.node for member in self.members if member.node and member.state not in _GONE)
+
+    @property
+    def is_inspected(self) -> bool:
+        """Whether the inventory of all is taken."""
+        return all(member.node or member.state in _GONE for member in self.members)
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether any is on its way."""
+        return any(member.state is MemberState.JOINING for member in self.members)
+
+    @property
+    def first_problem(self) -> Exception | None:
+        """Why the first of those that cannot be used cannot."""
+        return next((member.problem for member in self.members if member.problem is not None), None)
+
+    def close(self) -> None:
+        self._watch.close()
+
+
+def _change(kind: ChangeKind, member: Member, text: str, cause: Cause | None = None) -> NodeChange:
+    uuids = tuple(device.uuid for device in member.node.devices) if member.node else ()
+    return NodeChange(kind, member.node_id, f"node {member.node_id[:6]} {text}", uuids, cause)
