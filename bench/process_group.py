@@ -24,6 +24,7 @@ class Group:
         self._device = device
         self._store = store
         self._agreed = 0
+        self._gathered = 0
 
     @property
     def backend(self) -> str:
@@ -46,6 +47,15 @@ class Group:
             self._store.set(key, str(value))
             return value
         return int(self._store.get(key))
+
+    def gather(self, value: str) -> list[str]:
+        """Every rank's value, by rank, on rank 0; on the others nothing. Through the store, as `agree`."""
+        if self._store is None:
+            return [value]
+        self._gathered += 1
+        keys = [f"gather/{self._gathered}/{rank}" for rank in range(self.size)]
+        self._store.set(keys[self.rank], value)
+        return [self._store.get(key).decode() for key in keys] if self.rank == 0 else []
 
     def close(self) -> None:
         """Waits until every rank is through with the group; the process is to end then.
@@ -80,7 +90,8 @@ def join(context: RankContext, device: torch.device) -> Group:
 
 def _open_store(context: RankContext) -> TCPStore:
     """A store that listens on this rank's own address only: by itself it would answer every network."""
-    listener = socket.create_server((context.host, 0))
+    family = socket.AF_INET6 if ":" in context.host else socket.AF_INET
+    listener = socket.create_server((context.host, 0), family=family)
     port = listener.getsockname()[1]
     store = TCPStore(
         context.host,
@@ -95,10 +106,29 @@ def _open_store(context: RankContext) -> TCPStore:
 
 
 def set_network_environment(context: RankContext) -> None:
-    """Sets what the libraries read about a rank's place; DeepSpeed takes its device from LOCAL_RANK."""
+    """Sets what the libraries read about a rank's place; DeepSpeed takes its device from LOCAL_RANK.
+
+    gloo and NCCL are held to the interface of the rank's own address: by themselves they would listen on others too. An
+    interface that is set already stays.
+    """
     os.environ.update(
         RANK=str(context.rank),
         WORLD_SIZE=str(context.world_size),
         LOCAL_RANK=str(context.local_rank),
         LOCAL_WORLD_SIZE=str(context.local_world_size),
     )
+    if interface := interface_of(context.host):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")  # "=": this one, not all that begin so
+
+
+def interface_of(address: str) -> str | None:
+    """The network interface of this machine that has the address; None where none has."""
+    if address in ("127.0.0.1", "::1"):
+        return "lo"
+    import psutil  # here: one machine needs it not
+
+    for name, its in psutil.net_if_addrs().items():
+        if any(each.address.partition("%")[0] == address for each in its):
+            return str(name)
+    return None

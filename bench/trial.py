@@ -1,6 +1,7 @@
 """One rank of a trial, from a fresh process to its last event.
 
-    set-up    join the group, build and shard the model, make the data on the device   -> ready
+    set-up    join the group and, where asked, probe what joins it                      -> links
+              build and shard the model, make the data on the device                   -> ready
     go        the launcher's word, once the meters know every rank of the trial
     warm-up   steps that are timed but not measured; until told warm, where a rule asks  -> steps
     edge      device synchronized, all ranks here
@@ -22,6 +23,7 @@ from joulelaw.bench.compilation import check_compiled, compile_blocks
 from joulelaw.bench.configuration import TrialSpec
 from joulelaw.bench.data import Epoch, mixed_seed
 from joulelaw.bench.data_source import make_source
+from joulelaw.bench.link_probe import logged_nccl, probe_links
 from joulelaw.bench.precision import check_precision, set_matmul_precision
 from joulelaw.bench.process_group import Group, join, set_network_environment
 from joulelaw.bench.rank_state import claim_device, collector_off, memory_bytes, peak_memory_bytes, reset_peak_memory
@@ -38,7 +40,8 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     """Runs this rank's part of the trial ``payload["trial"]`` (`TrialSpec.to_dict`) and emits its events.
 
     ``payload["root"]`` is the folder that the configuration's files are relative to: the sweep's; where it has a
-    ``"sensor_update_s"``, a power sensor sees only part of each such interval.
+    ``"sensor_update_s"``, a power sensor sees only part of each such interval. With ``"probe"`` true the group's links
+    are measured first and told in a `links` event of rank 0, if there are several ranks: see `link_probe.probe_links`.
 
     Raises:
         InputError: a precision, strategy or shape that cannot be trained on this device.
@@ -48,7 +51,7 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     check_compiled(spec.configuration)
     device = claim_device(context)
     base_bytes = memory_bytes(device)
-    group = form_group(spec, context, device)
+    group = form_group(spec, context, device, probe=payload.get("probe", False))
     stepper, num_parameters = prepare(spec, group, device, root)
     epoch = make_epoch(spec, group, device, root)
     context.emit({"kind": "ready", "pid": os.getpid(), "device_uuid": context.device_uuid})
@@ -65,12 +68,17 @@ def run_rank(payload: dict[str, Any], context: RankContext) -> None:
     group.close()
 
 
-def form_group(spec: TrialSpec, context: RankContext, device: torch.device) -> Group:
+def form_group(spec: TrialSpec, context: RankContext, device: torch.device, probe: bool = False) -> Group:
     """The ranks together, or, where the strategy does not communicate, this rank alone."""
-    if STRATEGIES[spec.configuration.strategy].needs_group:
-        set_network_environment(context)
+    if not STRATEGIES[spec.configuration.strategy].needs_group:
+        return Group(context.rank, context.world_size, device, None)
+    set_network_environment(context)
+    if not probe or context.world_size == 1:
         return join(context, device)
-    return Group(context.rank, context.world_size, device, None)
+    with logged_nccl(device) as nccl_log:
+        group = join(context, device)
+        probe_links(group, context, device, nccl_log)
+    return group
 
 
 def prepare(spec: TrialSpec, group: Group, device: torch.device, root: Path) -> tuple[Stepper, int]:

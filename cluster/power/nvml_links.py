@@ -11,7 +11,7 @@ from typing import Any
 
 from joulelaw.cluster.power.nvml import library, slices_of
 from joulelaw.cluster.power.nvml_pci import ask, bus_id_of, pcie_of, text
-from joulelaw.cluster.topology import FARTHEST, HOST_BRIDGE, Link
+from joulelaw.cluster.topology import FARTHEST, HOST_BRIDGE, Link, LinkKind
 
 try:
     import pynvml as nvml
@@ -53,7 +53,7 @@ def _links() -> Iterator[Link]:
         if lanes := _nvlinks(one, other):
             yield Link(one.uuid, other.uuid, "nvlink", lanes, distance)
         elif level is not None:
-            kind = "pcie" if distance <= HOST_BRIDGE else "host"
+            kind: LinkKind = "pcie" if distance <= HOST_BRIDGE else "host"
             yield Link(one.uuid, other.uuid, kind, min(one.pcie_lanes, other.pcie_lanes), distance)
 
 
