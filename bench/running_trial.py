@@ -51,6 +51,7 @@ class RunningTrial:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     began_s: float = field(default_factory=time.monotonic)
     ended_s: float | None = None
+    held_since_ns: int = field(default_factory=time.monotonic_ns)
     windows: dict[int, Event] = field(default_factory=dict)
     done: dict[int, Event] = field(default_factory=dict)
     unwatched: list[Event] = field(default_factory=list)

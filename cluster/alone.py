@@ -31,6 +31,7 @@ class LocalCluster:
         self._sampler = sampler
         self._limits = limits
         self._gangs: list[RankGang] = []
+        self._drained_s = time.monotonic()
 
     @classmethod
     def connect(
@@ -126,7 +127,13 @@ class LocalCluster:
 
     def drain_power(self) -> dict[str, pa.RecordBatch]:
         """New readings by node id."""
+        self._drained_s = time.monotonic()
         return {self._node.node_id: readings_batch(self._sampler.meter.name, self._sampler.drain())}
+
+    @property
+    def power_drained_s(self) -> dict[str, float]:
+        """By time.monotonic, until when readings were drained."""
+        return {self._node.node_id: self._drained_s}
 
     @property
     def meter_losses(self) -> dict[str, int]:

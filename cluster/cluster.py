@@ -225,6 +225,11 @@ class Cluster:
         self._session.check()
         return self._meters.drain()
 
+    @property
+    def power_drained_s(self) -> dict[str, float]:
+        """By time.monotonic, until when each node's readings were drained; a node that is silent falls behind."""
+        return self._meters.drained_s
+
     def clock_offsets(self) -> dict[str, ClockOffset]:
         """How far each node's clock is ahead of this process's; without nodes whose sampler does not answer."""
         return self._meters.clock_offsets()
