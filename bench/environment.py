@@ -1,4 +1,4 @@
-"""What a study ran on, saved with it: versions, processor, devices, drivers, power limits, commit.
+"""What a study ran on, saved with it: versions, processors, devices, links, drivers, power limits, commit.
 
 Results are published, so nothing here tells who ran it or where: no user, host or network names, no paths, no
 environment variables but a few numbers that change how fast a trial runs.
@@ -15,7 +15,7 @@ from typing import Any
 
 from joulelaw import __version__
 from joulelaw.bench.preload import ENVIRONMENT
-from joulelaw.cluster.inventory import Node
+from joulelaw.cluster.inventory import Device, Node
 
 PACKAGES = (
     "deepspeed",
@@ -103,21 +103,39 @@ def _distribution() -> str:
 
 
 def _node(node: Node) -> dict[str, Any]:
+    """A node's inventory. Its host's name is there as a hash only, its address not at all; devices go by index."""
     return {
         "node_id": node.node_id,
+        "host": node.hostname_hash,
         "cpu_model": node.cpu_model,
         "cpu_count": node.cpu_count,
         "memory_bytes": node.memory_bytes,
-        "devices": [
-            {
-                "gpu_model": device.model,
-                "kind": device.kind,
-                "index": device.index,
-                "memory_bytes": device.memory_bytes,
-                "cores": list(device.cores),
-                "power_limit_w": device.power_limit_w,
-                "driver": device.driver,
-            }
-            for device in node.devices
-        ],
+        "software": dict(node.software),
+        "devices": [_device(device) for device in node.devices],
+        "links": _links(node),
     }
+
+
+def _device(device: Device) -> dict[str, Any]:
+    return {
+        "gpu_model": device.model,
+        "kind": device.kind,
+        "index": device.index,
+        "memory_bytes": device.memory_bytes,
+        "cores": list(device.cores),
+        "power_limit_w": device.power_limit_w,
+        "driver": device.driver,
+        "compute_capability": device.compute_capability and list(device.compute_capability),
+        "pcie_generation": device.pcie and device.pcie[0],
+        "pcie_lanes": device.pcie and device.pcie[1],
+    }
+
+
+def _links(node: Node) -> list[dict[str, Any]]:
+    """Between the node's devices that the study may use."""
+    index = {device.uuid: device.index for device in node.devices}
+    return [
+        {"between": sorted((index[link.one], index[link.other])), "kind": link.kind, "lanes": link.lanes}
+        for link in node.links
+        if link.one in index and link.other in index
+    ]

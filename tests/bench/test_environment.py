@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,9 +14,20 @@ import pytest
 from joulelaw.bench import environment
 from joulelaw.bench.environment import describe_environment, git_state, package_version
 from joulelaw.cluster.inventory import Device, Node, inspect_node
+from joulelaw.cluster.topology import Link
 
-GPU = Device("GPU-secret-serial", "NVIDIA A40", 0, "cuda", 48 * 2**30, (), 300.0, "570.86")
-NODE = Node("local", "0a1b2c3d", (GPU,), 2**36, 64, "AMD EPYC")
+GPU = Device(
+    "GPU-secret-serial", "NVIDIA A40", 0, "cuda", 48 * 2**30, (), 300.0, "570.86", (8, 6), "0000:01:00.0", (4, 16)
+)
+OTHER = replace(GPU, uuid="GPU-secret-other", index=1, pcie=None, compute_capability=None)
+LINKS = (
+    Link("GPU-secret-other", "GPU-secret-serial", "nvlink", 4, 30),
+    Link("GPU-secret-serial", "GPU-secret-not-lent", "pcie", 16, 30),
+)
+SOFTWARE = (("python", "3.12.1"), ("torch", "2.13.0+cu130"))
+NODE = Node(
+    "local", "0a1b2c3d", (GPU, OTHER), 2**36, 64, "AMD EPYC", LINKS, SOFTWARE, 1_700_000_000, "node-7.secret.example"
+)
 
 
 def test_nothing_tells_who_ran_it_or_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -57,7 +69,14 @@ def test_devices_drivers_limits_and_versions_are_told() -> None:
         "cores": [],
         "power_limit_w": 300.0,
         "driver": "570.86",
+        "compute_capability": [8, 6],
+        "pcie_generation": 4,
+        "pcie_lanes": 16,
     }
+    assert told["nodes"][0]["devices"][1]["pcie_lanes"] is None
+    assert told["nodes"][0]["links"] == [{"between": [0, 1], "kind": "nvlink", "lanes": 4}], "of the study's devices"
+    assert told["nodes"][0]["software"] == {"python": "3.12.1", "torch": "2.13.0+cu130"}
+    assert told["nodes"][0]["host"] == "0a1b2c3d"
     assert told["packages"]["numpy"] == version("numpy")
     assert package_version("no-such-distribution") is None
 
