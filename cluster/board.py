@@ -10,7 +10,7 @@ from math import inf
 
 from joulelaw.cluster.capacity import Capacity, Reservation
 from joulelaw.cluster.scheduler import Assignment, FreeDevices, WaitingTrial
-from joulelaw.cluster.waiting import URGENT, Shape, WaitingTrials
+from joulelaw.cluster.waiting import URGENT, Shape, WaitingTrials, micro
 
 
 class Board:
@@ -120,15 +120,15 @@ class Board:
             return None
         sharing = self._capacity.sharing
         reserved = [each for each in self._reserved.values() if model in sharing(each.spare)]
-        own = self._reserved.get(model)
-        window_s = own.start_s - now_s if own else inf
+        # What ends before a reservation begins is not bound by it: of a bucket, the longest such trial is looked at.
+        windows_s = sorted({inf, *(each.start_s - now_s for each in reserved)}, reverse=True)
         fits_nowhere: set[tuple[Shape, tuple[int, ...]]] = set()
         for bucket in self._queues[model].open:
-            for trial_id in dict.fromkeys((bucket.longest(), bucket.longest(within_s=window_s))):
+            for trial_id in dict.fromkeys(bucket.longest(within_s) for within_s in windows_s):
                 if trial_id is None:
                     continue
                 trial = self._queues[model].trials[trial_id]
-                binding = tuple(i for i, each in enumerate(reserved) if now_s + trial.expected_s > each.start_s)
+                binding = tuple(i for i, each in enumerate(reserved) if trial.expected_s > each.start_s - now_s)
                 if (bucket.shape, binding) in fits_nowhere:
                     continue
                 nodes = self._capacity.choose(trial, self._limits(trial, [reserved[i] for i in binding]))
@@ -163,7 +163,8 @@ class Board:
         mine = self._capacity.models.get(model)
         if mine is None or not mine.total:
             return inf
-        return (self._queues[model].work_s + mine.held_until - mine.held * now_s) / mine.total
+        left_us = self._queues[model].work_us + mine.held_until_us - mine.held * micro(now_s)
+        return round(left_us / mine.total) * 1e-6
 
     def _urgent_s(self, model: str, now_s: float) -> float:
         """When a trial becomes urgent that is not now, as what is left shrinks while it waits."""

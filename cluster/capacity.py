@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from joulelaw.cluster.scheduler import FreeDevices, WaitingTrial
-from joulelaw.cluster.waiting import Shape, shape_of
+from joulelaw.cluster.waiting import Shape, micro, shape_of
 
 # A trial that outlasts its forecast is expected to take this part of it more, and so on: about what is left, on
 # average, of a duration with 30 % of lognormal scatter that has come to its median.
@@ -41,7 +41,7 @@ class ModelDevices:
     size: dict[str, int] = field(default_factory=dict)
     total: int = 0
     held: int = 0
-    held_until: float = 0.0  # sum of the expected ends of all devices that are held
+    held_until_us: int = 0  # sum of the expected ends of all devices that are held
     ready: dict[str, list[float]] = field(default_factory=dict)  # by node: when 1, 2, ... devices are free; -inf: now
     _listed: dict[str, int] = field(default_factory=dict)  # by node: the free number it is listed under
     _by_free: dict[int, list[str]] = field(default_factory=dict)  # nodes by name; no list is empty
@@ -127,7 +127,7 @@ class Capacity:
             while run.end_s <= now_s:
                 expected_s *= 1 + OVERRUN
                 run.end_s = run.began_s + expected_s
-            self.models[run.trial.model].held_until += (run.end_s - end_s) * run.trial.count
+            self.models[run.trial.model].held_until_us += (micro(run.end_s) - micro(end_s)) * run.trial.count
             heapq.heappush(self._ends, (run.end_s, trial_id))
             for node in run.nodes:
                 self._touch(node)
@@ -209,14 +209,14 @@ class Capacity:
         return ready
 
     def _is_closed(self, node: str) -> bool:
-        there = self._there.get(node)
-        return bool(there) and (node in self._one_trial or any(self.runs[each].trial.alone_on_node for each in there))
+        there = self._there.get(node, {})
+        return any(node in self._one_trial or self.runs[trial_id].trial.alone_on_node for trial_id in there)
 
     def _count(self, run: Run, sign: int) -> None:
         trial = run.trial
         mine = self.models[trial.model]
         mine.held += sign * trial.count
-        mine.held_until += sign * trial.count * run.end_s
+        mine.held_until_us += sign * trial.count * micro(run.end_s)
         for node in run.nodes:
             there = self._there.setdefault(node, {})
             if sign > 0:

@@ -20,6 +20,15 @@ def shape_of(trial: WaitingTrial) -> Shape:
     return trial.count, trial.node_count, trial.alone_on_node
 
 
+def micro(seconds: float) -> int:
+    """Microseconds: sums of whole numbers do not depend on the order in which they come and go.
+
+    >>> micro(1.5)
+    1500000
+    """
+    return round(seconds * 1e6)
+
+
 @dataclass
 class Bucket:
     """Waiting trials of one wave and shape, all baselines or none, longest first. Never empty."""
@@ -76,8 +85,8 @@ class WaitingTrials:
 
     def __init__(self) -> None:
         self.trials: dict[str, WaitingTrial] = {}
-        self.work_s = 0.0
-        """Device-seconds, by forecast."""
+        self.work_us = 0
+        """Device-microseconds, by forecast."""
         self.open = Buckets()
         self._held = Buckets()
         self._held_ids: set[str] = set()
@@ -89,7 +98,7 @@ class WaitingTrials:
         if trial.trial_id in self.trials:
             raise ValueError(f"trial {trial.trial_id} waits already")
         self.trials[trial.trial_id] = trial
-        self.work_s += trial.expected_s * trial.count
+        self.work_us += micro(trial.expected_s) * trial.count
         self.open.add(trial)
         if trial.case:
             self._of_case(trial)[trial.trial_id] = trial
@@ -98,7 +107,7 @@ class WaitingTrials:
     def remove(self, trial_id: str) -> WaitingTrial:
         """KeyError where it does not wait."""
         trial = self.trials.pop(trial_id)
-        self.work_s -= trial.expected_s * trial.count
+        self.work_us -= micro(trial.expected_s) * trial.count
         (self._held if trial_id in self._held_ids else self.open).remove(trial)
         self._held_ids.discard(trial_id)
         if trial.case:
