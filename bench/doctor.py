@@ -4,19 +4,22 @@ import os
 import platform
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from joulelaw import InputError
+from joulelaw import InputError, __version__
 from joulelaw.bench.environment import package_version
 from joulelaw.bench.plan_devices import with_assumed
 from joulelaw.bench.precision import TRAINABLE
 from joulelaw.cluster.inventory import Device, Node, inspect_node
 from joulelaw.cluster.power.meter import MeterChoice, MeterOptions, open_meter
 from joulelaw.cluster.power.nvml import nvml_problem
+from joulelaw.cluster.topology import LinkKind
+from joulelaw.cluster.versions import source_hash
 from joulelaw.model.hardware import Catalogue
 
 State = Literal["ok", "note", "missing"]
@@ -69,13 +72,13 @@ class Diagnosis:
 
 
 def examine(folder: Path, pins: Path = _CONSTRAINTS) -> Diagnosis:
-    """Looks at Python, packages, devices, meters, and the room in `folder` and in memory."""
-    checks = [_python(), *_packages(read_pins(pins)), _ray(), _compiler()]
+    """Looks at Python, packages, devices and their links, meters, and the room in `folder` and in memory."""
+    checks = [_python(), _source(), *_packages(read_pins(pins)), _ray(), _compiler()]
     devices: tuple[Device, ...] = ()
     try:
         node = inspect_node()
         devices = node.devices
-        checks.append(_devices(node))
+        checks += [_devices(node), *_joints(node)]
     except InputError as error:
         checks.append(Check("devices", "missing", error.what, error.remedy))
     meters = list(_meters(devices))
@@ -103,6 +106,11 @@ def _python() -> Check:
     if current < OLDEST_PYTHON:
         return Check("Python", "missing", found, f"install Python {wanted} or newer")
     return Check("Python", "ok", found)
+
+
+def _source() -> Check:
+    """What every node of a cluster must have the same of."""
+    return Check("joulelaw", "ok", f"{__version__}, source {source_hash()}")
 
 
 def _packages(pins: dict[str, str]) -> Iterator[Check]:
@@ -144,6 +152,26 @@ def _devices(node: Node) -> Check:
     if all(device.kind == "cpu" for device in devices):
         return Check("devices", "note", "; ".join(told), f"logical CPU devices, as there is no GPU ({nvml_problem()})")
     return Check("devices", "ok", "; ".join(told))
+
+
+def _joints(node: Node) -> Iterator[Check]:
+    """The driver of the GPUs, and what joins them."""
+    gpus = [device for device in node.devices if device.kind == "cuda"]
+    if not gpus:
+        return
+    yield Check("NVIDIA driver", "ok", gpus[0].driver or "it does not tell its version")
+    slots = Counter(f"PCIe {device.pcie[0]} x{device.pcie[1]}" if device.pcie else "PCIe untold" for device in gpus)
+    pairs = Counter(_way(link.kind, link.lanes) for link in node.links)
+    pairs["a way that NVML does not tell"] = len(gpus) * (len(gpus) - 1) // 2 - pairs.total()
+    told = [f"{number} x {slot}" for slot, number in slots.items()]
+    told += [f"{number} pair{'s' if number > 1 else ''} by {way}" for way, number in pairs.items() if number > 0]
+    yield Check("links", "ok", "; ".join(told))
+
+
+def _way(kind: LinkKind, lanes: int) -> str:
+    if kind == "nvlink":
+        return f"{lanes} NVLink{'s' if lanes > 1 else ''}"
+    return "PCIe" if kind == "pcie" else "PCIe through the host"
 
 
 def _meters(devices: Sequence[Device]) -> Iterator[tuple[Check, tuple[str, str]]]:

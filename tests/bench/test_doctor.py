@@ -13,6 +13,8 @@ from joulelaw.bench import doctor
 from joulelaw.bench.doctor import Check, Diagnosis, examine, read_pins
 from joulelaw.cluster.inventory import Device, Node
 from joulelaw.cluster.power.meter import Reading
+from joulelaw.cluster.topology import Link
+from joulelaw.cluster.versions import source_hash
 
 CORE = Device("CPU-0a-0", "AMD EPYC (1 core)", 0, "cpu", 2**33, (0,), None, "")
 GPU = Device("GPU-1", "NVIDIA A40", 0, "cuda", 48 * 2**30, (), 300.0, "570.86")
@@ -142,6 +144,29 @@ def test_only_precisions_that_a_gpu_has_are_told(
 ) -> None:
     machine(monkeypatch, replace(GPU, model=model, compute_capability=capability))
     assert found(examine(tmp_path), "devices").found == f"1 x {model}, {precisions}"
+
+
+def test_the_driver_and_the_links_of_several_gpus_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpus = tuple(replace(GPU, uuid=f"GPU-{i}", index=i, pcie=(4, 16) if i else (4, 8)) for i in range(4))
+    links = (
+        Link("GPU-0", "GPU-1", "nvlink", 4),
+        Link("GPU-2", "GPU-3", "nvlink", 4),
+        Link("GPU-0", "GPU-2", "pcie", 8, 10),
+        *(Link("GPU-1", other, "host", 16) for other in ("GPU-2", "GPU-3")),
+    )
+    monkeypatch.setattr(doctor, "inspect_node", lambda: Node("local", "0a", gpus, 2**34, 2, "AMD EPYC", links))
+    diagnosis = examine(tmp_path)
+    assert found(diagnosis, "NVIDIA driver").found == "570.86"
+    assert found(diagnosis, "links").found == (
+        "1 x PCIe 4 x8; 3 x PCIe 4 x16; 2 pairs by 4 NVLinks; 1 pair by PCIe; 2 pairs by PCIe through the host; "
+        "1 pair by a way that NVML does not tell"
+    )
+    assert found(diagnosis, "joulelaw").found.endswith(source_hash())
+
+
+def test_a_cpu_machine_has_neither(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine(monkeypatch, CORE)
+    assert not {"links", "NVIDIA driver"} & {check.name for check in examine(tmp_path).checks}
 
 
 def test_a_driver_that_does_not_answer_is_missing_not_a_traceback(
