@@ -1,23 +1,18 @@
 """Ray itself: a quiet local one that ends with us, or a connection to a cluster that stays."""
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import ray
 
-import joulelaw
-from joulelaw import InputError
 from joulelaw.cluster.failures import RayLostError
 from joulelaw.cluster.inventory import inspect_node, usable_cores
+from joulelaw.cluster.rayconnect import ROOT, connect_ray
 from joulelaw.cluster.scratch import RAY_PREFIX, ScratchFolder
 
-_ROOT = str(Path(joulelaw.__file__).parent)
 _OBJECT_STORE_BYTES = 100 << 20  # we pass small messages; Ray's default is 30 % of the memory
-_KNOCK_S = 10.0
 _ESSENTIAL = ("gcs_server", "raylet")
 # Ray's 15 would let anything else go before ranks and samplers; and nobody looks at its task events and metrics, which
 # take the cores that ranks are measured on.
@@ -62,32 +57,10 @@ def open_ray(address: str | None, cores_per_device: int = 1) -> RaySession:
     wanted = address or os.environ.get("RAY_ADDRESS")
     with _quiet_environment():
         if wanted and wanted != "local":
-            _connect(wanted)
+            connect_ray(wanted)
+            _mute()
             return RaySession(connected=True)
         return _start(len(inspect_node(cores_per_device=cores_per_device).devices))
-
-
-def _connect(address: str) -> None:
-    # A submitted job has its own runtime environment, with the working directory on the path.
-    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    runtime_env = None if submitted else {"env_vars": {"PYTHONPATH": f"{_ROOT}:${{PYTHONPATH}}"}}
-    try:
-        _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", runtime_env=runtime_env)
-        _mute()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"cannot connect to Ray at {address}: {error}",
-            where="RAY_ADDRESS",
-            remedy="see that `ray status` answers there, and that both sides have the same RAY_AUTH_MODE and token",
-        ) from error
-
-
-def _knock(address: str) -> None:
-    """Sees at once that nobody listens at host:port; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _start(devices: int) -> RaySession:
@@ -128,7 +101,7 @@ def _end_helpers() -> None:
 @contextmanager
 def _quiet_environment() -> Iterator[None]:
     """What Ray's processes inherit: a path on which they find us, no usage report, no warning on idle accelerators."""
-    path = os.pathsep.join(part for part in (_ROOT, os.environ.get("PYTHONPATH", "")) if part)
+    path = os.pathsep.join(part for part in (ROOT, os.environ.get("PYTHONPATH", "")) if part)
     ours = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
