@@ -21,6 +21,7 @@ from joulelaw.bench.study_folder import Machines, connection, open_study
 from joulelaw.bench.study_loop import StudyLoop, expected_device_s
 from joulelaw.bench.time_limit import OutOfTime, TimeLimit
 from joulelaw.cluster.alone import LocalCluster
+from joulelaw.cluster.versions import notes
 
 if TYPE_CHECKING:  # a study that runs alone needs no Ray
     from joulelaw.cluster.cluster import Cluster
@@ -78,14 +79,19 @@ def machines(alone: bool) -> "type[Cluster] | type[LocalCluster]":
 
 
 def _check_nodes(cluster: Machines) -> None:
-    """Every node can fork ranks and has the meter asked for: without, each trial would fail, and be kept as failed."""
+    """Every node can fork ranks and has the meter asked for: without, each trial would fail, and be kept as failed.
+
+    What differs between nodes, and does no harm, is told.
+    """
     cluster.wait_ready()
     for node_id, meter in cluster.meters.items():
         if meter.kind == "none" and "RAY_ADDRESS" in os.environ:  # of this machine the command has told already
             say(f"node {node_id[:6]}: {NO_JOULES}")
+    for note in notes(cluster.nodes, cluster.clock_offsets()):
+        say(note)
 
 
-def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:
+def _complete(folder: Place, sweep: Sweep) -> StudyResult | None:
     """The result where the folder has every trial of this very sweep already, so that nothing need be started.
 
     The same sweep with other files beside it is another study: the plan says so.
