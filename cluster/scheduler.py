@@ -11,8 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from joulelaw.cluster.failures import InfeasibleGroupError
-from joulelaw.cluster.inventory import Node
+from joulelaw.cluster.feasible import check_feasible as check_feasible
 
 FreeDevices = Mapping[str, Mapping[str, int]]  # device model -> node id -> free devices
 
@@ -129,23 +128,3 @@ def choose_nodes(free: Mapping[str, int], count: int, node_count: int = 1) -> tu
     if count % node_count or len(fitting) < node_count:
         return None
     return tuple(node for _, node in fitting[:node_count])
-
-
-def check_feasible(nodes: Sequence[Node], model: str, count: int, node_count: int = 1) -> None:
-    """InfeasibleGroupError where the cluster, all of it free, could not form the group; names the nearest it could."""
-    per_node = {node.node_id: sum(device.model == model for device in node.devices) for node in nodes}
-    if choose_nodes(per_node, count, node_count):
-        return
-    where = f" on {node_count} nodes" if node_count > 1 else " on one node"
-    asked = f"asked for {count} x {model}{where}"
-    if not any(per_node.values()):
-        models = sorted({device.model for node in nodes for device in node.devices})
-        raise InfeasibleGroupError(f"{asked}, the cluster has none", remedy=f"it has: {', '.join(models) or 'nothing'}")
-    if count % node_count:
-        raise InfeasibleGroupError(f"{asked}, which does not divide evenly", remedy=f"use a multiple of {node_count}")
-    sizes = ", ".join(str(n) for n in sorted(per_node.values(), reverse=True) if n)
-    largest = sorted(per_node.values(), reverse=True)[: min(node_count, len(per_node))]
-    nearest = largest[-1] * len(largest) or largest[0]
-    raise InfeasibleGroupError(
-        f"{asked}, the cluster has {sum(per_node.values())} (per node: {sizes})", remedy=f"nearest: {nearest} x {model}"
-    )

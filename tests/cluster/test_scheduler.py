@@ -5,12 +5,9 @@ import random
 
 import pytest
 
-from joulelaw.cluster.failures import InfeasibleGroupError
-from joulelaw.cluster.inventory import Device, Node
 from joulelaw.cluster.scheduler import (
     RunningTrial,
     WaitingTrial,
-    check_feasible,
     choose_nodes,
     next_assignment,
 )
@@ -18,14 +15,6 @@ from joulelaw.cluster.scheduler import (
 
 def trial(name: str, count: int, expected_s: float, wave: int = 0, model: str = "A") -> WaitingTrial:
     return WaitingTrial(name, model, count, expected_s, wave=wave)
-
-
-def device(model: str, index: int) -> Device:
-    return Device(f"{model}-{index}", model, index, "cuda", 80 << 30, (), None, "580")
-
-
-def node(name: str, *models: str) -> Node:
-    return Node(name, name, tuple(device(model, i) for i, model in enumerate(models)), 1 << 40, 64, "x")
 
 
 def chosen(waiting: list[WaitingTrial], free: dict[str, int], running: list[RunningTrial] | None = None) -> str | None:
@@ -113,19 +102,3 @@ def test_a_mixed_study_ends_near_the_lower_bound_with_wrong_forecasts(seed: int)
     bound_s = max(sum(t.count * t.expected_s for t in trials) / 8, max(t.expected_s for t in trials))
     assert sorted(order) == sorted(t.trial_id for t in trials)
     assert end_s <= 1.12 * bound_s
-
-
-def test_what_the_cluster_can_never_form_is_told_with_the_nearest_thing() -> None:
-    nodes = [node("a", "A100", "A100"), node("b", "V100", "A100")]
-    check_feasible(nodes, "A100", 2)
-    check_feasible(nodes, "A100", 2, node_count=2)
-    with pytest.raises(
-        InfeasibleGroupError, match=r"asked for 4 x A100 on one node, the cluster has 3.*nearest: 2 x A100"
-    ):
-        check_feasible(nodes, "A100", 4)
-    with pytest.raises(InfeasibleGroupError, match=r"asked for 4 x A100 on 2 nodes.*nearest: 2 x A100"):
-        check_feasible(nodes, "A100", 4, node_count=2)
-    with pytest.raises(InfeasibleGroupError, match=r"has none; it has: A100, V100"):
-        check_feasible(nodes, "H100", 1)
-    with pytest.raises(InfeasibleGroupError, match="does not divide evenly"):
-        check_feasible(nodes, "A100", 3, node_count=2)
