@@ -91,7 +91,7 @@ def _check_nodes(cluster: Machines) -> None:
         say(note)
 
 
-def _complete(folder: Place, sweep: Sweep) -> StudyResult | None:
+def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:
     """The result where the folder has every trial of this very sweep already, so that nothing need be started.
 
     The same sweep with other files beside it is another study: the plan says so.
