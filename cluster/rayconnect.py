@@ -44,6 +44,8 @@ def connect_ray(address: str) -> None:
     runtime_env = None if submitted else {"env_vars": {"PYTHONPATH": f"{ROOT}:${{PYTHONPATH}}"}}
     try:
         head = canonicalize_bootstrap_address(address) or address
+        if address == "auto":  # as ray.init: a named head that has no tokens would take ours for a wrong one
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         _knock(head)
         ray.init(address=head, log_to_driver=False, logging_level="ERROR", runtime_env=runtime_env)
     except AuthenticationError as error:
@@ -74,7 +76,6 @@ def _knock(head: str) -> None:
     host, _, port = head.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
     # As in ray.init: asking with token authentication and without a token would end this process.
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     ensure_token_if_auth_enabled(create_token_if_missing=False)
     answers: list[Exception | None] = []
     asking = threading.Thread(target=lambda: answers.append(_ask(head)), daemon=True)
