@@ -1,23 +1,21 @@
-"""The power of every metered domain while none of a study's ranks runs: what net energy leaves out.
+"""The power of every metered domain of a node while no rank runs there: what net energy leaves out.
 
 An estimate has an idle power of 0 W by construction: it counts the CPU time of ranks, and there are none. A replayed
 trace has none to tell of, as its begin is somebody else's.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from joulelaw.bench.energy import DeviceEnergy, window_energy
-from joulelaw.bench.power_feed import PowerFeed
-from joulelaw.bench.readings import DeviceReadings, from_tables, last_temperatures
+from joulelaw.bench.readings import DeviceReadings, between, from_tables, last_temperatures
+from joulelaw.cluster.metering import ClockOffset, MeterInfo
 from joulelaw.cluster.power.sensor import Sensor
 
 # Readings on either side of the stretch that counts, so that the ticks around its edges are among them.
 BEYOND_S = 0.25
-_DRAIN_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -33,32 +31,35 @@ NOTHING = Idle(0.0, 0.0)
 IdleByDomain = Mapping[tuple[str, str], Idle]
 
 
-def measure_idle(
-    feed: PowerFeed, seconds: float, sleep: Callable[[float], None] = time.sleep
-) -> dict[tuple[str, str], Idle]:
-    """By node and domain, surroundings among them; waits so long where a meter measures, and for no other."""
-    measuring = {node: meter for node, meter in feed.meters.items() if meter.kind == "measured"}
-    idle = {
-        (node, domain): NOTHING
-        for node, meter in feed.meters.items()
-        if meter.kind == "estimated"
-        for domain in meter.covers
-    }
-    if seconds <= 0 or not measuring:
-        return idle
-    seen: dict[str, list[pa.Table]] = {node: [] for node in measuring}
-    feed.drain_power()  # what came before: ranks of a probe, say
-    until_s = time.monotonic() + seconds + 2 * BEYOND_S
-    while time.monotonic() < until_s:
-        sleep(_DRAIN_EVERY_S)
-        for node, new in feed.drain_power().items():
-            if new and node in seen:
-                seen[node].append(pa.Table.from_batches([new]))
-    for node, meter in measuring.items():
-        warm = {domain: told[-1][1] for domain, told in last_temperatures(seen[node], seconds).items()}
-        for domain, readings in from_tables(seen[node]).items():
-            idle[node, domain] = _idle(readings, meter.sensors.get(domain), warm.get(domain))
-    return idle
+class IdlePhase:
+    """A node's stretch without a trial, from `begin_s` (time.monotonic) on: as long as a meter that measures needs for
+    `seconds`, and of no length with any other."""
+
+    def __init__(self, meter: MeterInfo, seconds: float, offset: ClockOffset, begin_s: float) -> None:
+        self._meter, self._seconds = meter, seconds
+        self._measures = meter.kind == "measured" and seconds > 0
+        self._end_s = begin_s + seconds + 2 * BEYOND_S if self._measures else float("-inf")
+        self._begin_ns = round(1e9 * begin_s) + offset.offset_ns + offset.error_ns
+        self._parts: list[pa.Table] = []
+
+    def add(self, readings: pa.RecordBatch) -> None:
+        """New readings of the node; those from before the stretch do not count: ranks of a probe, say."""
+        if self._measures and (new := between(pa.Table.from_batches([readings]), self._begin_ns, 2**63 - 1)):
+            self._parts.append(new)
+
+    def is_over(self, drained_s: float) -> bool:
+        """Whether all of it was read, once the node's readings until then have been drained."""
+        return drained_s >= self._end_s
+
+    def result(self) -> dict[str, Idle]:
+        """By domain, surroundings among them; without those that nothing is known of."""
+        if self._meter.kind == "estimated":
+            return dict.fromkeys(self._meter.covers, NOTHING)
+        warm = {domain: told[-1][1] for domain, told in last_temperatures(self._parts, self._seconds).items()}
+        return {
+            domain: _idle(readings, self._meter.sensors.get(domain), warm.get(domain))
+            for domain, readings in from_tables(self._parts).items()
+        }
 
 
 def _idle(readings: DeviceReadings, sensor: Sensor | None, temperature_c: float | None) -> Idle:

@@ -6,16 +6,19 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from joulelaw.bench.readings import COUNTER_TICK_S, of_domains
+from joulelaw.bench.readings import COUNTER_TICK_S, between, of_domains
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import MeteringSection
 from joulelaw.cluster.metering import ClockOffset, MeterInfo
 from joulelaw.cluster.power.meter import MeterOptions
 
-# After its last step a trial waits this long for readings that reach beyond its window.
+# After its end a trial waits this long for readings that reach beyond its window, of meters that answer.
 SETTLE_S = 2.0
+# And so long for those of a node that is silent: a link that drops for half a minute costs no trial its joules.
+SILENT_S = 60.0
 # So far beyond: a counter that moves on every 100 ms has then told of the window's end, and needs no extrapolation.
 BEYOND_NS = 250_000_000
+_EVER = (-(2**63), 2**63 - 1)
 
 
 class PowerFeed(Protocol):
@@ -32,8 +35,13 @@ class PowerFeed(Protocol):
         """New readings of each node, as columns of `metering.READINGS`."""
         ...
 
+    @property
+    def power_drained_s(self) -> Mapping[str, float]:
+        """By time.monotonic, until when each node's readings were drained; a node that is silent falls behind."""
+        ...
+
     def clock_offsets(self) -> Mapping[str, ClockOffset]:
-        """Of each node's clock to this process's."""
+        """Of each node's clock to this process's; of nodes where it is known."""
         ...
 
     def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
@@ -64,18 +72,30 @@ def beside_of(trial: RunningTrial, meter: MeterInfo) -> set[str]:
     return unheld | set(meter.surroundings)
 
 
-def hand_out(feed: PowerFeed, trials: Iterable[RunningTrial]) -> None:
-    """Gives each trial the new readings of its devices, and of what no trial holds on its nodes."""
-    drained = feed.drain_power()
+def hand_out(feed: PowerFeed, trials: Iterable[RunningTrial]) -> Mapping[str, pa.RecordBatch]:
+    """Gives each trial the new readings of its devices, and of what no trial holds on its nodes; returns all of them.
+
+    Of its own time: readings that come late, over a bad link, may have been taken before it held its devices.
+    """
+    drained, meters, offsets = feed.drain_power(), feed.meters, feed.clock_offsets()
     for trial in trials:
         for node in trial.gang.node_ids:
-            if not drained.get(node):
-                continue
-            meter, readings = feed.meters[node], pa.Table.from_batches([drained[node]])
-            if new := of_domains(readings, domains_of(trial, meter)):
-                trial.record(node, new)
-            if new := of_domains(readings, beside_of(trial, meter)):
-                trial.record_beside(node, new)
+            if node in drained:
+                begin_ns, end_ns = _held_on(trial, offsets.get(node))
+                readings = between(pa.Table.from_batches([drained[node]]), begin_ns, end_ns)
+                if new := of_domains(readings, domains_of(trial, meters[node])):
+                    trial.record(node, new)
+                if new := of_domains(readings, beside_of(trial, meters[node])):
+                    trial.record_beside(node, new)
+    return drained
+
+
+def _held_on(trial: RunningTrial, offset: ClockOffset | None) -> tuple[int, int]:
+    """When a trial held its devices, and what settles its window was read, on a node's clock: at least so long."""
+    if offset is None:
+        return _EVER
+    end_ns = _EVER[1] if trial.ended_s is None else round(1e9 * (trial.ended_s + SETTLE_S)) + offset.offset_ns
+    return trial.held_since_ns + offset.offset_ns - offset.error_ns, end_ns + offset.error_ns
 
 
 def watch_ranks(feed: PowerFeed, trial: RunningTrial) -> None:
@@ -94,25 +114,35 @@ def lost_meter(feed: PowerFeed, trial: RunningTrial) -> bool:
     return any(feed.meter_losses[node] != before for node, before in trial.meter_losses.items())
 
 
+def is_settled(feed: PowerFeed, trial: RunningTrial) -> bool:
+    """Whether a trial that is over has all the readings that tell of its window, or will get no more of them.
+
+    A node that does not answer is not lost: its sampler keeps what it reads, for minutes. It is waited for as long as
+    `SILENT_S`; one whose sampler was lost, or that answers and has nothing to tell, is not.
+    """
+    now_s = time.monotonic()
+    ended_s = now_s if trial.ended_s is None else trial.ended_s
+    return now_s > ended_s + SILENT_S or all(
+        _read_past_window(feed.meters[node], trial, node)
+        or feed.meter_losses[node] != trial.meter_losses.get(node, feed.meter_losses[node])
+        or feed.power_drained_s[node] > ended_s + SETTLE_S
+        for node in {event["node"] for event in trial.windows.values()}
+    )
+
+
 def settle(feed: PowerFeed, trial: RunningTrial, trials: Iterable[RunningTrial]) -> None:
-    """Waits until every meter of the trial has been read after its window, at most `SETTLE_S`."""
+    """Waits until a trial is settled, at most `SETTLE_S`."""
     everyone = list(trials)
     deadline = time.monotonic() + SETTLE_S
     hand_out(feed, everyone)
-    while not _read_past_window(feed, trial) and time.monotonic() < deadline:
+    while not is_settled(feed, trial) and time.monotonic() < deadline:
         time.sleep(0.02)
         hand_out(feed, everyone)
 
 
-def _read_past_window(feed: PowerFeed, trial: RunningTrial) -> bool:
-    ends: dict[str, int] = {}
-    for event in trial.windows.values():
-        ends[event["node"]] = max(event["end_ns"], ends.get(event["node"], 0))
-    return all(
-        trial.metered_until_ns.get((node, domain), 0) > end_ns + _beyond_ns(feed.meters[node])
-        for node, end_ns in ends.items()
-        for domain in domains_of(trial, feed.meters[node])
-    )
+def _read_past_window(meter: MeterInfo, trial: RunningTrial, node: str) -> bool:
+    end_ns = max(event["end_ns"] for event in trial.windows.values() if event["node"] == node) + _beyond_ns(meter)
+    return all(trial.metered_until_ns.get((node, domain), 0) > end_ns for domain in domains_of(trial, meter))
 
 
 def _beyond_ns(meter: MeterInfo) -> int:

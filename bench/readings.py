@@ -111,7 +111,15 @@ def _numbers(array: pa.Array, missing: float) -> npt.NDArray[Any]:
 
 def of_domains(readings: pa.Table, domains: Collection[str]) -> pa.Table:
     """The rows of these domains."""
-    return readings.filter(pc.is_in(readings["device_uuid"], pa.array(sorted(domains), pa.string())))
+    inside = pc.is_in(readings["device_uuid"], pa.array(sorted(domains), pa.string()))
+    return readings if pc.all(inside).as_py() else readings.filter(inside)
+
+
+def between(readings: pa.Table, begin_ns: int, end_ns: int) -> pa.Table:
+    """The rows of a stretch of time, its ends among them."""
+    time_ns = readings["time_ns"].to_numpy()
+    inside = (time_ns >= begin_ns) & (time_ns <= end_ns)
+    return readings if inside.all() else readings.filter(pa.array(inside))
 
 
 def last_temperatures(parts: Sequence[pa.Table], seconds: float) -> dict[str, list[tuple[float, float]]]:

@@ -9,12 +9,11 @@ from joulelaw.bench.advice import advise, has_joules, sensor_update_s, window_of
 from joulelaw.bench.checks import may_pass
 from joulelaw.bench.cooling import is_cool
 from joulelaw.bench.dataset import Dataset
-from joulelaw.bench.idle import IdleByDomain
 from joulelaw.bench.plan import PlannedTrial
-from joulelaw.bench.power_feed import PowerFeed, hand_out, settle, watch_ranks
+from joulelaw.bench.power_feed import PowerFeed, settle, watch_ranks
 from joulelaw.bench.progress import GroupView, StudyProgress
 from joulelaw.bench.running_trial import RunningTrial
-from joulelaw.bench.session import begin_session
+from joulelaw.bench.session import Session
 from joulelaw.bench.spec_schema import LimitsSection, MeteringSection
 from joulelaw.bench.trial_end import METER_LOST, ended_row
 from joulelaw.cluster import scheduler
@@ -65,14 +64,14 @@ class StudyLoop:
         self._progress = progress
         self._root = root
         self._metering = metering
-        self._idle: IdleByDomain = {}
+        self._session = Session(fleet, dataset, metering.idle_s)
         self._power_due_s = 0.0
         self._held_off = False  # a group was not granted: no other is asked for until a trial ends
 
     def run(self) -> None:
         """Until nothing waits and nothing runs. On any exception, Ctrl-C among them, the ranks are ended first."""
         if self._waiting:
-            self._idle = begin_session(self._fleet, self._dataset, self._metering.idle_s)
+            self._session.wait_ready()
         try:
             while self._waiting or self._running:
                 self._start_what_fits()
@@ -100,7 +99,7 @@ class StudyLoop:
                     raise
                 self._held_off = True  # other Ray jobs hold the devices
                 return
-            hand_out(self._fleet, self._running.values())  # what was read before the trial is not its own
+            self._session.hand_out(self._running.values())  # what was read before the trial is not its own
             trial = self._prepared(planned, gang)
             self._running[planned.trial_id] = trial
             self._note_neighbours(trial)
@@ -136,7 +135,11 @@ class StudyLoop:
             return None
         waiting = [_waiting(trial) for trial in self._waiting.values()]
         running = [_remaining(trial) for trial in self._running.values()]
-        return scheduler.next_assignment(waiting, self._fleet.free_by_model(), running)
+        free = {
+            model: {node: number for node, number in on_nodes.items() if node in self._session.ready}
+            for model, on_nodes in self._fleet.free_by_model().items()
+        }
+        return scheduler.next_assignment(waiting, free, running)
 
     @property
     def _may_share(self) -> bool:
@@ -161,7 +164,7 @@ class StudyLoop:
             if not trial.over and trial.elapsed_s > self._limits.trial_timeout_s:
                 trial.give_up(f"not over after limits.trial_timeout_s = {self._limits.trial_timeout_s:g} s")
         if time.monotonic() >= self._power_due_s:
-            hand_out(self._fleet, self._running.values())
+            self._session.hand_out(self._running.values())
             for trial in self._running.values():
                 advise(trial, self._fleet.meters)
             self._power_due_s = time.monotonic() + POWER_EVERY_S
@@ -175,7 +178,7 @@ class StudyLoop:
             del self._running[trial.trial_id]
             self._held_off = False
             self._fleet.release(trial.gang)
-            row = ended_row(trial, self._fleet, self._idle)
+            row = ended_row(trial, self._fleet, self._session.idle)
             if self._is_repeated(trial, row):
                 trial.tables.flush()  # its last steps and readings tell of what happened
                 self._waiting[trial.trial_id] = trial.planned

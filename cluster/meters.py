@@ -1,7 +1,7 @@
 """The samplers of all nodes as the driver sees them, nodes that come and go among them; nobody is waited for."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -9,18 +9,14 @@ import pyarrow as pa
 
 from joulelaw.cluster.metering import ClockOffset, MeterInfo
 from joulelaw.cluster.node_meter import PROMPT_S, NodeMeter, Sampler, SamplerActor
-from joulelaw.cluster.raycalls import fetch
-
-_ANSWER_S = 60.0
 
 
 class NodeMeters:
     """Samplers by node id. What is known of a node that is gone stays known: its trials are still to be judged."""
 
-    def __init__(self, actors: Mapping[str, Any] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._meters: dict[str, NodeMeter] = {}
         self._clock = clock
-        self._unopened = dict(actors or {})
 
     def add(self, node_id: str, actor: Any, life: str, info: MeterInfo) -> None:
         """Takes up a node's SamplerHost, which has answered `info` so."""
@@ -37,11 +33,6 @@ class NodeMeters:
     @property
     def infos(self) -> dict[str, MeterInfo]:
         """What reads each node's power."""
-        while self._unopened:
-            answers = fetch([actor.info.remote() for actor in self._unopened.values()], _ANSWER_S, "opening the meters")
-            for (node_id, actor), (life, info) in zip(self._unopened.items(), answers, strict=True):
-                self.add(node_id, actor, life, info)
-            self._unopened = {}
         return {node_id: meter.info for node_id, meter in self._meters.items()}
 
     @property
@@ -62,8 +53,6 @@ class NodeMeters:
 
     def drain(self) -> dict[str, pa.RecordBatch]:
         """New readings by node id, each reading once; a node that does not answer has none now."""
-        if self._unopened:
-            self.infos  # noqa: B018
         for meter in self._meters.values():
             meter.listen()  # to what came too late for the last call
             meter.ask()

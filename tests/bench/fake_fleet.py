@@ -1,17 +1,19 @@
 """A fleet without processes, for tests of the study's loop: gangs that say what they are told to, and a meter."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import pyarrow as pa
 
 from joulelaw.bench.configuration import TrialSpec, Window
+from joulelaw.bench.fleet import ByModel
 from joulelaw.bench.plan import PlannedTrial, Price
 from joulelaw.bench.running_trial import Event
+from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.gang import GangState, RankGang
-from joulelaw.cluster.inventory import Device
+from joulelaw.cluster.inventory import Device, Node
 from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo, readings_batch
 from joulelaw.cluster.power.meter import MeterKind, Reading
 from joulelaw.cluster.rank_failures import RankFailure, cause_of
@@ -67,32 +69,73 @@ class FakeFleet:
         self.refusals: dict[int, ClusterError] = {}  # by how many gangs were lent before
         self.lent = 0
         self.waits = 0
+        self.lost_nodes: Mapping[str, tuple[Cause, str]] = {}
+        self.retired: set[str] = set()
+        self.kept: list[dict[str, int]] = []
+        self.avoided: list[list[str]] = []
+        self._held: list[FakeGang] = []
 
     def drain_power(self) -> dict[str, pa.RecordBatch]:
         now_ns = time.monotonic_ns()
         readings = [Reading(device.uuid, now_ns, 10.0, 10e-9 * now_ns) for device in DEVICES]
         return {NODE: readings_batch(self.meters[NODE].name, readings)}
 
+    @property
+    def power_drained_s(self) -> Mapping[str, float]:
+        """It is read as it is drained."""
+        return dict.fromkeys(self.meters, time.monotonic())
+
     def clock_offsets(self) -> Mapping[str, ClockOffset]:
         """One clock for all."""
-        return {NODE: HERE}
+        return dict.fromkeys(self.meters, HERE)
 
     def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
         """This meter meters devices."""
         return True
 
-    def free_by_model(self) -> dict[str, dict[str, int]]:
-        return {GPU_MODEL: {NODE: len(DEVICES)}}
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(Node(node_id, "", DEVICES, 2**32, 2, "Synthetic") for node_id in self.meters)
 
-    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
+    def free_by_model(self) -> ByModel:
+        lent = sum(len(gang.devices) for gang in self._held)
+        return {GPU_MODEL: {NODE: len(DEVICES) - lent - len(self.retired)}}
+
+    def total_by_model(self) -> ByModel:
+        return {GPU_MODEL: {NODE: len(DEVICES) - len(self.retired)}}
+
+    def refresh(self) -> list[NodeChange]:
+        """Nobody joins or leaves."""
+        return []
+
+    def retire(self, device_uuids: Collection[str]) -> None:
+        self.retired |= set(device_uuids)
+
+    def keep_only(self, smallest: Mapping[str, int]) -> None:
+        self.kept.append(dict(smallest))
+
+    def more_to_come(self) -> bool:
+        """All is there."""
+        return False
+
+    def acquire(
+        self,
+        model: str,
+        count: int,
+        node_count: int = 1,
+        nodes: Sequence[str] | None = None,
+        avoid: Collection[str] = (),
+    ) -> RankGang:
         if refusal := self.refusals.pop(self.lent, None):
             raise refusal
         self.lent += 1
-        return cast(RankGang, self._gangs.pop(0))
+        self.avoided.append(sorted(avoid))
+        self._held.append(self._gangs.pop(0))
+        return cast(RankGang, self._held[-1])
 
     def wait(self, timeout_s: float) -> None:
         """Its gangs always have news."""
         self.waits += 1
 
     def release(self, gang: object) -> None:
-        """Nothing is held."""
+        self._held = [each for each in self._held if each is not gang]

@@ -1,19 +1,22 @@
 """Idle power, net energy and what the node drew besides: against a node whose every domain draws a known power."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from joulelaw.bench.dataset import Dataset, read_meters
-from joulelaw.bench.idle import NOTHING, measure_idle
+from joulelaw.bench.idle import NOTHING, Idle
 from joulelaw.bench.progress import StudyProgress
+from joulelaw.bench.session import Session
 from joulelaw.bench.spec_schema import LimitsSection, MeteringSection
 from joulelaw.bench.study_loop import StudyLoop
 from joulelaw.cluster.gang import RankGang
-from joulelaw.cluster.power.meter import Surrounding
+from joulelaw.cluster.metering import READINGS, ClockOffset
+from joulelaw.cluster.power.meter import MeterKind, Surrounding
 from joulelaw.cluster.power.sensor import Sensor
 from tests.bench.fake_fleet import DEVICES, NODE, planned
 from tests.bench.playing_fleet import LivingGang, PlayingFleet
@@ -34,10 +37,17 @@ def loop_of(fleet: PlayingFleet, folder: Path, repeats: int = 1, idle_s: float =
 class FleetThatWakes(PlayingFleet):
     """Everything draws five times as much from the first trial on. Its counters go on from there."""
 
-    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
+    def acquire(
+        self,
+        model: str,
+        count: int,
+        node_count: int = 1,
+        nodes: Sequence[str] | None = None,
+        avoid: Collection[str] = (),
+    ) -> RankGang:
         self.drain_power()
         self.watts = {domain: 5 * watts for domain, watts in self.watts.items()}
-        return super().acquire(model, count, node_count, nodes)
+        return super().acquire(model, count, node_count, nodes, avoid)
 
 
 def test_what_a_node_draws_is_the_trials_the_others_and_the_hosts(tmp_path: Path) -> None:
@@ -99,10 +109,74 @@ def test_without_an_idle_phase_net_energy_is_unknown_and_the_meters_are_told_all
     assert meters["idle_w"].isna().all()
 
 
-def test_an_estimate_idles_at_nothing_and_is_not_waited_for() -> None:
-    began = time.monotonic()
-    idle = measure_idle(PlayingFleet(kind="estimated"), 5.0)
-    assert time.monotonic() - began < 1
-    assert idle == {(NODE, A): NOTHING, (NODE, B): NOTHING}
-    assert measure_idle(PlayingFleet(kind="replayed"), 5.0) == {}
-    assert measure_idle(PlayingFleet(kind="none"), 5.0) == {}
+@pytest.mark.parametrize(
+    ("kind", "idle"),
+    [("estimated", {(NODE, A): NOTHING, (NODE, B): NOTHING}), ("replayed", {}), ("none", {})],
+)
+def test_only_a_meter_that_measures_is_waited_for(
+    kind: MeterKind, idle: dict[tuple[str, str], Idle], tmp_path: Path
+) -> None:
+    dataset = Dataset.create(tmp_path / "out", sweep="", plan={}, environment={})
+    session = Session(PlayingFleet(kind=kind), dataset, 5.0)
+    session.hand_out(())
+    assert session.ready == {NODE}
+    assert session.idle == idle
+
+
+class GrowingFleet(PlayingFleet):
+    """A second node like the first joins when `join` is called; its clock, another, is known two turns later."""
+
+    LATE, AHEAD_NS = "late", 5 * 10**15
+
+    def join(self) -> None:
+        self.meters = {**self.meters, self.LATE: self.meters[NODE]}
+        self.power_drained = {NODE: 0.0, self.LATE: 0.0}
+        self.looks = 0
+
+    def drain_power(self) -> dict[str, pa.RecordBatch]:
+        drained = super().drain_power()
+        self.power_drained = dict.fromkeys(self.meters, time.monotonic())
+        if self.LATE in self.meters:
+            rows = drained[NODE].to_pylist()
+            moved = [{**row, "time_ns": row["time_ns"] + self.AHEAD_NS} for row in rows]
+            drained[self.LATE] = pa.RecordBatch.from_pylist(moved, schema=READINGS)
+        return drained
+
+    @property
+    def power_drained_s(self) -> Mapping[str, float]:
+        return self.power_drained
+
+    def clock_offsets(self) -> Mapping[str, ClockOffset]:
+        known = dict(super().clock_offsets())
+        if self.LATE in self.meters:
+            self.looks += 1
+            if self.looks > 2:
+                known[self.LATE] = ClockOffset(self.AHEAD_NS, 1000)
+        return known
+
+
+def test_a_node_that_joins_is_made_ready_on_its_own_clock_beside_those_at_work(tmp_path: Path) -> None:
+    dataset = Dataset.create(tmp_path / "out", sweep="", plan={}, environment={})
+    fleet = GrowingFleet(watts=WATTS, roles=ROLES)
+    session = Session(fleet, dataset, 0.4)
+    session.wait_ready()
+    assert session.ready == {NODE}
+    fleet.watts = {domain: 3 * watts for domain, watts in WATTS.items()}  # a probe, say, before it joins
+    time.sleep(0.3)
+    fleet.join()
+    fleet.drain_power()
+    fleet.watts = WATTS
+    longest_s = 0.0
+    while session.ready == {NODE}:
+        begin_s = time.monotonic()
+        session.hand_out(())
+        longest_s = max(longest_s, time.monotonic() - begin_s)
+        time.sleep(0.05)
+    assert longest_s < 0.4, "nobody waits for it"
+    assert session.ready == {NODE, fleet.LATE}
+    for node in session.ready:
+        assert {domain: session.idle[node, domain].power_w for domain in WATTS} == pytest.approx(WATTS, rel=0.01)
+    meters = read_meters(tmp_path / "out").set_index(["node", "domain"])
+    assert len(meters) == 2 * len(WATTS)
+    assert meters.loc[(fleet.LATE, A), "clock_offset_ns"] == fleet.AHEAD_NS
+    assert meters["started_at"].nunique() == 1, "one session"

@@ -1,7 +1,7 @@
 """The loop's decisions: what is tried again, and how a study's time left is told."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -152,17 +152,25 @@ class FleetWithALostNode(FakeFleet):
     def __init__(self, gangs: Sequence[FakeGang], others: Sequence[str]) -> None:
         super().__init__(gangs)
         self._free = {"lost": 2, **dict.fromkeys(others, 2)}
+        self.meters = dict.fromkeys([NODE, *self._free], self.meters[NODE])
         self.asked: list[Sequence[str] | None] = []
 
     def free_by_model(self) -> dict[str, dict[str, int]]:
         return {GPU_MODEL: self._free}
 
-    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang:
+    def acquire(
+        self,
+        model: str,
+        count: int,
+        node_count: int = 1,
+        nodes: Sequence[str] | None = None,
+        avoid: Collection[str] = (),
+    ) -> RankGang:
         self.asked.append(nodes)
         if "lost" in (nodes or ()):
             self._free["lost"] = 0
             raise NodeLostError("node lost is lost")
-        return super().acquire(model, count, node_count, nodes)
+        return super().acquire(model, count, node_count, nodes, avoid)
 
 
 def test_a_lost_node_sends_its_trials_to_the_others(tmp_path: Path) -> None:
