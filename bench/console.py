@@ -13,6 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from joulelaw.bench.storage import ObjectPath, as_argument
+
 MIN_WIDTH = 130
 
 
@@ -61,8 +63,8 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, Path | ObjectPath):
+        return as_argument(value)
     if isinstance(value, date):
         return value.isoformat()
     if hasattr(value, "item"):  # a NumPy number

@@ -1,6 +1,6 @@
-"""A study's folder on disk: what is saved before, while and after a trial, and what makes a trial finished.
+"""A study's folder, on a disk or in an object store: what is saved when, and what makes a trial finished.
 
-    <folder>/  sweep.yaml  plan.json  environment.json  devices.toml  lock
+    <folder>/  sweep.yaml  plan.json  environment.json  devices.toml  lock (or lease/)
                trials/<trial_id>.parquet               one row, written when the trial ends: the commit record
                steps/<trial_id>.<n>.parquet            grows while the trial runs
                power/<trial_id>.<node>.<n>.parquet     grows while the trial runs
@@ -8,30 +8,31 @@
                events/study.<n>.parquet                grows: runs, nodes and attempts, as they come and go
                logs/<trial_id>/<name>
 
-A trial is done when its file in trials/ says so, and not before; that file appears in one rename, after its steps
-and readings are on disk. So a kill at any moment leaves a dataset in which each trial is done, failed or absent. A
-failed one may be tried again: its row is replaced, in one rename, by that of a later attempt.
+A trial is done when its file in trials/ says so, and not before; that file appears in one step, after its steps
+and readings are stored. So a kill at any moment leaves a dataset in which each trial is done, failed or absent. A
+failed one may be tried again: its row is replaced, in one step, by that of a later attempt.
 """
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
-from joulelaw import InputError
 from joulelaw.bench.columns import Row, RowError, as_table
-from joulelaw.bench.files import StorageError, replacing, storage_errors, write_text
-from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable, next_number, write_groups
+from joulelaw.bench.exclusive import DatasetError, Exclusive, locked, taken
+from joulelaw.bench.files import StorageError, put, storage_errors, write_text
+from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable, next_number
 from joulelaw.bench.leftovers import remove_leftovers
 from joulelaw.bench.measurements import (
     data_hash,
     devices_files,
+    is_dataset,
     read_events,
     read_measurements,
     read_meters,
@@ -40,8 +41,12 @@ from joulelaw.bench.measurements import (
     read_trials,
     read_trials_table,
 )
+from joulelaw.bench.parquet_groups import encoded
+from joulelaw.bench.storage import Place, files
+from joulelaw.bench.table_writer import TableWriter
 from joulelaw.bench.tables import EVENTS, TABLES
 from joulelaw.bench.trial_tables import Committed, TrialTables, check_name
+from joulelaw.cluster import rank_log
 
 __all__ = [
     "Dataset",
@@ -49,6 +54,7 @@ __all__ = [
     "TrialTables",
     "data_hash",
     "devices_files",
+    "locked",
     "read_events",
     "read_measurements",
     "read_meters",
@@ -60,47 +66,42 @@ __all__ = [
 # In a folder of imported trials, where they come from.
 ORIGIN = "imported.json"
 _ROOM_BYTES = 1 << 16
-# `joulelaw status` holds the lock no longer, to see whether somebody has it.
-_LOOK_S = 0.05
-
-
-class DatasetError(InputError):
-    """The folder cannot be used for this study.
-
-    >>> print(DatasetError("another run is writing to it (process 71)", where="results/a", remedy="wait for it to end"))
-    results/a: another run is writing to it (process 71); wait for it to end
-    """
 
 
 class Dataset:
     """The one writer of a dataset folder. Holds the folder's lock until `close`; use it as a context manager."""
 
     def __init__(
-        self, folder: Path, lock: int, committed: Mapping[str, Committed], *, flush_every_s: float = FLUSH_EVERY_S
+        self,
+        folder: Place,
+        right: Exclusive,
+        committed: Mapping[str, Committed],
+        *,
+        flush_every_s: float = FLUSH_EVERY_S,
     ) -> None:
         self.folder = folder
+        self._right = right
         self._committed = dict(committed)
         self._attempts = {trial_id: each.attempt for trial_id, each in committed.items()}
-        self._lock = lock
-        self._flush_every_s = flush_every_s
+        self._writer = TableWriter(folder, flush_every_s, check_place=right.check)
         self._events: GrowingTable | None = None
+        self._logs = None if isinstance(folder, Path) else TemporaryDirectory(prefix="joulelaw-logs-")
 
     @staticmethod
-    def exists(folder: Path) -> bool:
+    def exists(folder: Place) -> bool:
         """Whether a study was begun here: its sweep, plan and environment are all saved (the plan is saved last)."""
         return (folder / "plan.json").is_file()
 
     @staticmethod
-    def check_free(folder: Path) -> None:
-        """Raises DatasetError where another run is writing to the folder, or the folder cannot be written to."""
-        if folder.exists():
-            with storage_errors(folder):
-                os.close(_take_lock(folder))
+    def check_free(folder: Place) -> None:
+        """Raises DatasetError where another run is writing to the folder, StorageError where it takes no file."""
+        if not isinstance(folder, Path) or folder.exists():
+            taken(folder).close()
 
     @classmethod
     def create(
         cls,
-        folder: Path,
+        folder: Place,
         *,
         sweep: str,
         plan: object,
@@ -111,7 +112,7 @@ class Dataset:
         """Begin a study: save the sweep (YAML text), plan and environment (JSON-able) and devices (TOML text)."""
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(folder)
+        right = taken(folder)
         try:
             if (folder / ORIGIN).is_file():
                 remedy = "choose another folder with --into; fit and validate take several"
@@ -119,45 +120,48 @@ class Dataset:
             if cls.exists(folder):
                 remedy = "choose another folder with --into, or give the same sweep to resume it"
                 raise DatasetError("a study is already in it", where=str(folder), remedy=remedy)
-            dataset = cls(folder, lock, committed_trials(folder), flush_every_s=flush_every_s)
+            dataset = cls(folder, right, committed_trials(folder), flush_every_s=flush_every_s)
             dataset._make_folders()
             write_text(folder / "sweep.yaml", sweep)
             write_text(folder / "environment.json", _json(environment))
             dataset.save_devices(devices)
             write_text(folder / "plan.json", _json(plan))
         except BaseException:
-            os.close(lock)
+            right.close()
             raise
         return dataset
 
     @classmethod
-    def open(cls, folder: Path, *, flush_every_s: float = FLUSH_EVERY_S) -> Self:
+    def open(cls, folder: Place, *, flush_every_s: float = FLUSH_EVERY_S) -> Self:
         """Go on with a study. What attempts cut short left in steps/ and power/ is removed: they will run anew."""
         if not cls.exists(folder):
             raise DatasetError("no study in it (no plan.json)", where=str(folder), remedy="start one: joulelaw run")
-        with storage_errors(folder):
-            lock = _take_lock(folder)
+        right = taken(folder)
         try:
             committed = committed_trials(folder)  # refuses a newer schema or a broken file before anything is written
-            dataset = cls(folder, lock, committed, flush_every_s=flush_every_s)
+            dataset = cls(folder, right, committed, flush_every_s=flush_every_s)
             dataset._make_folders()
             remove_leftovers(folder, committed)
         except BaseException:
-            os.close(lock)
+            right.close()
             raise
         return dataset
 
     def close(self) -> None:
-        """Let another run have the folder."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        """Store what was added, and let another run have the folder. StorageError where it could not be stored."""
+        try:
+            self._writer.close()
+        finally:
+            self._right.close()
+            if self._logs is not None:
+                self._logs.cleanup()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        with suppress(StorageError) if error else nullcontext():  # what broke the study is told, not what follows
+            self.close()
 
     def save_devices(self, text: str) -> None:
         """Save catalogue entries (TOML) of devices that the shipped catalogue lacks; nothing where nothing is new."""
@@ -167,14 +171,14 @@ class Dataset:
 
     def save_meters(self, rows: Sequence[Row]) -> None:
         """Save one session's rows of METERS, in a file of their own."""
-        self._check_place()
+        self._right.check()
         folder, schema = self.folder / "meters", TABLES["meters"]
-        with replacing(folder / f"session.{next_number(folder, 'session')}.parquet", self.folder) as temporary:
-            write_groups(temporary, [as_table(rows, schema, "meters")], schema)
+        path = folder / f"session.{next_number(folder, 'session')}.parquet"
+        put(path, encoded(as_table(rows, schema, "meters"), schema), self.folder)
 
     def note_environment(self, environment: Mapping[str, Any]) -> None:
         """Keep the environment of a resumed run beside the first, as environment.<n>.json, where it is a new one."""
-        kept = [self.folder / "environment.json", *sorted(self.folder.glob("environment.*.json"))]
+        kept = [self.folder / "environment.json", *files(self.folder, "environment.*.json")]
         text = _json(environment)
         if all(path.read_text(encoding="utf-8") != text for path in kept):
             write_text(self.folder / f"environment.{len(kept)}.json", text)
@@ -196,9 +200,12 @@ class Dataset:
         return self._attempts.get(trial_id, -1) + 1
 
     def log_folder(self, trial_id: str) -> Path:
-        """Where the ranks of this trial write their logs."""
-        self._check_place()
-        path = self.folder / "logs" / trial_id
+        """Where the ranks of this trial write their logs, as far as they run on this machine.
+
+        Beside an object store that is a folder of this process; at the trial's end what lies there is saved.
+        """
+        self._right.check()
+        path = Path(self._logs.name if self._logs else str(self.folder)) / "logs" / trial_id
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
@@ -210,9 +217,9 @@ class Dataset:
             self.folder,
             trial_id,
             attempt,
-            self._flush_every_s,
             committed=self._committed,
-            check_place=self._check_place,
+            writer=self._writer,
+            before_commit=self._save_logs,
         )
 
     def save_log(self, trial_id: str, name: str, text: str) -> str:
@@ -221,7 +228,8 @@ class Dataset:
         check_name(name.replace(".", "_"))
         if name.startswith("."):
             raise RowError(f"'{name}' cannot name a log: it begins with a dot")
-        write_text(self.log_folder(trial_id) / name, text)
+        self.log_folder(trial_id)
+        write_text(self.folder / "logs" / trial_id / name, text)
         return f"logs/{trial_id}/{name}"
 
     def note(
@@ -238,15 +246,16 @@ class Dataset:
     ) -> None:
         """Add a row of EVENTS, with the time of now."""
         if self._events is None:
-            self._check_place()
-            self._events = GrowingTable(self.folder / "events", "study", EVENTS, every_s=self._flush_every_s)
+            self._events = self._writer.table("events", "study", EVENTS)
         row: dict[str, Any] = {"time": datetime.now(UTC), "time_ns": time.monotonic_ns(), "kind": kind}
         row |= {"trial_id": trial_id, "attempt": attempt, "nodes": list(nodes), "device_uuids": list(device_uuids)}
-        self._events.append([row | {"cause": cause, "detail": detail, "retried": retried}])
-        self._events.flush()
+        self._writer.append(self._events, [row | {"cause": cause, "detail": detail, "retried": retried}])
 
     def check_disk(self) -> None:
-        """Raises StorageError where the disk takes no more."""
+        """Raises StorageError where the disk takes no more, or what was to be stored lately could not be."""
+        self._writer.check()
+        if not isinstance(self.folder, Path):
+            return
         path = self.folder / ".room.tmp"
         with storage_errors(self.folder):
             try:
@@ -256,16 +265,11 @@ class Dataset:
             finally:
                 path.unlink(missing_ok=True)
 
-    def _check_place(self) -> None:
-        """The lock is held in the folder that the study began in: what is there now under its name may be another."""
-        with storage_errors(self.folder):
-            try:
-                same = os.path.samestat((self.folder / "lock").stat(), os.fstat(self._lock))
-            except (FileNotFoundError, NotADirectoryError):
-                same = False
-        if not same:
-            remedy = "put it back, or run the same command again in a new folder"
-            raise StorageError("the folder was removed while the study ran", where=str(self.folder), remedy=remedy)
+    def _save_logs(self, trial_id: str) -> None:
+        """Of a trial's ranks that wrote theirs on this machine, beside an object store: their ends."""
+        if self._logs is not None:
+            for path in sorted((Path(self._logs.name) / "logs" / trial_id).glob("*")):
+                self.save_log(trial_id, path.name, rank_log.taken(path))
 
     def _make_folders(self) -> None:
         for name in (*TABLES, "logs"):
@@ -273,50 +277,15 @@ class Dataset:
                 (self.folder / name).mkdir(exist_ok=True)
 
 
-def committed_trials(folder: Path) -> dict[str, Committed]:
+def committed_trials(folder: Place) -> dict[str, Committed]:
     """Every trial that has a row, by id; none where there is no dataset yet."""
-    if not (folder / "trials").is_dir():
+    if not is_dataset(folder):
         return {}
     rows = read_trials_table(folder)
     return {
         row["trial_id"]: Committed(row["status"], row["attempt"], row["cause"])
         for row in rows.select(["trial_id", "status", "attempt", "cause"]).to_pylist()
     }
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the lock of a folder that is no study's, such as an imported one, which is made where it is not there."""
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _take_lock(folder)
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
-def _take_lock(folder: Path) -> int:
-    """An exclusive lock that ends with this process, however it ends."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return _signed(lock)
-        time.sleep(_LOOK_S)  # perhaps somebody only looks whether it is taken
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.read(lock, 32).decode(errors="replace").strip()
-        os.close(lock)
-        what = f"another run is writing to it (process {holder})" if holder else "another run is writing to it"
-        raise DatasetError(what, where=str(folder), remedy="wait for it to end, or choose --into") from error
-    return _signed(lock)
-
-
-def _signed(lock: int) -> int:
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
-    return lock
 
 
 def _json(values: object) -> str:

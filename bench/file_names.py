@@ -2,8 +2,10 @@
 removed, so that somebody's copy beside the original adds no row."""
 
 import re
-from pathlib import Path
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from joulelaw.bench.storage import Place
 
 _TRIAL = r"(?P<trial>[A-Za-z0-9_-]+-r\d+)"
 _NAMES = {
@@ -17,17 +19,17 @@ class TrialFile(NamedTuple):
 
     node: str
     number: int
-    path: Path
+    path: Place
 
 
-def trial_files(folder: Path, table: str, trial_id: str) -> list[TrialFile]:
+def trial_files(folder: Place, table: str, trial_id: str) -> list[TrialFile]:
     """The files of one trial in `table` ("steps" or "power") of a dataset, by node, in the order they were written."""
-    paths = (folder / table).glob(f"{trial_id}.*.parquet")
+    paths: Iterable[Place] = (folder / table).glob(f"{trial_id}.*.parquet")
     ours = [(found, path) for path in paths if (found := _NAMES[table].fullmatch(path.name))]
     return sorted(TrialFile(found.groupdict().get("node", ""), int(found["number"]), path) for found, path in ours)
 
 
-def trial_of(path: Path) -> str:
+def trial_of(path: Place) -> str:
     """The trial that a file in steps/ or power/ is of; "" where its name is not one of ours."""
     found = _NAMES[path.parent.name].fullmatch(path.name)
     return found["trial"] if found else ""

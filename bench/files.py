@@ -6,8 +6,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from joulelaw import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from joulelaw.bench.storage import Place
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, then run the same command again: it goes on where it stopped",
@@ -31,7 +37,7 @@ class StorageError(InputError):
 
 
 @contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: "Place") -> Iterator[None]:
     """Translate an OSError met while writing `path` into one StorageError that says what to do."""
     try:
         yield
@@ -52,8 +58,14 @@ def check_target(path: Path) -> None:
         tempfile.TemporaryFile(dir=path.parent).close()  # root may do what the mode forbids, but not on every disk
 
 
-def check_folder(path: Path) -> None:
-    """Raises StorageError where nothing can be written to the folder `path`, or it cannot be made."""
+def check_folder(path: "Place") -> None:
+    """Raises StorageError where nothing can be written to the folder `path`, or it cannot be made.
+
+    Of an object store only the bucket is looked for: whether it takes objects shows as the folder's lease is taken.
+    """
+    if not isinstance(path, Path):
+        path.store.check_bucket(path.key)
+        return
     there = next(each for each in (path.absolute(), *path.absolute().parents) if each.exists())
     with storage_errors(path):
         if not there.is_dir():
@@ -85,14 +97,24 @@ def replacing(path: Path, prepare_in: Path | None = None) -> Iterator[Path]:
             raise
 
 
-def write_text(path: Path, text: str) -> None:
+def put(path: "Place", data: "bytes | pa.Buffer", prepare_in: "Place | None" = None) -> None:
+    """Replace the file at `path`, in one step; on a disk as `replacing` does."""
+    if not isinstance(path, Path):
+        path.write_bytes(data)
+        return
+    with replacing(path, prepare_in if isinstance(prepare_in, Path) else None) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: "Place", text: str) -> None:
     """Replace the file at `path` by `text`, in one step."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    put(path, text.encode())
 
 
-def remove_temporaries(prepared_in: Path, begin: str = "") -> None:
+def remove_temporaries(prepared_in: "Place", begin: str = "") -> None:
     """Remove what a killed writer was preparing: of `power/T.0.parquet`, say, the file `.power.T.0.parquet.tmp`."""
+    if not isinstance(prepared_in, Path):
+        return  # nothing is prepared there
     for path in prepared_in.glob(f".{begin}*.tmp"):
         path.unlink(missing_ok=True)
 

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 
 from joulelaw import InputError
 from joulelaw.bench.dataset import ORIGIN, Dataset
-from joulelaw.bench.files import replacing, storage_errors, write_text
-from joulelaw.bench.growing_table import write_groups
-from joulelaw.bench.measurements import read_trials_table
+from joulelaw.bench.files import put, storage_errors, write_text
+from joulelaw.bench.measurements import is_dataset, read_trials_table
+from joulelaw.bench.parquet_groups import encoded
+from joulelaw.bench.storage import Place
 from joulelaw.model.hardware import Catalogue, DeviceSpec, read_devices, to_toml
 from joulelaw.model.problems import MOST_SHOWN, shown_value
 from joulelaw.model.tables import CONFIGURATION_COLUMNS, MEASURED_COLUMNS
@@ -26,14 +27,14 @@ from joulelaw.model.tables import CONFIGURATION_COLUMNS, MEASURED_COLUMNS
 SAME = (*CONFIGURATION_COLUMNS, "micro_steps", *MEASURED_COLUMNS, "boundary", "meter", "meter_kind")
 
 
-def check_place(folder: Path) -> None:
+def check_place(folder: Place) -> None:
     """Raises InputError where `joulelaw run` keeps a study in the folder."""
     if Dataset.exists(folder):
         remedy = "import into a folder of its own; fit and validate take several"
         raise InputError("a study of `joulelaw run` is in it", where=str(folder), remedy=remedy)
 
 
-def all_devices(folder: Path, files: Sequence[Path]) -> tuple[Catalogue, list[DeviceSpec]]:
+def all_devices(folder: Place, files: Sequence[Path]) -> tuple[Catalogue, list[DeviceSpec]]:
     """The catalogue with the folder's devices and those of the user's files, and all of these devices.
 
     Raises InputError where a file gives a device of the folder other figures: rows that are there would change.
@@ -48,12 +49,12 @@ def all_devices(folder: Path, files: Sequence[Path]) -> tuple[Catalogue, list[De
     return Catalogue.load([*([saved] if saved.is_file() else []), *files]), list(known.values())
 
 
-def new_rows(folder: Path, trials: pa.Table) -> pa.Table:
+def new_rows(folder: Place, trials: pa.Table) -> pa.Table:
     """The trials whose ids the folder does not have.
 
     Raises InputError, with both rows' values, where an id stands for another trial there.
     """
-    if not (folder / "trials").is_dir():
+    if not is_dataset(folder):
         return trials
     there = read_trials_table(folder)
     shared = pc.is_in(trials["trial_id"], value_set=there["trial_id"].combine_chunks())
@@ -70,25 +71,24 @@ def new_rows(folder: Path, trials: pa.Table) -> pa.Table:
     return trials.filter(pc.invert(shared))
 
 
-def add_file(folder: Path, table: str, rows: pa.Table, origin: dict[str, Any]) -> None:
+def add_file(folder: Place, table: str, rows: pa.Table, origin: dict[str, Any]) -> None:
     """Adds rows to a table of the folder as one file, whole or not at all, and notes once where they are from."""
     place = folder / table
     with storage_errors(place):
         (folder / "trials").mkdir(exist_ok=True)
         place.mkdir(exist_ok=True)
     if len(rows):
-        with replacing(place / f"imported-{origin['sha256'][:12]}.parquet", folder) as temporary:
-            write_groups(temporary, [rows.combine_chunks()], rows.schema)
+        put(place / f"imported-{origin['sha256'][:12]}.parquet", encoded(rows, rows.schema), folder)
     _note(folder / ORIGIN, origin)
 
 
-def save_devices(folder: Path, devices: Sequence[DeviceSpec]) -> None:
+def save_devices(folder: Place, devices: Sequence[DeviceSpec]) -> None:
     """Keeps the user's devices with the rows that need them."""
     if devices:
         write_text(folder / "devices.toml", "\n".join(map(to_toml, devices)))
 
 
-def _note(path: Path, origin: dict[str, Any]) -> None:
+def _note(path: Place, origin: dict[str, Any]) -> None:
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     if all(each["sha256"] != origin["sha256"] for each in known):
         write_text(path, json.dumps([*known, origin], indent=1, ensure_ascii=False) + "\n")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from joulelaw.bench.file_names import trial_of
 from joulelaw.bench.files import remove_temporaries, storage_errors
+from joulelaw.bench.storage import Place, files
 from joulelaw.bench.table_files import UnreadableTableError, check_file, read_file
 from joulelaw.bench.tables import POWER, STEPS
 from joulelaw.bench.trial_tables import Committed
@@ -12,7 +13,7 @@ from joulelaw.bench.trial_tables import Committed
 _GROWING = {"steps": STEPS, "power": POWER}
 
 
-def remove_leftovers(folder: Path, committed: Mapping[str, Committed]) -> None:
+def remove_leftovers(folder: Place, committed: Mapping[str, Committed]) -> None:
     """Removes what no commit stands for: of trials without a row, and of attempts later than a failed trial's row."""
     with storage_errors(folder):
         remove_temporaries(folder)
@@ -22,9 +23,14 @@ def remove_leftovers(folder: Path, committed: Mapping[str, Committed]) -> None:
                 path.unlink()
 
 
-def broken_files(folder: Path) -> list[str]:
-    """What is wrong with each file in steps/ and power/ that is not read. The fit needs none of them."""
-    problems = []
+def broken_files(folder: Place) -> list[str]:
+    """What is wrong with each file in steps/ and power/ that is not read. The fit needs none of them.
+
+    In an object store none is looked for: whatever was put is whole, and each would have to be fetched.
+    """
+    problems: list[str] = []
+    if not isinstance(folder, Path):
+        return problems
     for name, path, trial_id in _files(folder):
         try:
             check_file(path, _GROWING[name])
@@ -36,14 +42,14 @@ def broken_files(folder: Path) -> list[str]:
     return problems
 
 
-def _files(folder: Path) -> Iterator[tuple[str, Path, str]]:
+def _files(folder: Place) -> Iterator[tuple[str, Place, str]]:
     """Table, file and the trial that its name tells, if it is a name of ours."""
     for name in _GROWING:
-        for path in sorted((folder / name).glob("*.parquet")):
+        for path in files(folder / name, "*.parquet"):
             yield name, path, trial_of(path)
 
 
-def _attempt(path: Path, name: str) -> int:
+def _attempt(path: Place, name: str) -> int:
     """The attempt that wrote a file: each begins files of its own. -1 where it cannot be read."""
     try:
         attempts = read_file(path, _GROWING[name], ["attempt"])["attempt"]

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,12 @@ import pyarrow.compute as pc
 
 from joulelaw import InputError
 from joulelaw.bench.file_names import trial_files
-from joulelaw.bench.table_files import UnreadableTableError, read_file
+from joulelaw.bench.storage import Place, as_argument, files
+from joulelaw.bench.table_files import UnreadableTableError, read_file, read_files
 from joulelaw.bench.tables import EVENTS, METERS, POWER, STEPS, TRIALS
 
 
-def read_measurements(folders: Sequence[Path], *, include_invalid: bool = False) -> pd.DataFrame:
+def read_measurements(folders: Sequence[Place], *, include_invalid: bool = False) -> pd.DataFrame:
     """The measurement rows of these datasets: the columns of TRIALS, and `dataset`, a name for its folder.
 
     Only finished, valid trials, unless `include_invalid`; finished ones that nobody judged are refused. Units are those
@@ -63,41 +63,46 @@ def with_full_texts(measured: pd.DataFrame) -> pd.DataFrame:
     return measured[computed.isna() | (computed == sequences * measured["sequence_length"])]
 
 
-def read_trials(folder: Path) -> pd.DataFrame:
+def read_trials(folder: Place) -> pd.DataFrame:
     """Every committed trial of one dataset, failed and invalid ones included, ordered by trial_id."""
     return _frame(read_trials_table(folder))
 
 
-def read_trials_table(folder: Path) -> pa.Table:
+def read_trials_table(folder: Place) -> pa.Table:
     """As `read_trials`, in the order of the files, with whole numbers whole where others are missing."""
-    if not (folder / "trials").is_dir():
+    if not is_dataset(folder):
         remedy = "give the folder that `joulelaw run` or `import` wrote to"
         raise UnreadableTableError("not a dataset (no folder trials)", where=str(folder), remedy=remedy)
-    return _read_files(sorted((folder / "trials").glob("*.parquet")), TRIALS)
+    return _read_files(files(folder / "trials", "*.parquet"), TRIALS)
 
 
-def read_steps(folder: Path, trial_id: str) -> pd.DataFrame:
+def is_dataset(folder: Place) -> bool:
+    """Whether there are trials, or a plan of some: in an object store an empty folder is none."""
+    return (folder / "trials").is_dir() or (folder / "plan.json").is_file()
+
+
+def read_steps(folder: Place, trial_id: str) -> pd.DataFrame:
     """The steps of the committed attempt of a trial (all attempts while it is unfinished), by rank and step."""
     return _of_trial(folder, "steps", trial_id, STEPS).sort_values(["attempt", "rank", "step"], ignore_index=True)
 
 
-def read_power(folder: Path, trial_id: str) -> pd.DataFrame:
+def read_power(folder: Place, trial_id: str) -> pd.DataFrame:
     """The readings of the committed attempt of a trial (all attempts while it is unfinished), by device and time."""
     return _of_trial(folder, "power", trial_id, POWER).sort_values(["device_uuid", "time_ns"], ignore_index=True)
 
 
-def read_meters(folder: Path) -> pd.DataFrame:
+def read_meters(folder: Place) -> pd.DataFrame:
     """The metered domains of each session of a study, with their idle power; none before schema 4."""
-    return _frame(_read_files(sorted((folder / "meters").glob("session.*.parquet")), METERS))
+    return _frame(_read_files(files(folder / "meters", "session.*.parquet"), METERS))
 
 
-def read_events(folder: Path) -> pd.DataFrame:
+def read_events(folder: Place) -> pd.DataFrame:
     """What happened to a study, in the order in which it was noted; none before schema 5."""
-    files = sorted((folder / "events").glob("study.*.parquet"), key=lambda path: int(path.name.split(".")[1]))
-    return _frame(_read_files(files, EVENTS))
+    noted = sorted(files(folder / "events", "study.*.parquet"), key=lambda path: int(path.name.split(".")[1]))
+    return _frame(_read_files(noted, EVENTS))
 
 
-def devices_files(folders: Sequence[Path]) -> list[Path]:
+def devices_files(folders: Sequence[Place]) -> list[Place]:
     """The catalogue entries that these datasets bring along, for `Catalogue.load`."""
     return [path for folder in folders if (path := folder / "devices.toml").is_file()]
 
@@ -121,17 +126,17 @@ def _exact(column: "pd.Series[Any]", kind: pa.DataType) -> pa.Array:
     return pa.array(column, kind, from_pandas=True)
 
 
-def _dataset_names(folders: Sequence[Path]) -> list[str]:
+def _dataset_names(folders: Sequence[Place]) -> list[str]:
     """machine/sweep where that tells the folders apart, the path as given otherwise."""
     resolved = [folder.resolve() for folder in folders]
     for place, folder in zip(resolved, folders, strict=True):
         if resolved.count(place) > 1:
             raise InputError("the dataset is given twice", where=str(folder), remedy="its rows would count double")
     names = ["/".join(place.parts[-2:]) for place in resolved]
-    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    return names if len(set(names)) == len(names) else [as_argument(folder) for folder in folders]
 
 
-def _of_trial(folder: Path, name: str, trial_id: str, schema: pa.Schema) -> pd.DataFrame:
+def _of_trial(folder: Place, name: str, trial_id: str, schema: pa.Schema) -> pd.DataFrame:
     rows = _read_files([file.path for file in trial_files(folder, name, trial_id)], schema)
     record = folder / "trials" / f"{trial_id}.parquet"
     if record.is_file():
@@ -145,5 +150,5 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _read_files(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:
-    return pa.concat_tables([schema.empty_table(), *(read_file(path, schema) for path in paths)])
+def _read_files(paths: Sequence[Place], schema: pa.Schema) -> pa.Table:
+    return pa.concat_tables([schema.empty_table(), *read_files(paths, schema)])

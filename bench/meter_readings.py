@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 import pyarrow as pa
 
 from joulelaw.bench.columns import as_table
-from joulelaw.bench.files import StorageError, check_folder, check_target, replacing
-from joulelaw.bench.growing_table import GrowingTable, write_groups
+from joulelaw.bench.files import StorageError, check_folder, check_target, put
+from joulelaw.bench.growing_table import GrowingTable
+from joulelaw.bench.parquet_groups import encoded
 from joulelaw.bench.readings import power_table
 from joulelaw.bench.tables import POWER
 from joulelaw.cluster.power.meter import Reading
@@ -157,8 +158,7 @@ class FileStore:
 
     def finish(self) -> None:
         whole = pa.concat_tables(self._parts) if self._parts else POWER.empty_table()
-        with replacing(self._path) as temporary:
-            write_groups(temporary, [whole.combine_chunks()] if len(whole) else [], POWER)
+        put(self._path, encoded(whole, POWER))
 
 
 def store_at(out: Path) -> Store:

@@ -19,6 +19,7 @@ from joulelaw.bench.operations_shapes import by_length, by_memory, distinct_shap
 from joulelaw.bench.operations_table import Comparison, compared, is_written, read_parts, write_parts
 from joulelaw.bench.plan_making import make_plan
 from joulelaw.bench.spec import load_sweep
+from joulelaw.bench.storage import Place
 from joulelaw.bench.study_devices import borrowed, study_catalogue
 from joulelaw.bench.study_folder import connection, default_folder
 from joulelaw.cluster.alone import LocalCluster
@@ -44,7 +45,7 @@ class Timed:
 class Outcome:
     """What became of the shapes of a sweep."""
 
-    folder: Path
+    folder: Place
     shapes: list[Timed]
     already_timed: int
     skipped: dict[str, int]
@@ -52,7 +53,7 @@ class Outcome:
 
 
 def time_operations(
-    sweep_path: Path, trial_id: str | None, into: Path | None, tell: Callable[[str], None] = print
+    sweep_path: Path, trial_id: str | None, into: Place | None, tell: Callable[[str], None] = print
 ) -> Outcome:
     """Times the operations of a sweep's single-device trials, or of the one named, and writes them to the folder.
 
@@ -90,7 +91,7 @@ class _Timer:
     def __init__(
         self,
         gang: Gang,
-        folder: Path,
+        folder: Place,
         waiting: Iterable[Configuration],
         tell: Callable[[str], None],
     ) -> None:

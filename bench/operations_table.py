@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from joulelaw.bench.columns import as_table
 from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.files import replacing, storage_errors
+from joulelaw.bench.files import put, storage_errors
+from joulelaw.bench.parquet_groups import encoded
+from joulelaw.bench.storage import Place
 from joulelaw.bench.table_files import read_file
 from joulelaw.bench.tables import OPERATIONS
 from joulelaw.model import recurrent
@@ -86,12 +86,12 @@ def _layer_calls(part: Part, parts: Sequence[Part]) -> int:
     return part["calls"] or next(layers, 0)
 
 
-def is_written(folder: Path, configuration: Configuration) -> bool:
+def is_written(folder: Place, configuration: Configuration) -> bool:
     """Whether a configuration's timings are in the folder."""
     return _path(folder, "micro_steps", configuration).is_file()
 
 
-def write_parts(folder: Path, configuration: Configuration, parts: Sequence[Part]) -> None:
+def write_parts(folder: Place, configuration: Configuration, parts: Sequence[Part]) -> None:
     """Writes a configuration's timings, each file in one step; micro_steps/ last, which marks them as there."""
     values = configuration.to_dict()
     is_recurrent = configuration.model_family in recurrent.FAMILIES
@@ -114,7 +114,7 @@ def write_parts(folder: Path, configuration: Configuration, parts: Sequence[Part
     _write(_path(folder, "micro_steps", configuration), as_table(rows, MICRO_STEPS, "micro_steps"))
 
 
-def read_parts(folder: Path, configuration: Configuration) -> list[dict[str, Any]]:
+def read_parts(folder: Place, configuration: Configuration) -> list[dict[str, Any]]:
     """The parts of a configuration that is written."""
     rows: list[dict[str, Any]] = read_file(_path(folder, "micro_steps", configuration), MICRO_STEPS).to_pylist()
     return rows
@@ -126,12 +126,11 @@ def _input_size(part: Part, configuration: Configuration) -> int | None:
     return round(width) if part["operation"] == "input_gating" else configuration.input_size
 
 
-def _path(folder: Path, table: str, configuration: Configuration) -> Path:
+def _path(folder: Place, table: str, configuration: Configuration) -> Place:
     return folder / table / f"{configuration.configuration_id}.parquet"
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def _write(path: Place, table: pa.Table) -> None:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, path.parent.parent) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    put(path, encoded(table, table.schema), path.parent.parent)

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration, TrialSpec
+from joulelaw.bench.storage import Place
 
 SCHEMA_VERSION = 2
 FILE_NAME = "plan.json"
@@ -94,7 +94,7 @@ class Plan:
         checkpoints = [self.checkpoints] if self.checkpoints else []
         return _digest([sorted(self._identities().items()), self.metering, *checkpoints])
 
-    def check_same_study(self, saved: "Plan", folder: Path) -> None:
+    def check_same_study(self, saved: "Plan", folder: Place) -> None:
         """Before a study is resumed: raises InputError where `saved`, found in the folder, plans another one."""
         if saved.plan_id == self.plan_id:
             return
@@ -133,7 +133,7 @@ class Plan:
         }
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Place) -> Self:
         """Reads a folder's plan.json. Raises InputError where it is absent, of another schema, or changed by hand."""
         path = folder / FILE_NAME
         try:

@@ -8,12 +8,13 @@ from joulelaw.bench.plan import Plan, PlannedTrial
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.spec import load_sweep
 from joulelaw.bench.spec_errors import close_match
+from joulelaw.bench.storage import Place
 from joulelaw.bench.study_folder import connection, open_study
 from joulelaw.bench.study_loop import StudyLoop, expected_device_s
 from joulelaw.cluster.alone import LocalCluster
 
 
-def run_trial(sweep_path: Path, trial_id: str | None = None, into: Path | None = None) -> dict[str, Any]:
+def run_trial(sweep_path: Path, trial_id: str | None = None, into: Place | None = None) -> dict[str, Any]:
     """Runs the sweep's first trial, or the one named, and commits it to the study's folder; returns its row.
 
     Raises:

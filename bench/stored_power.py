@@ -1,7 +1,6 @@
 """The readings of a trial as its dataset has them, and the joules of any stretch of them, device by device."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,12 +9,13 @@ from joulelaw import InputError
 from joulelaw.bench.energy import DeviceEnergy, window_energy
 from joulelaw.bench.file_names import trial_files
 from joulelaw.bench.readings import COLUMNS, DeviceReadings, by_domain
+from joulelaw.bench.storage import Place
 from joulelaw.bench.table_files import read_file
 from joulelaw.bench.tables import POWER, TRIALS
 
 
 def energy_of(
-    folder: Path, trial_id: str, begin_ns: int, end_ns: int, node: str | None = None
+    folder: Place, trial_id: str, begin_ns: int, end_ns: int, node: str | None = None
 ) -> dict[str, DeviceEnergy]:
     """The joules of each metered domain of a trial between two times of its node's CLOCK_MONOTONIC.
 
@@ -30,7 +30,7 @@ def energy_of(
     }
 
 
-def readings_of(folder: Path, trial_id: str, node: str | None = None) -> Iterator[DeviceReadings]:
+def readings_of(folder: Place, trial_id: str, node: str | None = None) -> Iterator[DeviceReadings]:
     """The readings of each metered domain of one node, whole; InputError as in `energy_of`."""
     nodes = nodes_of(folder, trial_id)
     if node is None and len(nodes) > 1:
@@ -41,12 +41,12 @@ def readings_of(folder: Path, trial_id: str, node: str | None = None) -> Iterato
     return by_domain(part for name in chosen for part in _parts(folder, trial_id, name, attempt))
 
 
-def nodes_of(folder: Path, trial_id: str) -> list[str]:
+def nodes_of(folder: Place, trial_id: str) -> list[str]:
     """The nodes that a trial has readings of."""
     return sorted({file.node for file in trial_files(folder, "power", trial_id)})
 
 
-def _parts(folder: Path, trial_id: str, node: str, attempt: int | None) -> Iterator[pa.Table]:
+def _parts(folder: Place, trial_id: str, node: str, attempt: int | None) -> Iterator[pa.Table]:
     """File by file, in the order in which they were written."""
     for file in trial_files(folder, "power", trial_id):
         if file.node == node:
@@ -54,7 +54,7 @@ def _parts(folder: Path, trial_id: str, node: str, attempt: int | None) -> Itera
             yield rows if attempt is None else rows.filter(pc.equal(rows["attempt"], attempt))
 
 
-def _committed_attempt(folder: Path, trial_id: str) -> int | None:
+def _committed_attempt(folder: Place, trial_id: str) -> int | None:
     record = folder / "trials" / f"{trial_id}.parquet"
     if not record.is_file():
         return None

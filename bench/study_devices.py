@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from joulelaw.bench.probed_device import device_spec
+from joulelaw.bench.storage import Place
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.gang import Gang, GangState
 from joulelaw.cluster.inventory import Device, Node
@@ -39,7 +40,7 @@ def borrowed(lender: Lender, model: str, count: int) -> Iterator[Gang]:
         lender.release(gang)
 
 
-def study_catalogue(nodes: Sequence[Node], saved: Path | None, borrow: Borrow) -> tuple[Catalogue, str]:
+def study_catalogue(nodes: Sequence[Node], saved: Place | None, borrow: Borrow) -> tuple[Catalogue, str]:
     """The catalogue with every device model of the nodes, and its additions as TOML, to be saved with the results.
 
     `saved` is the devices.toml of a study that goes on: what is in it is not measured again.

@@ -17,6 +17,7 @@ from joulelaw.bench.plan_making import make_plan
 from joulelaw.bench.power_feed import meter_options
 from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
 from joulelaw.bench.spec import Sweep
+from joulelaw.bench.storage import Place
 from joulelaw.bench.study_devices import borrowed, study_catalogue
 from joulelaw.bench.study_loop import Fleet
 from joulelaw.cluster.inventory import Node
@@ -50,8 +51,10 @@ def default_folder(nodes: Sequence[Node], name: str) -> Path:
     return Path("results") / re.sub(r"[^A-Za-z0-9+]+", "-", machine).strip("-").lower() / name
 
 
-def warning_of_copy(folder: Path) -> str:
+def warning_of_copy(folder: Place) -> str:
     """What to say where the folder lies in the copy of a working directory that Ray made for a submitted job."""
+    if not isinstance(folder, Path):
+        return ""
     place = folder.absolute()
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ or "runtime_resources" not in place.parts:
         return ""
@@ -62,13 +65,13 @@ def warning_of_copy(folder: Path) -> str:
 
 
 @contextmanager
-def open_study(sweep: Sweep, machines: Machines, into: Path | None, *, alone: bool) -> Iterator[tuple[Plan, Dataset]]:
+def open_study(sweep: Sweep, machines: Machines, into: Place | None, *, alone: bool) -> Iterator[tuple[Plan, Dataset]]:
     """The plan of a sweep on these machines and its folder, until the `with` ends.
 
     Strategies whose libraries this process lacks are left out of the plan where it speaks for all nodes: `alone`, or on
     a Ray of its own.
     """
-    folder = into if into is not None else default_folder(machines.nodes, sweep.name)
+    folder: Place = into if into is not None else default_folder(machines.nodes, sweep.name)
     if warning := warning_of_copy(folder):
         say(warning)
     catalogue, devices_toml = study_catalogue(machines.nodes, folder / "devices.toml", partial(borrowed, machines))
@@ -80,7 +83,7 @@ def open_study(sweep: Sweep, machines: Machines, into: Path | None, *, alone: bo
         yield plan, dataset
 
 
-def open_dataset(folder: Path, sweep: Sweep, plan: Plan, nodes: Sequence[Node], devices_toml: str) -> Dataset:
+def open_dataset(folder: Place, sweep: Sweep, plan: Plan, nodes: Sequence[Node], devices_toml: str) -> Dataset:
     """The study's folder: new, with all that must be saved before the first trial, or one that goes on."""
     seen = describe_environment(nodes)
     if not Dataset.exists(folder):

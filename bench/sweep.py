@@ -17,6 +17,7 @@ from joulelaw.bench.plan import Plan
 from joulelaw.bench.plan_meter import NO_JOULES
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.spec import Sweep, load_sweep
+from joulelaw.bench.storage import Place
 from joulelaw.bench.study_folder import Machines, connection, open_study
 from joulelaw.bench.study_loop import StudyLoop, expected_device_s
 from joulelaw.bench.time_limit import OutOfTime, TimeLimit
@@ -34,7 +35,7 @@ class StudyResult:
     `interrupted`: by a signal, or as its time was over.
     """
 
-    folder: Path
+    folder: Place
     planned: int
     already_done: int
     done: int
@@ -43,7 +44,7 @@ class StudyResult:
     interrupted: bool
 
 
-def run_study(sweep_path: Path, into: Path | None = None, *, alone: bool = False, limit_s: float = inf) -> StudyResult:
+def run_study(sweep_path: Path, into: Place | None = None, *, alone: bool = False, limit_s: float = inf) -> StudyResult:
     """Runs what is not finished of a study, on a local Ray, or the one that RAY_ADDRESS names, or without any.
 
     `alone`: this machine's devices, without Ray. After `limit_s` seconds no trial is begun that might last longer.
@@ -91,7 +92,7 @@ def _check_nodes(cluster: Machines) -> None:
         say(note)
 
 
-def _complete(folder: Path, sweep: Sweep) -> StudyResult | None:
+def _complete(folder: Place, sweep: Sweep) -> StudyResult | None:
     """The result where the folder has every trial of this very sweep already, so that nothing need be started.
 
     The same sweep with other files beside it is another study: the plan says so.
@@ -128,7 +129,7 @@ def _run(plan: Plan, dataset: Dataset, cluster: Machines, sweep: Sweep, limit: T
     return _result(dataset.folder, plan, already, done, interrupted=interrupted)
 
 
-def _result(folder: Path, plan: Plan, already: int, done: int = 0, *, interrupted: bool) -> StudyResult:
+def _result(folder: Place, plan: Plan, already: int, done: int = 0, *, interrupted: bool) -> StudyResult:
     trials = read_trials(folder)
     failed = int((trials["status"] != "done").sum())
     invalid = int(((trials["status"] == "done") & (trials["verdict"] != "valid")).sum())

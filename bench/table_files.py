@@ -3,13 +3,16 @@
 Without pandas, so that what only integrates power starts light.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from joulelaw import InputError
+from joulelaw.bench.storage import Place
 from joulelaw.bench.tables import SCHEMA_VERSION
 
 
@@ -21,6 +24,7 @@ class UnreadableTableError(InputError):
     """
 
 
+_AT_A_TIME = 16
 # What every trial was like before schema 2 had a column for it; columns without an entry are null.
 _BEFORE_SCHEMA_2 = {
     "head": "classification",
@@ -32,36 +36,51 @@ _BEFORE_SCHEMA_2 = {
 }
 
 
-def read_file(path: Path, schema: pa.Schema, columns: Sequence[str] = ()) -> pa.Table:
+def read_file(path: Place, schema: pa.Schema, columns: Sequence[str] = ()) -> pa.Table:
     """One file with exactly this schema, or these columns of it; files of an older one are brought up to date.
 
     Texts come as dictionaries where columns are named: what repeats in each row is then decoded once.
     """
     wanted = as_dictionaries(schema, columns) if columns else schema
     texts = [field.name for field in wanted if pa.types.is_dictionary(field.type)]
-    try:
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
-            table = file.read(list(columns) or None, use_threads=False)  # files are small: threads cost more
-    except (pa.ArrowException, OSError) as error:
-        raise _broken(path, error) from error
-    return _conform(table, path, wanted)
+
+    def read(source: Path | pa.NativeFile) -> pa.Table:
+        with pq.ParquetFile(source, read_dictionary=texts) as file:
+            return file.read(list(columns) or None, use_threads=False)  # files are small: threads cost more
+
+    return _conform(_opened(path, read), path, wanted)
 
 
-def check_file(path: Path, schema: pa.Schema) -> None:
-    """Raises as `read_file` would, from the index at the file's end alone."""
-    try:
-        found = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise _broken(path, error) from error
-    _conform(found.empty_table(), path, schema)
+def read_files(paths: Sequence[Place], schema: pa.Schema) -> list[pa.Table]:
+    """Each of them; of an object store many at a time, as each takes a while to come."""
+    if len(paths) < 2 or isinstance(paths[0], Path):
+        return [read_file(path, schema) for path in paths]
+    with ThreadPoolExecutor(_AT_A_TIME) as hands:
+        return list(hands.map(lambda path: read_file(path, schema), paths))
 
 
-def _broken(path: Path, error: Exception) -> UnreadableTableError:
+def check_file(path: Place, schema: pa.Schema) -> None:
+    """Raises as `read_file` would, on a disk from the index at the file's end alone."""
+    _conform(_opened(path, pq.read_schema).empty_table(), path, schema)
+
+
+def _opened(path: Place, read: Callable[[Path | pa.NativeFile], Any]) -> Any:
+    """What `read` makes of a file. An object that was replaced between the requests for its parts is asked for anew."""
+    for again in (True, True, False):
+        try:
+            return read(path if isinstance(path, Path) else pa.BufferReader(path.read_buffer()))
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(path, Path) or isinstance(error, FileNotFoundError) or not again:
+                raise _broken(path, error) from error
+    return None
+
+
+def _broken(path: Place, error: Exception) -> UnreadableTableError:
     what = f"not a Parquet file, or cut short ({str(error).splitlines()[0]})"
     return UnreadableTableError(what, where=str(path), remedy="move it out of the dataset")
 
 
-def _conform(table: pa.Table, path: Path, wanted: pa.Schema) -> pa.Table:
+def _conform(table: pa.Table, path: Place, wanted: pa.Schema) -> pa.Table:
     """The table with the wanted schema; refused where it is not ours or newer."""
     version = (table.schema.metadata or {}).get(b"joulelaw_schema", b"").decode(errors="replace")
     if not version.isdecimal():

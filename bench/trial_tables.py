@@ -3,12 +3,16 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from joulelaw.bench.columns import Columns, Row, RowError, as_table
-from joulelaw.bench.files import replacing
-from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable, write_groups
+from joulelaw.bench.files import put
+from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable
+from joulelaw.bench.parquet_groups import encoded
+from joulelaw.bench.storage import Place
+from joulelaw.bench.table_writer import TableWriter
 from joulelaw.bench.tables import POWER, STEPS, TRIALS
 
 # Failures that say something of the configuration, not of the machine: results, which no later run tries again.
@@ -35,62 +39,70 @@ class Committed:
 
 
 class TrialTables:
-    """`committed` has all trials of the dataset, by id, and gets this one; `check_place` raises where the folder is
-    no longer the one that the study began in."""
+    """`committed` has all trials of the dataset, by id, and gets this one; `writer` stores what grows, and is the one
+    of `folder`; `before_commit` is called with the trial's id when its steps and readings are stored."""
 
     def __init__(
         self,
-        folder: Path,
+        folder: Place,
         trial_id: str,
         attempt: int,
         flush_every_s: float = FLUSH_EVERY_S,
         *,
         committed: dict[str, Committed] | None = None,
-        check_place: Callable[[], None] = lambda: None,
+        writer: TableWriter | None = None,
+        before_commit: Callable[[str], None] = lambda _: None,
     ) -> None:
         check_name(trial_id)
-        check_place()  # a growing table makes its folder
-        self._folder, self._every_s = folder, flush_every_s
-        self._committed, self._check_place = {} if committed is None else committed, check_place
+        self._writer = writer or TableWriter(folder, flush_every_s, background=False)
+        self._committed, self._before_commit = {} if committed is None else committed, before_commit
         self._key: dict[str, Any] = {"trial_id": trial_id, "attempt": attempt}
         self._check_not_settled()
-        self._steps = GrowingTable(folder / "steps", trial_id, STEPS, every_s=flush_every_s)
+        self._steps = self._writer.table("steps", trial_id, STEPS)
         self._power: dict[str, GrowingTable] = {}
 
     def add_steps(self, rows: Sequence[Row]) -> None:
         """Add rows of STEPS without trial_id and attempt: rank, step, measured, begin_ns, end_ns, loss."""
-        self._steps.append([{**self._key, **row} for row in rows])
+        self._writer.append(self._steps, [{**self._key, **row} for row in rows])
 
-    def add_power(self, node: str, rows: Sequence[Row] | Columns) -> None:
-        """Add readings of one node, rows or columns of POWER without trial_id, attempt and node."""
+    def add_power(self, node: str, rows: Sequence[Row] | Columns | pa.Table | pa.RecordBatch) -> None:
+        """Add readings of one node: rows, columns or an Arrow table of POWER without trial_id, attempt and node.
+
+        An Arrow table is taken as it is, column by column; one without the column `error` has no errors.
+        """
         if node not in self._power:
             check_name(node)
-            self._check_place()
-            stem = f"{self._key['trial_id']}.{node}"
-            self._power[node] = GrowingTable(self._folder / "power", stem, POWER, every_s=self._every_s)
+            self._power[node] = self._writer.table("power", f"{self._key['trial_id']}.{node}", POWER)
         key = {**self._key, "node": node}
+        if isinstance(rows, pa.Table | pa.RecordBatch):
+            rows = {"error": "", **dict(zip(rows.schema.names, rows.columns, strict=True))}
         whole = {**key, **rows} if isinstance(rows, Mapping) else [{**key, **row} for row in rows]
-        self._power[node].append(whole)
+        self._writer.append(self._power[node], whole)
 
     def flush(self) -> None:
-        """Put every row added so far on disk."""
-        for table in (self._steps, *self._power.values()):
-            table.flush()
+        """Store every row added so far."""
+        self._writer.flush(self._tables)
 
     def finish(self, row: Row) -> None:
         """Commit the trial: its steps and readings first, then its row of TRIALS (without trial_id and attempt).
 
         The row takes the place of an earlier, failed attempt's in one step. Raises RowError, naming the column, where
-        one is missing, unknown or of the wrong type, and where the trial is done already. Nothing is committed then.
+        one is missing, unknown or of the wrong type, and where the trial is settled already. Nothing is committed then.
         """
         table = as_table([{**row, **self._key}], TRIALS, "trials")
         self._check_not_settled()
-        self._check_place()
+        self._writer.check_place()
         self.flush()
         trial_id, attempt = self._key["trial_id"], self._key["attempt"]
-        with replacing(self._folder / "trials" / f"{trial_id}.parquet", self._folder) as temporary:
-            write_groups(temporary, [table], TRIALS)
+        self._before_commit(trial_id)
+        folder = self._writer.folder
+        put(folder / "trials" / f"{trial_id}.parquet", encoded(table, TRIALS), folder)
         self._committed[trial_id] = Committed(str(row["status"]), attempt, row["cause"])
+        self._writer.drop(self._tables)
+
+    @property
+    def _tables(self) -> list[GrowingTable]:
+        return [self._steps, *self._power.values()]
 
     def _check_not_settled(self) -> None:
         before = self._committed.get(self._key["trial_id"])

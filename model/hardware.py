@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from joulelaw import InputError
 
@@ -34,6 +34,12 @@ class UnknownDevice(InputError):  # noqa: N818 (its name says what is wrong)
     >>> print(UnknownDevice("unknown device 'NVIDIA A100'", remedy="did you mean 'NVIDIA A100-SXM4-40GB'?"))
     unknown device 'NVIDIA A100'; did you mean 'NVIDIA A100-SXM4-40GB'?
     """
+
+
+class TextFile(Protocol):
+    """A file that can be read and named in messages: a path, wherever it leads."""
+
+    def read_bytes(self) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class Catalogue:
     devices: Mapping[str, DeviceSpec]
 
     @classmethod
-    def load(cls, extra: Sequence[Path] = ()) -> "Catalogue":
+    def load(cls, extra: Sequence[TextFile] = ()) -> "Catalogue":
         """The shipped catalogue and further files; a later entry replaces the device that its name refers to.
 
         Raises:
@@ -90,7 +96,7 @@ class Catalogue:
         """
         devices: dict[str, DeviceSpec] = {}
         for path in (SHIPPED, *extra):
-            added = read_devices(Path(path))
+            added = read_devices(path)
             known = _index(devices.values())
             for spec in added:
                 if spec.name.casefold() in known:
@@ -163,11 +169,10 @@ def _closest(name: str, index: Mapping[str, DeviceSpec]) -> list[str]:
     return list(dict.fromkeys([*containing, *alike]))[:4]
 
 
-def read_devices(path: Path) -> list[DeviceSpec]:
+def read_devices(path: TextFile) -> list[DeviceSpec]:
     """The entries of one file. Raises InputError as `Catalogue.load` does."""
     try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
+        content = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
         raise InputError(f"cannot read the device file: {error.strerror}", where=str(path)) from error
     except ValueError as error:  # bad TOML, or not UTF-8

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from joulelaw import InputError
+from joulelaw.bench.commands.places import Place, Where, place
 from joulelaw.bench.console import ExitCode, last_line, say
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ OWN_WORDS = ("ambiguous_steps", "invalid_at_source")
 
 
 def import_table(
-    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="The data set to write, or to add to.")],
+    into: Annotated[
+        Where,
+        typer.Option("--into", metavar="DIR", parser=place, help="The data set to write or add to: a folder or URI."),
+    ],
     table: Annotated[
         Path | None, typer.Argument(metavar="TABLE", help="Measured trials: CSV or Parquet, by ending.")
     ] = None,
@@ -90,7 +94,7 @@ def _origin(path: Path, rows: int) -> dict[str, Any]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "rows": rows}
 
 
-def _told(into: Path, read: "Imported | None", added: "pa.Table | None", timings: "pa.Table | None") -> ExitCode:
+def _told(into: Place, read: "Imported | None", added: "pa.Table | None", timings: "pa.Table | None") -> ExitCode:
     """What was taken, what was not, and why: to people, and as the last line."""
     rows = [] if read is None else read.trials.select(["trial_id", "verdict", "reasons"]).to_pylist()
     refused = {row["trial_id"]: row["reasons"] for row in rows if row["verdict"] == "invalid"}

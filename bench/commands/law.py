@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from joulelaw import InputError
+from joulelaw.bench.commands.places import Place, Where, place
 from joulelaw.bench.console import ExitCode, last_line, say
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from joulelaw.model.hardware import Catalogue
     from joulelaw.model.laws.base import FittedLaw
 
-Folders = Annotated[list[Path], typer.Argument(metavar="DIR...", help="Data sets of `joulelaw run` or `import`.")]
+Folders = Annotated[
+    list[Where],
+    typer.Argument(metavar="DIR...", parser=place, help="Data sets of `joulelaw run` or `import`: folders or URIs."),
+]
 Mixed = Annotated[
     bool, typer.Option("--allow-mixed-meters", help="Take joules of several meters or boundaries as the same thing.")
 ]
@@ -175,7 +179,7 @@ def export(
     return ExitCode.DONE
 
 
-def _read(folders: Sequence[Path]) -> "tuple[pd.DataFrame, Catalogue]":
+def _read(folders: Sequence[Place]) -> "tuple[pd.DataFrame, Catalogue]":
     """The valid trials of data sets, and the catalogue with the devices that they bring along."""
     from joulelaw.bench.measurements import devices_files, read_measurements
     from joulelaw.model.hardware import Catalogue
@@ -187,7 +191,7 @@ def _read(folders: Sequence[Path]) -> "tuple[pd.DataFrame, Catalogue]":
     return _as_counted(measured, folders), Catalogue.load(devices_files(folders))
 
 
-def _as_counted(measured: "pd.DataFrame", folders: Sequence[Path]) -> "pd.DataFrame":
+def _as_counted(measured: "pd.DataFrame", folders: Sequence[Place]) -> "pd.DataFrame":
     """Without trials on texts shorter than sequence_length, which is said."""
     from joulelaw.bench.measurements import with_full_texts
 

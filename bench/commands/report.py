@@ -5,11 +5,15 @@ from typing import Annotated
 
 import typer
 
+from joulelaw import InputError
+from joulelaw.bench.commands.places import Where, place
 from joulelaw.bench.console import ExitCode, last_line, say
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set that `joulelaw run` wrote.")],
+    folder: Annotated[
+        Where, typer.Argument(metavar="DIR", parser=place, help="A data set of `joulelaw run`: a folder or URI.")
+    ],
     law: Annotated[Path | None, typer.Option("--law", metavar="LAW.json", help="A law fitted on it.")] = None,
     validation: Annotated[
         Path | None, typer.Option("--validation", metavar="FILE.json", help="What `joulelaw validate` wrote.")
@@ -23,7 +27,9 @@ def report(
     from joulelaw.bench.leftovers import broken_files
     from joulelaw.bench.report import write_report
 
-    target = out or folder / "report.html"
+    if out is None and not isinstance(folder, Path):
+        raise InputError("where does the report go?", where=str(folder), remedy="say --out FILE.html")
+    target = out or Path(str(folder)) / "report.html"
     for problem in broken_files(folder):  # first: one of them may be why nothing can be drawn
         say(problem)
     write_report(folder, law, validation, target)

@@ -10,11 +10,18 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from joulelaw.bench.commands.places import Place, Where, as_argument, place
 from joulelaw.bench.console import ExitCode, last_line, number, say, table, to_people
 
 SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a shipped one.")]
 IntoOption = Annotated[
-    Path | None, typer.Option("--into", metavar="DIR", help="Where the data set goes; results/<machine>/<sweep> else.")
+    Where | None,
+    typer.Option(
+        "--into",
+        metavar="DIR",
+        parser=place,
+        help="Where the data set goes, a folder or a URI (s3://, gs://); results/<machine>/<sweep> else.",
+    ),
 ]
 
 
@@ -173,7 +180,7 @@ def trial(
     return code
 
 
-def _time_operations(sweep: str, trial_id: str | None, into: Path | None) -> ExitCode:
+def _time_operations(sweep: str, trial_id: str | None, into: Place | None) -> ExitCode:
     from joulelaw.bench.operations import time_operations
     from joulelaw.bench.operations_display import as_json, show
     from joulelaw.bench.spec import find_sweep
@@ -184,12 +191,12 @@ def _time_operations(sweep: str, trial_id: str | None, into: Path | None) -> Exi
     return ExitCode.DONE
 
 
-def _say_how_to_go_on(sweep: str, folder: Path | None, options: list[str]) -> None:
-    into = [] if folder is None else ["--into", str(folder)]
+def _say_how_to_go_on(sweep: str, folder: Place | None, options: list[str]) -> None:
+    into = [] if folder is None else ["--into", as_argument(folder)]
     say(f"Stopped. Finished trials are kept; to go on: {shlex.join(['joulelaw', 'run', sweep, *into, *options])}")
 
 
-def _check(sweep: str, into: Path | None, *, here: bool) -> None:
+def _check(sweep: str, into: Place | None, *, here: bool) -> None:
     """Tells every mistake that can be seen from here before Ray and torch, which take seconds, are even imported.
 
     `here`: the devices and meters are this machine's, not a cluster's.

@@ -10,11 +10,12 @@ from joulelaw.bench.report.page import Section, render
 from joulelaw.bench.report.roofline_figure import roofline
 from joulelaw.bench.report.study import Study
 from joulelaw.bench.report.trial_figure import one_trial
+from joulelaw.bench.storage import Place
 
 __all__ = ["write_report"]
 
 
-def write_report(dataset_dir: Path, law_path: Path | None, validation_path: Path | None, out: Path) -> Path:
+def write_report(dataset_dir: Place, law_path: Path | None, validation_path: Path | None, out: Path) -> Path:
     """Write the report of a dataset to `out`, and its figures to `figures/` beside it; returns `out`.
 
     A law adds the forecasts and its coefficients, a validation (the JSON of `joulelaw validate`) the held-out scores.

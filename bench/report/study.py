@@ -12,6 +12,7 @@ from joulelaw import InputError
 from joulelaw.bench.dataset import ORIGIN
 from joulelaw.bench.measurements import devices_files, read_measurements, with_full_texts
 from joulelaw.bench.report.quantity import percent
+from joulelaw.bench.storage import Place
 from joulelaw.model.coefficients import load_law
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws.base import FittedLaw
@@ -36,7 +37,7 @@ class Study:
     """
 
     name: str
-    folder: Path
+    folder: Place
     trials: pd.DataFrame
     law: FittedLaw | None
     validation: Mapping[str, Any] | None
@@ -45,7 +46,7 @@ class Study:
     sweep: str
 
     @classmethod
-    def load(cls, folder: Path, law_path: Path | None, validation_path: Path | None) -> "Study":
+    def load(cls, folder: Place, law_path: Path | None, validation_path: Path | None) -> "Study":
         """Read the folder and the files. Raises InputError for what is missing, broken, or unknown to the law."""
         trials = read_measurements([folder], include_invalid=True)
         catalogue = Catalogue.load(devices_files([folder]))
@@ -178,7 +179,7 @@ def _is_whole(validation: Mapping[str, Any]) -> bool:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Place) -> dict[str, Any]:
     """A JSON object; an absent file of the dataset is an empty one, as imported datasets have no plan."""
     if not path.is_file():
         if path.name in ("plan.json", "environment.json"):
