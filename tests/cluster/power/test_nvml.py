@@ -96,6 +96,8 @@ def test_inventory_lists_each_gpu(fake_nvml: Any) -> None:
         "power_limit_w": 350.5,
         "driver": "999.1",
         "compute_capability": [8, 0],
+        "pci_bus_id": "00000000:01:00.0",
+        "pcie": [4, 16],
     }
     assert (second["uuid"], second["name"], second["index"]) == (B, "Tesla V100-SXM2-16GB", 1)
 
