@@ -79,7 +79,8 @@ def running_of(seen: Seen) -> dict[str, Row]:
 def waiting_of(seen: Seen) -> set[str]:
     """The trials that have their turn still to come: also those that failed in an earlier run, where one is at work
     that has not come to them yet."""
-    tried = {event["trial_id"] for event in last_run(seen.events) if event["kind"] == "attempt_ended"}
+    ended = [event for event in last_run(seen.events) if event["kind"] == "attempt_ended"]
+    tried = {event["trial_id"] for event in ended if not event["retried"]}
     again = {
         trial_id
         for trial_id, row in seen.rows.items()

@@ -3,11 +3,11 @@
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from joulelaw.bench.commands.places import Where, as_argument, place
 from joulelaw.bench.console import ExitCode, last_line, to_people
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ WATCH_EVERY_S = 1.0
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `joulelaw run` writes to.")],
+    folder: Annotated[
+        Where, typer.Argument(metavar="DIR", parser=place, help="The folder or URI that `joulelaw run` writes to.")
+    ],
     watch: Annotated[bool, typer.Option("--watch", help="Go on looking until the study ends, or Ctrl-C.")] = False,
 ) -> ExitCode:
     """Say how a study stands.
@@ -36,7 +38,7 @@ def status(
         found = _watched(reader, found)
     else:
         to_people().print(show(found))
-    last_line("status", ExitCode.DONE, folder=folder, **asdict(found), power_w=found.power_w)
+    last_line("status", ExitCode.DONE, folder=as_argument(folder), **asdict(found), power_w=found.power_w)
     return ExitCode.DONE
 
 

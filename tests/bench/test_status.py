@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -76,9 +77,19 @@ def study_at_work(folder: Path) -> Iterator[Dataset]:
     tables.add_steps(step_rows(row)[:7])  # 3 of them warm-up
     tables.add_power(NODES[0], power_rows(row))
     try:
+        until(folder, lambda seen: len(seen.readings) > 0 and seen.phases[running] != "setting up")
         yield dataset
     finally:
         dataset.close()
+
+
+def until(folder: Path, condition: Callable[[Seen], bool]) -> Seen:
+    """What is seen as soon as this holds: what was noted is stored a moment later."""
+    deadline_s = time.monotonic() + 30
+    while not condition(seen := StatusReader(folder).look()):
+        assert time.monotonic() < deadline_s, seen
+        time.sleep(0.02)
+    return seen
 
 
 def look(folder: Path) -> StudyStatus:
@@ -124,7 +135,7 @@ def test_it_says_whether_a_driver_is_at_work_and_how_it_left(tmp_path: Path) -> 
     assert "run the same command again" in headline(gone)
     with Dataset.open(tmp_path) as dataset:
         dataset.note("run_began")
-        again = look(tmp_path)
+        again = status_of(until(tmp_path, lambda seen: seen.events[-1]["kind"] == "run_began"))
         assert (again.state, again.waiting, again.failed) == ("running", 21, {}), "what failed has its turn once more"
         dataset.note("run_ended")
     stopped = look(tmp_path)
@@ -149,6 +160,7 @@ def test_readings_are_as_old_as_they_are_whatever_the_nodes_clock_says(tmp_path:
         tables = dataset.start_trial(trial_id(EVERY[4]))
         reading = power_rows(trial_row(EVERY[4]))[0]
         tables.add_power(NODES[0], [reading | {"time_ns": taken_ns}])
+        tables.flush()
         seen = StatusReader(tmp_path).look()
     [found] = seen.readings
     assert found.age_s == pytest.approx((seen.now - event["time"]).total_seconds() + 3, abs=0.01)
@@ -255,6 +267,7 @@ def test_one_line_is_printed_at_each_change_and_none_without(tmp_path: Path) -> 
         assert news(None, first) == [line(first)]
         assert news(first, replace(first, now=NOW, left_s=1.0)) == [], "time passes by itself"
         row = finish(dataset, 6, **failure(), cause="out_of_memory")
+        until(tmp_path, lambda seen: trial_id(EVERY[6]) in seen.rows and seen.events[-1]["kind"] == "attempt_ended")
         second = status_of(reader.look())
     told = news(first, second)
     assert any(trial_id(EVERY[6]) in each and "out_of_memory" in each and row["failure"] in each for each in told)
