@@ -135,6 +135,9 @@ class LocalCluster:
         """By time.monotonic, until when readings were drained."""
         return {self._node.node_id: self._drained_s}
 
+    def metrics(self) -> None:
+        """Nobody exports any."""
+
     @property
     def meter_losses(self) -> dict[str, int]:
         """None: the sampler is a thread of this process."""

@@ -19,6 +19,7 @@ from joulelaw.cluster.inventory import Node
 from joulelaw.cluster.members import Files, Terms
 from joulelaw.cluster.metering import ClockOffset, MeterInfo
 from joulelaw.cluster.meters import NodeMeters
+from joulelaw.cluster.metrics import StudyMetrics, study_metrics
 from joulelaw.cluster.pool import DevicePool
 from joulelaw.cluster.power.meter import MeterOptions
 from joulelaw.cluster.raystart import RaySession, open_ray
@@ -229,6 +230,10 @@ class Cluster:
     def power_drained_s(self) -> dict[str, float]:
         """By time.monotonic, until when each node's readings were drained; a node that is silent falls behind."""
         return self._meters.drained_s
+
+    def metrics(self) -> StudyMetrics | None:
+        """Where a study's own numbers go, if the nodes export any: not those of a local Ray."""
+        return study_metrics() if self._session.scratch is None else None
 
     def clock_offsets(self) -> dict[str, ClockOffset]:
         """How far each node's clock is ahead of this process's; without nodes whose sampler does not answer."""
