@@ -28,24 +28,26 @@ class Misfit:
 
 def misfits(asked: Sequence[Configuration], nodes: Sequence[Node], catalogue: Catalogue) -> list[Misfit | None]:
     """Why each configuration cannot run on its device model; None where it can."""
-    found = {configuration: _untrainable(configuration, nodes, catalogue) for configuration in asked}
+    smallest = _smallest(nodes)
+    found = {each: _untrainable(each, smallest[each.gpu_model], catalogue) for each in asked}
     countable = [configuration for configuration, why in found.items() if why is None]
     for configuration, row in zip(countable, counted(countable, catalogue), strict=True):
-        found[configuration] = _too_large(configuration, row["memory_bytes_per_device"], nodes)
+        found[configuration] = _too_large(
+            configuration, row["memory_bytes_per_device"], smallest[configuration.gpu_model]
+        )
     return [found[configuration] for configuration in asked]
 
 
-def _untrainable(asked: Configuration, nodes: Sequence[Node], catalogue: Catalogue) -> Misfit | None:
+def _untrainable(asked: Configuration, device: Device, catalogue: Catalogue) -> Misfit | None:
     peaks = catalogue.get(asked.gpu_model).peak_flop_per_s
-    trainable = [each for each in TRAINABLE[_smallest(nodes, asked.gpu_model).kind] if each in peaks]
+    trainable = [each for each in TRAINABLE[device.kind] if each in peaks]
     if asked.precision in trainable:
         return None
     reason = f"{asked.gpu_model} cannot train in {asked.precision}"
     return Misfit("precision", reason, f"one of {', '.join(trainable)}", reason)
 
 
-def _too_large(asked: Configuration, needed_bytes: float, nodes: Sequence[Node]) -> Misfit | None:
-    device = _smallest(nodes, asked.gpu_model)
+def _too_large(asked: Configuration, needed_bytes: float, device: Device) -> Misfit | None:
     usable_bytes = USABLE_MEMORY * device.memory_bytes
     holes = ""
     if device.kind == "cpu":
@@ -62,10 +64,13 @@ def _too_large(asked: Configuration, needed_bytes: float, nodes: Sequence[Node])
     return Misfit(_largest_axis(asked), reason, remedy, kind, needed_bytes - usable_bytes)
 
 
-def _smallest(nodes: Sequence[Node], model: str) -> Device:
-    """The device of this model with the least memory: a trial may be placed on any of them."""
-    of_model = (device for node in nodes for device in node.devices if device.model == model)
-    return min(of_model, key=lambda device: device.memory_bytes)
+def _smallest(nodes: Sequence[Node]) -> dict[str, Device]:
+    """Of each model the device with the least memory: a trial may be placed on any of them."""
+    found: dict[str, Device] = {}
+    for device in (device for node in nodes for device in node.devices):
+        if device.model not in found or device.memory_bytes < found[device.model].memory_bytes:
+            found[device.model] = device
+    return found
 
 
 def _largest_axis(asked: Configuration) -> str:
