@@ -67,7 +67,8 @@ def mean_power_w(readings: pa.RecordBatch) -> dict[str, float]:
     found = {domain: float(total[code] / count[code]) for code, domain in enumerate(domains) if count[code]}
     time_s = 1e-9 * readings["time_ns"].to_numpy()
     for code, domain in enumerate(domains):
-        told = np.flatnonzero((codes == code) & ~np.isnan(counter_j)) if domain not in found else ()
-        if len(told) > 1 and time_s[told[-1]] > time_s[told[0]] and counter_j[told[-1]] >= counter_j[told[0]]:
-            found[domain] = float((counter_j[told[-1]] - counter_j[told[0]]) / (time_s[told[-1]] - time_s[told[0]]))
+        if domain not in found and len(told := np.flatnonzero((codes == code) & ~np.isnan(counter_j))) > 1:
+            joules, seconds = (values[told[-1]] - values[told[0]] for values in (counter_j, time_s))
+            if joules >= 0 and seconds > 0:  # else its counter was reset
+                found[domain] = float(joules / seconds)
     return found
