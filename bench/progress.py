@@ -75,12 +75,15 @@ class StudyProgress:
         """One trial's end: its line is printed, and the forecast of the time left learns from it."""
         self._count += row["status"] == "done"
         self._expected_done_s += expected_s
-        line = f"[{self._count}/{self._total}] {label}  {outcome(row)}"
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.tell(f"[{self._count}/{self._total}] {label}  {outcome(row)}")
 
-    def again(self, label: str, reasons: Sequence[str]) -> None:
-        """An invalid trial that is run once more."""
-        self._console.print(f"{label}  once more: {', '.join(reasons)}", highlight=False, markup=False, soft_wrap=True)
+    def again(self, label: str, why: str) -> None:
+        """A trial that is run once more."""
+        self.tell(f"{label}  once more: {why}")
+
+    def tell(self, line: str) -> None:
+        """What happens beside the trials."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _left(self) -> str:
         left = time_left_s(self._expected_total_s, self._expected_done_s, time.monotonic() - self._began)

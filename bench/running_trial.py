@@ -13,6 +13,8 @@ from joulelaw.bench.configuration import Window
 from joulelaw.bench.dataset import TrialTables
 from joulelaw.bench.plan import PlannedTrial
 from joulelaw.bench.readings import last_temperatures
+from joulelaw.bench.trial_watch import LossWatch, lost_gpus
+from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.gang import Gang, GangState
 
 ENTRY = "joulelaw.bench.trial:run_rank"
@@ -38,8 +40,9 @@ class RunningTrial:
     `windows` and `done` hold the events of those kinds by rank; `power` the readings by node, `beside` those of what no
     trial holds there, and `metered_until_ns` when a node's domain was read last; `shared_with` the trials that ran on
     one of its nodes at the same time, and `busy_devices` their devices and its own. `window` is what is asked of the
-    ranks, `spans` the part of it that each has told of, `told` what was said to them, and `cooldown_s` how long the
-    devices were given to cool before.
+    ranks, `spans` the part of it that each has told of, `told` what was said to them, `cooldown_s` how long the
+    devices were given to cool before, and `links` what was probed between them. `no_number` says what is wrong with the
+    losses, `lost_gpus` which devices the meters' driver has lost.
     """
 
     planned: PlannedTrial
@@ -64,22 +67,29 @@ class RunningTrial:
     metered_until_ns: dict[tuple[str, str], int] = field(default_factory=dict)
     meter_losses: Mapping[str, int] = field(default_factory=dict)
     given_up: str = ""
+    given_up_cause: Cause | None = None
+    log_dir: Path | None = None
+    no_number: str = ""
+    lost_gpus: set[str] = field(default_factory=set)
+    links: Event | None = None
     window: Window = field(init=False)
     spans: dict[int, Span] = field(default_factory=dict)
     first_step_s: float | None = None
     told: set[str] = field(default_factory=set)
     judge_from_s: float = 0.0
     cooldown_s: float | None = None
+    _loss_watch: LossWatch = field(default_factory=LossWatch)
 
     def __post_init__(self) -> None:
         self.window = self.planned.spec.window
         self.busy_devices |= {device.uuid for device in self.gang.devices}
 
-    def start(self, log_dir: Path, root: Path, sensor_update_s: float | None = None) -> None:
-        """Starts the ranks; `root` is the sweep's folder, `sensor_update_s` as in `trial.run_rank`."""
+    def start(self, log_dir: Path, root: Path, sensor_update_s: float | None = None, *, probe: bool = False) -> None:
+        """Starts the ranks; `root` is the sweep's folder, `sensor_update_s` and `probe` as in `trial.run_rank`."""
         self.began_s = time.monotonic()
         spec = replace(self.planned.spec, window=self.window)
-        payload = {"trial": spec.to_dict(), "root": str(root), "sensor_update_s": sensor_update_s}
+        payload = {"trial": spec.to_dict(), "root": str(root), "sensor_update_s": sensor_update_s, "probe": probe}
+        self.log_dir = log_dir
         self.gang.start(ENTRY, payload, log_dir)
 
     @property
@@ -92,7 +102,7 @@ class RunningTrial:
 
     @property
     def over(self) -> bool:
-        return self.gang.state in (GangState.DONE, GangState.FAILED)
+        return self.gang.state in (GangState.DONE, GangState.FAILED) or (bool(self.given_up) and not self.is_started)
 
     @property
     def ranks_succeeded(self) -> bool:
@@ -106,6 +116,11 @@ class RunningTrial:
     def failure(self) -> str:
         """Why it did not succeed, in words."""
         return self.given_up or self.gang.failure or "a rank left before its window was over"
+
+    @property
+    def cause(self) -> Cause | None:
+        """What its failure comes from; None where it succeeded."""
+        return None if self.succeeded else self.given_up_cause or self.gang.cause or Cause.RANK_ERROR
 
     @property
     def elapsed_s(self) -> float:
@@ -167,6 +182,8 @@ class RunningTrial:
                     self.windows[event["rank"]] = event
                 case "done":
                     self.done[event["rank"]] = event
+                case "links":
+                    self.links = event
         if self.over and self.ended_s is None:
             self.ended_s = time.monotonic()
 
@@ -177,10 +194,14 @@ class RunningTrial:
         if self.ranks_watched == len(self.gang.devices):
             self.gang.tell({"kind": "go"})
 
-    def give_up(self, cause: str) -> None:
-        """Kills its ranks; `cause` becomes the failure."""
-        self.given_up = cause
-        self.gang.stop()
+    def give_up(self, cause: Cause, what: str) -> None:
+        """Kills its ranks, and does not wait for their end; `what` becomes the failure."""
+        self.spoil(cause, what)
+        self.gang.kill()
+
+    def spoil(self, cause: Cause, what: str) -> None:
+        """Calls it failed, whatever its ranks did."""
+        self.given_up, self.given_up_cause = what, cause
 
     def record(self, node: str, readings: pa.Table) -> None:
         """Keeps one node's readings of this trial's devices: in memory for the energy, on disk for everyone."""
@@ -188,6 +209,7 @@ class RunningTrial:
         self.tables.add_power(node, dict(zip(readings.column_names, readings.columns, strict=True)))
         last_ns = zip(readings["device_uuid"].to_pylist(), readings["time_ns"].to_pylist(), strict=True)
         self.metered_until_ns |= {(node, domain): time_ns for domain, time_ns in dict(last_ns).items()}
+        self.lost_gpus.update(lost_gpus(readings))
 
     def record_beside(self, node: str, readings: pa.Table) -> None:
         """Keeps what else one node's meter read, in memory only: for the joules beside the trial's own."""
@@ -196,6 +218,7 @@ class RunningTrial:
     def _add_steps(self, rank: int, node: str, rows: Sequence[Sequence[Any]]) -> None:
         self.tables.add_steps([{"rank": rank, **dict(zip(_STEP_COLUMNS, row, strict=True))} for row in rows])
         self.losses += [row[-1] for row in rows]
+        self.no_number = self.no_number or self._loss_watch.take(rank, [row[-1] for row in rows])
         self.first_step_s = self.first_step_s or time.monotonic()
         if measured := [row for row in rows if row[1]]:
             begin_ns = self.spans[rank].begin_ns if rank in self.spans else measured[0][2]

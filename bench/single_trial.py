@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from joulelaw import InputError
+from joulelaw.bench.lineup import expected_device_s
 from joulelaw.bench.plan import Plan, PlannedTrial
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.spec import load_sweep
 from joulelaw.bench.spec_errors import close_match
 from joulelaw.bench.storage import Place
 from joulelaw.bench.study_folder import connection, open_study
-from joulelaw.bench.study_loop import StudyLoop, expected_device_s
+from joulelaw.bench.study_loop import StudyLoop
 from joulelaw.cluster.alone import LocalCluster
 
 

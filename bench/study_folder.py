@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from joulelaw.bench.console import say
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.environment import describe_environment
+from joulelaw.bench.fleet import Fleet
 from joulelaw.bench.installed import missing_strategies
 from joulelaw.bench.plan import Plan
 from joulelaw.bench.plan_making import make_plan
@@ -19,7 +20,6 @@ from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
 from joulelaw.bench.spec import Sweep
 from joulelaw.bench.storage import Place
 from joulelaw.bench.study_devices import borrowed, study_catalogue
-from joulelaw.bench.study_loop import Fleet
 from joulelaw.cluster.inventory import Node
 from joulelaw.model.laws.roofline import a_priori
 

@@ -1,43 +1,38 @@
-"""The loop that carries a study out: it starts what fits, listens, and commits what is over."""
+"""The loop that carries a study out: it starts what fits, listens, and ends what is over. It waits for no node."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from joulelaw.bench.advice import advise, has_joules, sensor_update_s, window_of
-from joulelaw.bench.checks import may_pass
-from joulelaw.bench.cooling import is_cool
+from joulelaw import InputError
+from joulelaw.bench.advice import advise
+from joulelaw.bench.attempts import note_lost_attempts
 from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.fleet import Fleet
+from joulelaw.bench.lineup import Lineup
 from joulelaw.bench.plan import PlannedTrial
-from joulelaw.bench.power_feed import PowerFeed, settle, watch_ranks
+from joulelaw.bench.power_feed import is_settled, watch_ranks
+from joulelaw.bench.probed_links import ProbedLinks
 from joulelaw.bench.progress import GroupView, StudyProgress
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.session import Session
 from joulelaw.bench.spec_schema import LimitsSection, MeteringSection
-from joulelaw.bench.trial_end import METER_LOST, ended_row
-from joulelaw.cluster import scheduler
-from joulelaw.cluster.failures import Cause, ClusterError, NodeLostError
-from joulelaw.cluster.gang import Gang, RankGang
-from joulelaw.cluster.retries import next_step
+from joulelaw.bench.trial_fate import TrialEnder
+from joulelaw.bench.trial_start import TrialStarter
+from joulelaw.cluster.failures import Cause, ClusterError, NodeLostError, RayLostError
+from joulelaw.cluster.scheduler import Assignment
 
 # Seldom enough that the driver's time does not show in the steps of ranks on its cores.
 LOOK_EVERY_S = 0.5
 POWER_EVERY_S = 1.0
-# A trial that came out invalid is measured once more.
-SPOILT_TRIES = 2
+NODES_EVERY_S = 2.0
+# While a trial that is over waits for its last readings, which are a quarter of a second away.
+SETTLING_EVERY_S = 0.1
+# How long the trials that need a lost node wait for it to come back, or for another like it, once nothing else runs.
+NODES_BACK_S = 60.0
 NO_IDLE_PHASE = MeteringSection(idle_s=0.0)
-
-
-class Fleet(PowerFeed, Protocol):
-    """What the loop needs of a cluster."""
-
-    def free_by_model(self) -> dict[str, dict[str, int]]: ...
-    def acquire(self, model: str, count: int, node_count: int = 1, nodes: Sequence[str] | None = None) -> RankGang: ...
-    def release(self, gang: Gang) -> None: ...
-    def wait(self, timeout_s: float) -> None:
-        """Until any rank has news."""
-        ...
 
 
 class StudyLoop:
@@ -55,178 +50,181 @@ class StudyLoop:
     ) -> None:
         """`root` is the sweep's folder, which the files that configurations name are relative to."""
         self.rows: list[dict[str, Any]] = []
-        self._waiting = {trial.trial_id: trial for trial in waiting}
-        self._tries: dict[str, int] = {}
         self._running: dict[str, RunningTrial] = {}
+        self._settling: list[RunningTrial] = []
         self._dataset = dataset
         self._fleet = fleet
         self._limits = limits
         self._progress = progress
-        self._root = root
-        self._metering = metering
+        self._lineup = Lineup(waiting)
+        self._links = ProbedLinks()
         self._session = Session(fleet, dataset, metering.idle_s)
-        self._power_due_s = 0.0
+        self._starter = TrialStarter(dataset, fleet, metering, self._links, root)
+        self._ender = TrialEnder(dataset, fleet, self._lineup, limits, progress, self._links)
+        self._power_due_s = self._nodes_due_s = 0.0
+        self._lost_s = float("-inf")  # when a node was lost last
+        self._kept: Mapping[str, int] | None = None
         self._held_off = False  # a group was not granted: no other is asked for until a trial ends
 
     def run(self) -> None:
         """Until nothing waits and nothing runs. On any exception, Ctrl-C among them, the ranks are ended first."""
-        if self._waiting:
-            self._session.wait_ready()
+        note_lost_attempts(self._dataset)
+        self._dataset.note("run_began", nodes=[node.node_id for node in self._fleet.nodes])
+        how = "done"
         try:
-            while self._waiting or self._running:
-                self._start_what_fits()
-                self._check_some_run()
-                self._listen()
-                if self._end_what_is_over():
-                    continue  # devices are free: at once to the next trial
-                self._progress.show([_view(trial) for trial in self._running.values()])
-                self._fleet.wait(LOOK_EVERY_S)
+            if self._lineup:
+                self._session.wait_ready()
+            while self._lineup or self._running or self._settling:
+                self._turn()
+        except BaseException as error:
+            how = f"{type(error).__name__}: {error}"
+            self._abandon(error)
+            raise
         finally:
-            for trial in self._running.values():
-                self._fleet.release(trial.gang)
+            with suppress(InputError):  # a full disk, which is being told already
+                self._dataset.note("run_ended", detail=how)
 
-    def _start_what_fits(self) -> None:
-        while assignment := self._next():
-            planned = self._waiting.pop(assignment.trial_id)
-            wanted = planned.spec.configuration
-            try:
-                gang = self._fleet.acquire(wanted.gpu_model, wanted.gpu_count, wanted.node_count, assignment.nodes)
-            except ClusterError as problem:
-                self._waiting[planned.trial_id] = planned
-                if isinstance(problem, NodeLostError) and not self._is_offered(assignment, wanted.gpu_model):
-                    continue  # on the nodes that are left
-                if not self._running:
-                    raise
-                self._held_off = True  # other Ray jobs hold the devices
-                return
-            self._session.hand_out(self._running.values())  # what was read before the trial is not its own
-            trial = self._prepared(planned, gang)
-            self._running[planned.trial_id] = trial
-            self._note_neighbours(trial)
-            self._launch_if_cool(trial)
+    def _turn(self) -> None:
+        self._look_at_nodes()
+        self._start_what_fits()
+        self._listen()
+        if self._end_what_is_over():
+            return  # devices are free: at once to the next trial
+        self._check_that_it_goes_on()
+        self._progress.show([_view(trial) for trial in self._running.values()])
+        self._fleet.wait(SETTLING_EVERY_S if self._settling else LOOK_EVERY_S)
 
-    def _launch_if_cool(self, trial: RunningTrial) -> None:
-        if not is_cool(trial, self._metering):
+    def _look_at_nodes(self) -> None:
+        """Takes up nodes that have come, and gives up those that are lost."""
+        if time.monotonic() < self._nodes_due_s:
             return
-        if self._metering.cooldown_c is not None:
-            trial.cooldown_s = trial.elapsed_s
-        trial.window = window_of(trial, self._fleet.meters)
-        update_s = sensor_update_s(trial, self._fleet.meters)
-        trial.start(self._dataset.log_folder(trial.trial_id), self._root, update_s)
+        self._nodes_due_s = time.monotonic() + NODES_EVERY_S
+        for change in self._fleet.refresh():
+            nodes, uuids = [change.node_id], change.device_uuids
+            self._dataset.note(change.kind, nodes=nodes, device_uuids=uuids, cause=change.cause, detail=change.text)
+            self._progress.tell(change.text)
+            self._held_off = False
+            if change.kind == "node_lost":
+                self._lost_s = time.monotonic()
+                for trial in self._running.values():
+                    if not trial.is_started and change.node_id in trial.gang.node_ids:
+                        trial.give_up(change.cause or Cause.NODE_LOST, change.text)
+        self._see()
+        if self._lineup.smallest != self._kept:
+            self._kept = self._lineup.smallest
+            self._fleet.keep_only(self._kept)
 
-    def _is_offered(self, assignment: scheduler.Assignment, model: str) -> bool:
-        free = self._fleet.free_by_model()[model]
-        return all(free.get(node) for node in assignment.nodes)
-
-    def _check_some_run(self) -> None:
-        """On devices that are all free the first trial fits, unless there are fewer than at the start."""
-        if not self._running:
-            what = f"{len(self._waiting)} trials wait for devices that are no longer there: their node is lost"
-            raise ClusterError(f"{what}; run the same command again to go on with what is there")
-
-    def _prepared(self, planned: PlannedTrial, gang: RankGang) -> RunningTrial:
-        attempt = self._dataset.next_attempt(planned.trial_id)
-        losses = {node: count for node, count in self._fleet.meter_losses.items() if node in gang.node_ids}
-        tables = self._dataset.start_trial(planned.trial_id, attempt)
-        return RunningTrial(planned, gang, tables, attempt, meter_losses=losses)
-
-    def _next(self) -> scheduler.Assignment | None:
-        if not self._waiting or self._held_off or (self._running and not self._may_share):
-            return None
-        waiting = [_waiting(trial) for trial in self._waiting.values()]
-        running = [_remaining(trial) for trial in self._running.values()]
+    def _see(self) -> None:
+        """Devices of nodes that are ready are there. Where meters cannot tell devices apart a node is one trial's."""
         free = {
             model: {node: number for node, number in on_nodes.items() if node in self._session.ready}
             for model, on_nodes in self._fleet.free_by_model().items()
         }
-        return scheduler.next_assignment(waiting, free, running)
+        meters = self._fleet.meters
+        apart = {node for node, meter in meters.items() if all(len(each) == 1 for each in meter.covers.values())}
+        self._lineup.see(free, meters.keys() - (apart if self._limits.share_node else set()))
+
+    def _start_what_fits(self) -> None:
+        while not self._held_off and (assignment := self._lineup.next()):
+            planned = self._lineup.planned(assignment.trial_id)
+            wanted, avoid = planned.spec.configuration, self._lineup.used(planned)
+            group = wanted.gpu_model, wanted.gpu_count, wanted.node_count
+            try:
+                gang = self._fleet.acquire(*group, assignment.nodes, avoid)
+            except ClusterError as problem:
+                self._see()
+                if isinstance(problem, NodeLostError) and not self._is_offered(assignment, wanted.gpu_model):
+                    continue  # on the nodes that are left
+                if not (self._running or self._settling):
+                    raise
+                self._held_off = True
+                return
+            self._lineup.start(assignment)
+            self._session.hand_out(self._metered)  # what was read before the trial is not its own
+            trial = self._starter.begin(planned, gang, self._running.values())
+            self._running[planned.trial_id] = trial
+
+    def _is_offered(self, assignment: Assignment, model: str) -> bool:
+        free = self._fleet.free_by_model()[model]
+        return all(free.get(node) for node in assignment.nodes)
 
     @property
-    def _may_share(self) -> bool:
-        """A meter that cannot tell a node's devices apart needs the node for one trial at a time."""
-        apart = all(len(devices) == 1 for meter in self._fleet.meters.values() for devices in meter.covers.values())
-        return self._limits.share_node and apart
-
-    def _note_neighbours(self, new: RunningTrial) -> None:
-        for other in self._running.values():
-            if other is not new and set(other.gang.node_ids) & set(new.gang.node_ids):
-                for one, two in ((new, other), (other, new)):
-                    one.shared_with.add(two.trial_id)
-                    one.busy_devices |= {device.uuid for device in two.gang.devices}
+    def _metered(self) -> list[RunningTrial]:
+        return [*self._running.values(), *self._settling]
 
     def _listen(self) -> None:
         for trial in self._running.values():
             if not trial.is_started:
-                self._launch_if_cool(trial)
+                self._starter.launch_if_cool(trial)
                 continue
             trial.advance()
             watch_ranks(self._fleet, trial)
-            if not trial.over and trial.elapsed_s > self._limits.trial_timeout_s:
-                trial.give_up(f"not over after limits.trial_timeout_s = {self._limits.trial_timeout_s:g} s")
+            if trial.links is not None:
+                self._links.take((device.uuid for device in trial.gang.devices), trial.links)
+            if not trial.over and not trial.given_up:
+                self._give_up_if_hopeless(trial)
         if time.monotonic() >= self._power_due_s:
-            self._session.hand_out(self._running.values())
+            self._session.hand_out(self._metered)
             for trial in self._running.values():
                 advise(trial, self._fleet.meters)
-            self._power_due_s = time.monotonic() + POWER_EVERY_S
+            self._power_due_s = time.monotonic() + (SETTLING_EVERY_S if self._settling else POWER_EVERY_S)
+
+    def _give_up_if_hopeless(self, trial: RunningTrial) -> None:
+        if trial.no_number:
+            trial.give_up(Cause.NAN_LOSS, trial.no_number)
+        elif trial.lost_gpus:
+            trial.give_up(Cause.GPU_LOST, f"the driver has lost {', '.join(sorted(trial.lost_gpus))}")
+        elif trial.elapsed_s > self._limits.trial_timeout_s:
+            what = f"not over after limits.trial_timeout_s = {self._limits.trial_timeout_s:g} s"
+            trial.give_up(Cause.TRIAL_TIMEOUT, what)
 
     def _end_what_is_over(self) -> bool:
-        """Commits the trials that are over; whether there were any."""
-        ended = [each for each in self._running.values() if each.over]
-        for trial in ended:
-            if trial.succeeded:
-                settle(self._fleet, trial, self._running.values())
+        """Frees the devices of trials that are over, and commits those that have all their readings; whether any."""
+        over = [trial for trial in self._running.values() if trial.over]
+        for trial in over:
             del self._running[trial.trial_id]
+            self._settling.append(trial)
+            self._ender.let_go(trial)
             self._held_off = False
+            self._power_due_s = 0.0
+        if any(trial.lost_gpus or trial.cause is Cause.GPU_LOST for trial in over):
+            self._see()
+        settled = [trial for trial in self._settling if not trial.succeeded or is_settled(self._fleet, trial)]
+        for trial in settled:
+            self._settling.remove(trial)
+            self._held_off = False
+            row = self._ender.end(trial, self._session.idle)
+            self.rows += [row] if row is not None else []
+        return bool(over or settled)
+
+    def _check_that_it_goes_on(self) -> None:
+        """On devices that are all free the first trial fits, unless there are fewer than at the start."""
+        if self._running or self._settling or not self._lineup or self._fleet.more_to_come():
+            return
+        totals = self._fleet.total_by_model()
+        if not {node for on_nodes in totals.values() for node in on_nodes if on_nodes[node]} <= self._session.ready:
+            return
+        if self._fleet.lost_nodes and time.monotonic() < self._lost_s + NODES_BACK_S:
+            return
+        groups = self._lineup.stranded(totals)
+        missing = ", ".join(f"{count} for {group}" for group, count in groups.items())
+        lost = "; ".join(what for _, what in self._fleet.lost_nodes.values())
+        raise ClusterError(
+            f"{len(self._lineup)} trials wait for devices that are no longer there: {lost or 'their node is lost'}"
+            f"{f' ({missing})' if missing else ''}; the others are done: run the same command again to go on once the "
+            "devices are back"
+        )
+
+    def _abandon(self, error: BaseException) -> None:
+        """Ends every rank: all are killed before any is waited for."""
+        cause = Cause.DRIVER_LOST if isinstance(error, RayLostError) else Cause.INTERRUPTED
+        for trial in self._running.values():
+            trial.gang.kill()
+        for trial in self._metered:
+            with suppress(InputError):
+                self._ender.note_end(trial, retried=False, cause=cause)
+        for trial in self._running.values():
             self._fleet.release(trial.gang)
-            row = ended_row(trial, self._fleet, self._session.idle)
-            if self._is_repeated(trial, row):
-                trial.tables.flush()  # its last steps and readings tell of what happened
-                self._waiting[trial.trial_id] = trial.planned
-                continue
-            if row["status"] != "done":
-                self._dataset.check_disk()  # a rank that could not write its log has failed for that
-            trial.tables.finish(row)
-            self.rows.append({"trial_id": trial.trial_id, "attempt": trial.attempt, **row})
-            self._progress.finished(row, trial.planned.spec.configuration.label, _expected_s(trial.planned))
-        return bool(ended)
-
-    def _is_repeated(self, trial: RunningTrial, row: Mapping[str, Any]) -> bool:
-        if trial.given_up not in ("", METER_LOST):
-            return False
-        tries = self._tries[trial.trial_id] = self._tries.get(trial.trial_id, 0) + 1
-        if row["status"] == "done" and tries < SPOILT_TRIES and self._may_turn_valid(trial, row):
-            self._progress.again(trial.planned.spec.configuration.label, row["reasons"])
-            return True
-        cause = Cause.SAMPLER_LOST if trial.given_up == METER_LOST else trial.gang.cause
-        return cause is not None and next_step(cause, tries) == "retry"
-
-    def _may_turn_valid(self, trial: RunningTrial, row: Mapping[str, Any]) -> bool:
-        """An invalid trial that what came from outside has spoilt. Without a meter none has joules, however often."""
-        spoilt = row["verdict"] == "invalid" and may_pass(row["reasons"], trial.window.min_s)
-        return spoilt and has_joules(trial, self._fleet.meters)
-
-
-def expected_device_s(trials: Iterable[PlannedTrial]) -> float:
-    """Device-seconds that trials are expected to hold."""
-    return sum(_expected_s(trial) for trial in trials)
-
-
-def _expected_s(trial: PlannedTrial) -> float:
-    return (trial.price.trial_s or 1.0) * trial.spec.configuration.gpu_count
-
-
-def _waiting(trial: PlannedTrial) -> scheduler.WaitingTrial:
-    wanted = trial.spec.configuration
-    expected_s = trial.price.trial_s or 1.0
-    return scheduler.WaitingTrial(
-        trial.trial_id, wanted.gpu_model, wanted.gpu_count, expected_s, wanted.node_count, trial.spec.repeat
-    )
-
-
-def _remaining(trial: RunningTrial) -> scheduler.RunningTrial:
-    wanted = trial.planned.spec.configuration
-    left_s = max(0.0, (trial.planned.price.trial_s or 1.0) - trial.elapsed_s)
-    return scheduler.RunningTrial(wanted.gpu_model, wanted.gpu_count, trial.gang.node_ids, left_s)
 
 
 def _view(trial: RunningTrial) -> GroupView:

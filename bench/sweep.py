@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from joulelaw.bench.console import say
 from joulelaw.bench.dataset import Dataset, committed_trials, read_trials
 from joulelaw.bench.leftovers import broken_files
+from joulelaw.bench.lineup import expected_device_s
 from joulelaw.bench.plan import Plan
 from joulelaw.bench.plan_meter import NO_JOULES
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.spec import Sweep, load_sweep
 from joulelaw.bench.storage import Place
 from joulelaw.bench.study_folder import Machines, connection, open_study
-from joulelaw.bench.study_loop import StudyLoop, expected_device_s
+from joulelaw.bench.study_loop import StudyLoop
 from joulelaw.bench.time_limit import OutOfTime, TimeLimit
 from joulelaw.cluster.alone import LocalCluster
 from joulelaw.cluster.versions import notes

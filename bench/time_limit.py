@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
+from joulelaw.bench.fleet import Fleet
 from joulelaw.bench.plan import PlannedTrial
-from joulelaw.bench.study_loop import Fleet
 from joulelaw.bench.warmup import longest_s
 from joulelaw.cluster.failures import ClusterError
 

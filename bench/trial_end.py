@@ -14,6 +14,7 @@ from joulelaw.bench.power_feed import PowerFeed, domains_of, lost_meter
 from joulelaw.bench.readings import from_tables
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.trial_row import MeterFacts, duration_s, trial_row
+from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.metering import MeterInfo
 
 NO_IDLE: IdleByDomain = MappingProxyType({})
@@ -27,7 +28,7 @@ def ended_row(trial: RunningTrial, feed: PowerFeed, idle: IdleByDomain = NO_IDLE
     """
     row = _judged_row(trial, feed, idle)
     if row["status"] == "done" and row["verdict"] == "invalid" and lost_meter(feed, trial):
-        trial.given_up = METER_LOST
+        trial.spoil(Cause.SAMPLER_LOST, METER_LOST)
         return _judged_row(trial, feed, idle)
     return row
 

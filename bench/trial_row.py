@@ -2,14 +2,19 @@
 
 import math
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from joulelaw.bench.checks import Verdict
 from joulelaw.bench.conditions import Conditions
 from joulelaw.bench.energy import GroupEnergy
+from joulelaw.bench.probed_links import ProbedLinks
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.tables import TRIALS
+from joulelaw.cluster.inventory import Node
+from joulelaw.cluster.rank_failures import in_order
+from joulelaw.cluster.topology import KINDS, LinkKind, worst_link
 
 # The trial's key is added by its tables.
 COLUMNS = tuple(name for name in TRIALS.names if name not in ("trial_id", "attempt"))
@@ -55,6 +60,40 @@ def trial_row(
         "clock_mhz_mean": around.clock_mhz_mean,
     }
     return row | _place(trial) | (_measured(trial) if trial.succeeded else {})
+
+
+def of_its_cluster(trial: RunningTrial, nodes: Iterable[Node], links: ProbedLinks) -> dict[str, Any]:
+    """Where it ran, and what became of it there: columns of TRIALS that one machine's trial has not, or few of."""
+    uuids = [device.uuid for device in trial.gang.devices]
+    known = links.of(uuids)
+    drivers = {device.driver for device in trial.gang.devices} - {""}
+    root = next(iter(in_order(trial.gang.failures)), None)
+    return {
+        "cause": trial.cause,
+        "driver": "+".join(sorted(drivers)) or None,
+        "transport": known.transport,
+        "probed_link_bytes_per_s": known.probed_link_bytes_per_s,
+        "network_bytes_per_s": known.network_bytes_per_s,
+        "link": _worst_link(trial, nodes),
+        "log": None if trial.succeeded else f"logs/{trial.trial_id}/{log_name(root.rank if root else 0)}",
+    }
+
+
+def log_name(rank: int) -> str:
+    """Of a rank's log in its trial's folder."""
+    return f"rank{rank}.log"
+
+
+def _worst_link(trial: RunningTrial, nodes: Iterable[Node]) -> str | None:
+    """Between its GPUs of one node; logical devices of a CPU have none."""
+    here = {node.node_id: node for node in nodes}
+    found: set[LinkKind] = set()
+    for node_id in trial.gang.node_ids:
+        if node_id in here:
+            mine = {device.uuid for device in here[node_id].devices if device.kind == "cuda"}
+            worst = worst_link(here[node_id], [each.uuid for each in trial.gang.devices if each.uuid in mine])
+            found |= {worst} if worst else set()
+    return max(found, key=KINDS.index, default=None)
 
 
 def duration_s(trial: RunningTrial) -> float:

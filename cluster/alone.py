@@ -31,6 +31,7 @@ class LocalCluster:
         self._sampler = sampler
         self._limits = limits
         self._gangs: list[RankGang] = []
+        self._retired: set[str] = set()
         self._drained_s = time.monotonic()
 
     @classmethod
@@ -73,9 +74,9 @@ class LocalCluster:
     ) -> RankGang:
         """A gang over free devices. InfeasibleGroupError if there are too few, ClusterError if they are lent out."""
         check_feasible([self._node], model, count, node_count)
-        busy = {device.uuid for gang in self._gangs for device in gang.devices}
-        free = [device for device in self._node.devices if device.model == model and device.uuid not in busy]
-        free.sort(key=lambda device: device.uuid in avoid)
+        free = [device for device in self._node.devices if device.model == model and device.uuid not in self._busy]
+        used = Counter(avoid)
+        free.sort(key=lambda device: used[device.uuid])
         if len(free) < count:
             raise ClusterError(f"{count} x {model} are not free now: {len(free)} are")
         gang = LocalGang(self._server, free[:count], self._node.node_id, self._limits)
@@ -94,7 +95,7 @@ class LocalCluster:
 
     def free_by_model(self) -> dict[str, dict[str, int]]:
         """Free devices: model -> node id -> number."""
-        busy = {device.uuid for gang in self._gangs for device in gang.devices}
+        busy = self._busy
         free: dict[str, dict[str, int]] = {}
         for device in self._node.devices:
             on_node = free.setdefault(device.model, {self._node.node_id: 0})
@@ -103,7 +104,7 @@ class LocalCluster:
 
     def total_by_model(self) -> dict[str, dict[str, int]]:
         """All devices: model -> node id -> number."""
-        models = Counter(device.model for device in self._node.devices)
+        models = Counter(device.model for device in self._node.devices if device.uuid not in self._retired)
         return {model: {self._node.node_id: number} for model, number in models.items()}
 
     def refresh(self) -> list[NodeChange]:
@@ -117,6 +118,14 @@ class LocalCluster:
 
     def check_files(self, root: Path, sha256: Mapping[str, str]) -> None:
         """They are on this machine, where the sweep was read."""
+
+    @property
+    def _busy(self) -> set[str]:
+        return self._retired | {device.uuid for gang in self._gangs for device in gang.devices}
+
+    def retire(self, device_uuids: Collection[str]) -> None:
+        """Lends these devices no more."""
+        self._retired |= set(device_uuids)
 
     def keep_only(self, smallest: Mapping[str, int]) -> None:
         """Nobody else waits for them."""

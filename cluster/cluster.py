@@ -207,6 +207,10 @@ class Cluster:
         """The devices that are there, lent or not: model -> node id -> number. A device of another Ray job is not."""
         return self._pool.total_by_model()
 
+    def retire(self, device_uuids: Collection[str]) -> None:
+        """Lends these devices no more: they are lost, though their nodes are not."""
+        self._pool.retire(device_uuids)
+
     def keep_only(self, smallest: Mapping[str, int]) -> None:
         """Gives devices back, at the next `refresh`, that no waiting trial can use: `smallest` has for each model that
         any waiting trial wants the fewest devices that one takes on a node."""

@@ -47,6 +47,7 @@ class NodeDevices:
         """`folders`: what folders of the driver are called on the node, `on_news` is called when a rank has any."""
         self.node = node
         self.held: dict[str, Held] = {}
+        self.retired: set[str] = set()  # kept, so that nobody else is granted them, and lent no more
         self._launcher = launcher
         self._folders = folders
         self._on_news = on_news
@@ -71,7 +72,7 @@ class NodeDevices:
         return sum(device.model == model for device in self.node.devices)
 
     def idle(self) -> Iterator[Held]:
-        return (each for each in self.held.values() if not each.leased)
+        return (each for each in self.held.values() if not each.leased and each.device.uuid not in self.retired)
 
     def ask_for_missing(self) -> None:
         for _ in range(len(self.node.devices) - len(self.held) - len(self._asks)):

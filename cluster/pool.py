@@ -72,6 +72,11 @@ class DevicePool:
     def _is_useful(self, mine: NodeDevices, model: str) -> bool:
         return self._smallest is None or mine.count(model) >= self._smallest.get(model, len(mine.node.devices) + 1)
 
+    def retire(self, device_uuids: Collection[str]) -> None:
+        """These devices are lost, though their nodes are not: they are lent no more."""
+        for mine in self._nodes.values():
+            mine.retired |= {device.uuid for device in mine.node.devices} & set(device_uuids)
+
     @property
     def asked(self) -> dict[str, int]:
         """How many devices Ray has not granted yet, by node id."""
@@ -106,7 +111,7 @@ class DevicePool:
         for node_id, mine in self._nodes.items():
             for device in mine.node.devices:
                 on_nodes = found.setdefault(device.model, {})
-                held = mine.held.get(device.uuid)
+                held = None if device.uuid in mine.retired else mine.held.get(device.uuid)
                 on_nodes[node_id] = on_nodes.get(node_id, 0) + (held is not None and counts(held))
         return found
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -33,10 +34,11 @@ def test_time_left_is_right_whatever_the_forecasts_scale() -> None:
     assert time_left_s(30.0, 0.0, 10.0) is None
 
 
-def loop_of(fleet: FakeFleet, folder: Path, counts: Sequence[int] = (1, 2)) -> StudyLoop:
+def loop_of(fleet: FakeFleet, folder: Path, counts: Sequence[int] = (1, 2), repeats: int = 1) -> StudyLoop:
     new = not Dataset.exists(folder)
     dataset = Dataset.create(folder, sweep="", plan={}, environment={}) if new else Dataset.open(folder)
-    trials = [planned(count) for count in counts]
+    asked = [planned(count) for count in counts]
+    trials = [replace(one, spec=replace(one.spec, repeat=repeat)) for one in asked for repeat in range(repeats)]
     return StudyLoop(trials, dataset, fleet, LimitsSection(), StudyProgress(len(trials), 1.0, 0), Path())
 
 
@@ -118,9 +120,9 @@ def test_a_trial_that_something_passing_made_invalid_is_run_once_more_where_ther
 
 
 def test_a_group_that_is_not_granted_leaves_the_trials_that_run_alone_and_is_asked_for_again(tmp_path: Path) -> None:
-    fleet = FakeFleet([FakeGang(2), FakeGang(1)])
+    fleet = FakeFleet([FakeGang(1), FakeGang(1)])
     fleet.refusals[1] = GroupTimeoutError("other Ray jobs hold the devices")
-    loop = loop_of(fleet, tmp_path / "out")
+    loop = loop_of(fleet, tmp_path / "out", [1], repeats=2)
     loop.run()
     assert len(loop.rows) == 2
 
@@ -138,9 +140,23 @@ class FleetThatLosesANode(FakeFleet):
     def free_by_model(self) -> dict[str, dict[str, int]]:
         return {GPU_MODEL: {NODE: 0}} if self.lent else super().free_by_model()
 
+    total_by_model = free_by_model
+
+    def acquire(
+        self,
+        model: str,
+        count: int,
+        node_count: int = 1,
+        nodes: Sequence[str] | None = None,
+        avoid: Collection[str] = (),
+    ) -> RankGang:
+        if self.lent:
+            raise NodeLostError("node local is lost")
+        return super().acquire(model, count, node_count, nodes, avoid)
+
 
 def test_trials_whose_devices_are_gone_for_good_end_the_study_and_are_not_waited_for(tmp_path: Path) -> None:
-    fleet = FleetThatLosesANode([FakeGang(2)])
+    fleet = FleetThatLosesANode([FakeGang(1)])
     with pytest.raises(ClusterError, match="1 trials wait for devices that are no longer there: their node is lost"):
         loop_of(fleet, tmp_path / "out").run()
     assert len(read_trials(tmp_path / "out")) == 1

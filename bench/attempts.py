@@ -1,0 +1,31 @@
+"""The attempts of earlier runs, as the study's events tell of them."""
+
+from joulelaw.bench.dataset import Dataset, read_events
+from joulelaw.cluster.failures import Cause
+
+
+def note_lost_attempts(dataset: Dataset) -> int:
+    """Notes the end of each attempt that began and whose end nobody noted: its driver was lost. Returns how many.
+
+    To be called by a run that has the dataset to itself, before it begins any attempt.
+    """
+    events = read_events(dataset.folder)
+    open_now: dict[str, tuple[int, list[str], list[str]]] = {}
+    names = ("kind", "trial_id", "attempt", "nodes", "device_uuids")
+    for kind, trial_id, attempt, nodes, uuids in zip(*(events[name] for name in names), strict=True):
+        if kind == "attempt_began":
+            open_now[trial_id] = int(attempt), list(nodes), list(uuids)
+        elif kind == "attempt_ended":
+            open_now.pop(trial_id, None)
+    for trial_id, (attempt, nodes, uuids) in open_now.items():
+        dataset.note(
+            "attempt_ended",
+            trial_id=trial_id,
+            attempt=attempt,
+            nodes=nodes,
+            device_uuids=uuids,
+            cause=Cause.DRIVER_LOST,
+            detail="the study's driver was lost while it ran",
+            retried=True,
+        )
+    return len(open_now)
