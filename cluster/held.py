@@ -76,7 +76,7 @@ class NodeDevices:
 
     def ask_for_missing(self) -> None:
         for _ in range(len(self.node.devices) - len(self.held) - len(self._asks)):
-            actor = ray.remote(RankHost).options(**self._options).remote()
+            actor = ray.remote(RankHost).options(**self._options).remote(self._launcher)
             self._asks.append((actor, Call(actor.place.remote(), f"a device of node {self.node.node_id[:6]}")))
 
     def take_grants(self) -> int:
@@ -88,7 +88,7 @@ class NodeDevices:
             device = device_of(self.node.devices, place.gpu_id)
             if device.uuid in self.held:
                 raise ClusterError(f"node {self.node.node_id[:6]}: Ray granted GPU {place.gpu_id} twice")
-            rank = RemoteRank(actor, self._launcher, self._on_news, self._folders)
+            rank = RemoteRank(actor, self._on_news, self._folders)
             self.held[device.uuid] = Held(self.node.node_id, device, place, actor, rank)
         return len(granted)
 

@@ -14,6 +14,8 @@ from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.inventory import Device, Node, inspect_node
 from joulelaw.cluster.server import ForkServer, ServerStatus
 
+FILES_REMEDY = "submit the job with a --working-dir that holds them, or put them on every node at the same path"
+
 
 class Launcher:
     """Knows its node's devices and keeps a fork server there, which ends with this actor."""
@@ -43,10 +45,8 @@ class Launcher:
             if not names:
                 return str(folder)
         names = min(wrong.values(), key=len)
-        raise InputError(
-            f"{', '.join(names[:3])}{', …' if names[3:] else ''} not found there, or with other content",
-            remedy="submit the job with a --working-dir that holds them, or put them on every node at the same path",
-        )
+        shown = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}"
+        raise InputError(f"{shown} not found there, or other content", remedy=FILES_REMEDY)
 
     def address(self) -> str:
         """Where this node's ranks are asked for, once the server can fork."""

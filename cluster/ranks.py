@@ -86,8 +86,9 @@ class RankProcess:
         self._events: list[Message] = []
         self._news = threading.Condition()
 
-    def launch(self, server_address: str, spec: RankSpec) -> None:
-        """Asks the fork server at `server_address` for the process. Its failures arrive as an "exit" event."""
+    def launch(self, server_address: str, spec: RankSpec) -> bool:
+        """Asks the fork server at `server_address` for the process. Its failures arrive as an "exit" event; False where
+        no server answers."""
         self.pid = self.exit_status = None
         self._rank = spec.rank
         self._events = []
@@ -98,9 +99,10 @@ class RankProcess:
         except OSError as error:
             connection.close()
             self._append([_lost(f"could not be started: no fork server answers ({error.strerror or error})")])
-            return
+            return False
         self._connection = connection
         threading.Thread(target=self._read, args=(connection,), name=f"rank{spec.rank}-reader", daemon=True).start()
+        return True
 
     def poll(self, wait_s: float = 0.0) -> list[Message]:
         """The events since the last call, each with its "rank"; waits up to `wait_s` for the first of them."""

@@ -19,10 +19,13 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 from joulelaw.cluster import rank_log
 from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.ranks import RankProcess, RankSpec
-from joulelaw.cluster.raycalls import Call, first_line
+from joulelaw.cluster.raycalls import Call, fetch, first_line
 from joulelaw.cluster.wire import Message
 
 _LONG_POLL_S = 10.0
+_FIRST_POLL_S = 1.0  # until then a rank can be told nothing, nor killed
+_SERVER_S = 180.0  # torch, transformers and deepspeed from a cold disk
+_TOGETHER_S = 0.003
 # An actor that went with its node: so long the driver waits for what Ray's node table says of it.
 _VERDICT_S = 8.0
 
@@ -42,7 +45,9 @@ class RankHost:
     A rank is known by the `number` of its launch; its events are numbered too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, launcher: Any) -> None:
+        self._launcher = launcher
+        self._server: str | None = None
         self._process = RankProcess()
         self._number = -1
         self._kept: list[Message] = []  # events that the driver may not have yet; the first is number `_first`
@@ -56,14 +61,20 @@ class RankHost:
         host = str(ray.util.get_node_ip_address())
         return Place(host, interface_of(host), str(gpu_id))
 
-    def launch(self, number: int, server_address: str, spec: RankSpec, log_mark: int) -> list[Message]:
-        """Asks for the process; answers no events, so that a handle can treat it as its first poll."""
+    def launch(self, number: int, spec: RankSpec, log_mark: int, wait_s: float) -> list[Message]:
+        """Asks for the process, and answers as the first `poll`. ForkServerError where it cannot be had."""
         with self._one_at_a_time:
             if number > self._number:
                 self._number, self._kept, self._first, self._sent = number, [], 0, 0
-                spec, self._log = rank_log.placed(spec, log_mark, Path(server_address).parent, number)
-                self._process.launch(server_address, spec)
-        return []
+                if self._server is None or not self._launched(self._server, spec, log_mark):
+                    # The launcher starts a fork server anew that has died.
+                    (self._server,) = fetch([self._launcher.address.remote()], _SERVER_S, "starting a fork server")
+                    self._launched(self._server, spec, log_mark)
+        return self.poll(number, 0, wait_s)
+
+    def _launched(self, server: str, spec: RankSpec, log_mark: int) -> bool:
+        spec, self._log = rank_log.placed(spec, log_mark, Path(server).parent, self._number)
+        return self._process.launch(server, spec)
 
     def poll(self, number: int, first: int, wait_s: float) -> list[Message]:
         """The events of a launch from number `first` on; those before are not asked for again."""
@@ -73,6 +84,9 @@ class RankHost:
             del self._kept[: max(0, first - self._first)]
             self._first = max(first, self._first)
             new = self._process.poll(0.0 if self._kept else wait_s)
+            if new and new[-1]["kind"] != "exit":  # what comes with it needs no answer of its own
+                time.sleep(_TOGETHER_S)
+                new += self._process.poll()
             self._kept += [self._with_log(event) for event in new]
             return list(self._kept)
 
@@ -100,9 +114,8 @@ class RemoteRank:
     machine are called on that node.
     """
 
-    def __init__(self, actor: Any, launcher: Any, on_news: Callable[[], None], folders: Mapping[str, str]) -> None:
+    def __init__(self, actor: Any, on_news: Callable[[], None], folders: Mapping[str, str]) -> None:
         self._actor = actor
-        self._launcher = launcher
         self._on_news = on_news
         self._folders = folders
         self._number = -1
@@ -131,9 +144,7 @@ class RemoteRank:
         self._launched = self._doomed = False
         self._outbox = []
         mark = rank_log.folder_mark(Path(spec.log_path).parent)
-        # The launcher's answer goes straight to the actor; it also starts a fork server anew that has died.
-        address = self._launcher.address.remote()
-        self._ask(self._actor.launch.remote(self._number, address, self._translated(spec), mark))
+        self._ask(self._actor.launch.remote(self._number, self._translated(spec), mark, _FIRST_POLL_S))
 
     def poll(self) -> list[Message]:
         if self._call is None:
@@ -174,7 +185,7 @@ class RemoteRank:
             return []
         except RayActorError as error:
             return self._of_dead_actor(error)
-        except RayError as error:  # the launcher could not give an address, say
+        except RayError as error:  # the launcher could not start a fork server, say
             what = first_line(getattr(error, "cause", None) or error)
             return [_lost(f"could not be started ({what})", Cause.RANK_CRASH)]
         return events

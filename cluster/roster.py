@@ -8,6 +8,7 @@ from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.inventory import Node, hostname_hash, named_by_node
 from joulelaw.cluster.members import Files, Member, MemberState, Terms
 from joulelaw.cluster.node_watch import NodeWatch
+from joulelaw.cluster.nodes import FILES_REMEDY
 from joulelaw.cluster.versions import SOURCE, check_same, installed
 
 _LOOK_S = 0.05
@@ -88,23 +89,25 @@ class Roster:
         check_same([*self.nodes, here] if elsewhere else self.nodes)
         self._has_begun = True
 
-    def check_files(self, files: Files, timeout_s: float) -> list[Exception]:
-        """Asks every node for files, and those that join later; what is wrong where."""
+    def check_files(self, files: Files, timeout_s: float) -> None:
+        """Asks every node for files, and those that join later. InputError naming nodes and files that are missing."""
         self._files = files
         asked = [(member, member.find(files)) for member in self.usable]
         deadline = time.monotonic() + timeout_s
         while not all(call.done for _, call in asked) and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
-        problems: list[Exception] = []
+        problems = []
         for member, call in asked:
-            if not call.done:
-                problems.append(ClusterError(f"node {member.node_id[:6]} has not answered within {timeout_s:g} s"))
-                continue
             try:
+                if not call.done:
+                    raise ClusterError(f"no answer within {timeout_s:g} s")
                 member.folders[str(files.root)] = call.value()
-            except (InputError, ClusterError) as problem:
-                problems.append(problem)
-        return problems
+            except InputError as problem:
+                problems.append(f"node {member.node_id[:6]}: {problem.what}")
+            except ClusterError as problem:
+                problems.append(f"node {member.node_id[:6]}: {problem}")
+        if problems:
+            raise InputError(f"files of the sweep are missing on {'; '.join(problems)}", remedy=FILES_REMEDY)
 
     def refuse(self, node_id: str, problem: Exception) -> NodeChange:
         """A node is of no use after all."""

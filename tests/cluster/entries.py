@@ -1,6 +1,7 @@
 """Entry functions for the tests of rank processes: each shows one thing a rank can do."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -127,3 +128,18 @@ def all_reduce(payload: dict[str, Any], rank: RankContext) -> None:
     rank.emit({"kind": "sum", "value": value.tolist()})
     dist.barrier()
     dist.destroy_process_group()
+
+
+def shake_hands(payload: dict[str, Any], rank: RankContext) -> None:
+    """Over the network: rank 0 listens on its host's own address, the others find it there."""
+    names = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+    rank.emit({"kind": "ready", "host": rank.host, "env": {name: os.environ.get(name) for name in names}})
+    if rank.rank == 0:
+        with socket.create_server((rank.host, 0)) as server:
+            rank.emit({"kind": "rendezvous", "address": f"{rank.host}:{server.getsockname()[1]}"})
+            for _ in range(rank.world_size - 1):
+                server.accept()[0].close()
+    else:
+        host, port = rank.receive(timeout_s=30)["address"].rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            rank.emit({"kind": "met", "peer": connection.getpeername()[0]})

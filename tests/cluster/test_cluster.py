@@ -24,11 +24,11 @@ from joulelaw.cluster.remote import RemoteRank
 from joulelaw.cluster.server import ForkServer
 from tests.cluster.driving import Event, environment, finish, gone, of_kind, run, wait_for, wait_for_kind
 
-# One Ray for the whole session: --dist loadgroup sends these to one worker.
+# One Ray for all: --dist loadgroup sends these to one worker.
 pytestmark = pytest.mark.xdist_group("ray")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with Cluster.connect("local", meter_options=MeterOptions(kind="estimate", cpu_w_per_core=5.0)) as cluster:
         yield cluster
