@@ -118,6 +118,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _failures(failures: Sequence[Failure]) -> Table:
     shown = table("Failed", ["trial", "configuration", "attempt", "cause", "what", "log"], ["attempt"])
+    shown.columns[-1].no_wrap = True  # to be copied whole
     for each in failures[:MOST_ROWS]:
         shown.add_row(
             each.trial_id, each.label, str(each.attempt), each.cause, escape(each.failure), escape(each.log or "-")

@@ -168,13 +168,13 @@ def test_readings_are_as_old_as_they_are_whatever_the_nodes_clock_says(tmp_path:
 
 def test_a_second_look_opens_only_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Path] = []
-    read = status_reader.read_file
+    read_each = status_reader._each
 
-    def counted(path: Path, *arguments: Any) -> Any:
-        opened.append(path)
-        return read(path, *arguments)
+    def counted(paths: Sequence[Path], *arguments: Any) -> Any:
+        opened.extend(paths)
+        return read_each(paths, *arguments)
 
-    monkeypatch.setattr(status_reader, "read_file", counted)
+    monkeypatch.setattr(status_reader, "_each", counted)
     with study_at_work(tmp_path) as dataset:
         reader = StatusReader(tmp_path)
         first = reader.look()
