@@ -126,8 +126,8 @@ def _trials(path: Place) -> list[Row]:
         rows: list[Row] = file.read(list(_OF_VALID), use_threads=False).to_pylist()
         if all(len(row) == len(_OF_VALID) and (row["status"], row["verdict"]) == ("done", "valid") for row in rows):
             return rows
-    rows = read_file(path, TRIALS, (*_OF_VALID, *_OF_OTHERS)).to_pylist()
-    return rows
+    everything: list[Row] = read_file(path, TRIALS, (*_OF_VALID, *_OF_OTHERS)).to_pylist()
+    return everything
 
 
 def _events(path: Place) -> list[Row]:
