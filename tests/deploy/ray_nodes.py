@@ -13,6 +13,7 @@ from typing import Self
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "the-token-of-this-cluster-0123456789"
 _UP_S = 90.0
 
 
@@ -23,7 +24,7 @@ class RayNodes:
         self._folder = folder
         self._short = Path(f"/tmp/jl-nodes-{os.getpid()}")  # Ray's sockets need a short path
         self._processes: list[psutil.Process] = []
-        self._head, self._dashboard = _free_ports(2)
+        self._head, self._dashboard, self._metrics = _free_ports(3)
         (folder / "home").mkdir(parents=True)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
@@ -33,6 +34,7 @@ class RayNodes:
             "RAY_AUTH_TOKEN": token,
             "RAY_JOB_STOP_WAIT_TIME_S": "30",
             "RAY_worker_niceness": "0",
+            "RAY_metrics_report_interval_ms": "1000",
         }
 
     @property
@@ -43,11 +45,17 @@ class RayNodes:
     def dashboard(self) -> str:
         return f"http://127.0.0.1:{self._dashboard}"
 
+    @property
+    def metrics(self) -> str:
+        """Where the head's Prometheus endpoint is."""
+        return f"http://127.0.0.1:{self._metrics}/metrics"
+
     def __enter__(self) -> Self:
         try:
             client, agent = _free_ports(2)
             head = ["--head", f"--port={self._head}", f"--dashboard-port={self._dashboard}"]
-            self._start("head", [*head, f"--ray-client-server-port={client}", f"--temp-dir={self._short}"], agent)
+            head += [f"--ray-client-server-port={client}", f"--metrics-export-port={self._metrics}"]
+            self._start("head", [*head, f"--temp-dir={self._short}"], agent)
             self._wait_for(["ray", "status", f"--address={self.address}"])
             self._start("node", [f"--address={self.address}"], _free_ports(1)[0])
             self._wait_for(["ray", "job", "list", f"--address={self.dashboard}"])

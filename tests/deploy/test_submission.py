@@ -4,19 +4,17 @@ import json
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.deploy.ray_nodes import ROOT, RayNodes
+from tests.deploy.ray_nodes import ROOT, TOKEN, RayNodes
 
 pytest.importorskip("aiohttp", reason="jobs need ray[default]")
 pytestmark = [pytest.mark.xdist_group("submission"), pytest.mark.timeout(400)]
 
-TOKEN = "the-token-of-this-cluster-0123456789"
 NO_TOKEN = {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN": None}
 WRONG_TOKEN = {"RAY_AUTH_TOKEN": TOKEN[::-1]}
 TRIALS = 6
@@ -31,12 +29,6 @@ window: {warmup_steps: 1, min_steps: 5, min_s: 1.0, max_s: 30, tolerance: 0}
 hold_out: {by: case, fraction: 0.3}
 metering: {meter: estimate, cpu_w_per_core: 10.0}
 """
-
-
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
-    with RayNodes(tmp_path_factory.mktemp("nodes"), TOKEN) as nodes:
-        yield nodes
 
 
 def submit(nodes: RayNodes, name: str, *arguments: str, wait: bool, **options: Any) -> Any:

@@ -2,7 +2,7 @@
 
 Each host is one process (and its children) in namespaces of its own: network (a veth to a common bridge), processes,
 host name, IPC, clock (CLOCK_MONOTONIC counts from another boot on each, as on real machines) and mounts: all that was
-there is read-only, and /tmp, /dev/shm and the home are empty and private. When the process that made a host ends, in
+there is read-only, and /tmp, /dev/shm, /run and the home are empty and private. When the process that made a host ends, in
 whatever way, so do the host and all that ran on it: nothing is left to clean up.
 
     with Hosts(3) as hosts:
@@ -24,36 +24,40 @@ from typing import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "10.77.0"
-HOME = "/tmp/home"
+HOME = str(Path.home().resolve())
 _START_S = 20.0
 _BOOTS_APART_S = 100_000
 # What this process has set is not the hosts': only what programs need to run.
 _KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 
-# In the host's namespaces, as its first process. Paths that must stay visible and lie under /tmp are bound into the new
-# /tmp before it covers the old one. The shell stays: it is what collects the dead in a namespace of processes.
+# In the host's namespaces, as its first process. Of the paths that must stay visible, those under a folder that becomes
+# private are bound into the new one before it covers the old. The shell stays: it is what collects the dead in a
+# namespace of processes.
 _BOOT = r"""
 set -eu
-name=$1 address=$2; shift 2
-mount -n --make-rprivate /
-mount -n -o remount,bind,ro /
-mount -n -t sysfs sysfs /sys
-mount -n -t tmpfs -o mode=1777 shm /dev/shm
-mount -n -t tmpfs -o mode=1777 tmp /mnt
+name=$1 address=$2 home=$3; shift 3
+mount() { command mount -n "$@"; }
+mount --make-rprivate /
 for path in "$@"; do
-    case $path in /tmp/*)
-        mkdir -p "/mnt${path#/tmp}"
-        mount -n --bind "$path" "/mnt${path#/tmp}"
-        mount -n -o remount,bind,ro "/mnt${path#/tmp}";;
-    *)
-        mount -n --bind "$path" "$path"
-        mount -n -o remount,bind,ro "$path";;
-    esac
+    mount --bind "$path" "$path"
+    mount -o remount,bind,ro "$path"
 done
-mkdir -p /mnt/home
-mount -n --move /mnt /tmp
-cat > /tmp/home/hosts
-mount -n --bind /tmp/home/hosts /etc/hosts
+mount -o remount,bind,ro /
+mount -t sysfs sysfs /sys
+for private in /tmp "$home" /dev/shm /run; do
+    mount -t tmpfs -o mode=1777 private /mnt
+    for path in "$@"; do
+        case $path in "$private"/*)
+            mkdir -p "/mnt${path#"$private"}"
+            mount --bind "$path" "/mnt${path#"$private"}"
+            mount -o remount,bind,ro "/mnt${path#"$private"}";;
+        esac
+    done
+    mount --move /mnt "$private"
+done
+chmod 700 "$home"
+cat > /run/hosts
+mount --bind /run/hosts /etc/hosts
 hostname "$name"
 ip link set lo up
 echo booted
@@ -84,6 +88,8 @@ def reason_to_skip() -> str:
     """Why there can be no hosts here, if so."""
     if os.geteuid() != 0:
         return "hosts are network namespaces, which need root"
+    if HOME == "/" or HOME.startswith("/tmp"):
+        return f"hosts have a private home and a private /tmp, and the home is {HOME}"
     for tool in ("ip", "unshare", "nsenter", "setpriv", "mount"):
         if shutil.which(tool) is None:
             package = "iproute2" if tool == "ip" else "util-linux"
@@ -121,7 +127,7 @@ class Hosts:
     def run(
         self, name: str, argv: Sequence[str], *, env: Mapping[str, str] | None = None, timeout_s: float = 60
     ) -> "subprocess.CompletedProcess[str]":
-        """Runs a command on a host to its end, in /tmp/home. TimeoutExpired if it takes longer."""
+        """Runs a command on a host to its end, from the home. TimeoutExpired if it takes longer."""
         command, environment = self._command(name, argv, env)
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s)
 
@@ -167,7 +173,7 @@ class Hosts:
         seen = dict.fromkeys(str(Path(path).resolve()) for path in (ROOT, sys.prefix, sys.base_prefix))
         kept = [path for path in seen if path not in ("/", "/usr")]
         read_end, write_end = os.pipe()
-        process = _hold(spaces, _BOOT, name, address, *kept, go=read_end)
+        process = _hold(spaces, _BOOT, name, address, HOME, *kept, go=read_end)
         os.close(read_end)
         try:
             assert process.stdin is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.hosts.hosts import ROOT, Hosts
+from tests.hosts.hosts import HOME, ROOT, Hosts
 
 PORT = 6379
 STUDY = "/tmp/study"
@@ -86,7 +86,7 @@ class RayHosts:
 
     def start_study(self, sweep: str, log: Path, *options: str) -> "subprocess.Popen[bytes]":
         """`joulelaw run` on the head, into its own folder; `sweep` is the text of the sweep."""
-        (self.hosts["host1"].path("/tmp/home") / "sweep.yaml").write_text(sweep)
+        (self.hosts["host1"].path(HOME) / "sweep.yaml").write_text(sweep)
         command = ["python", "-m", "joulelaw.bench", "run", "sweep.yaml", "--into", STUDY, *options]
         return self.hosts.start("host1", command, log=log, env={**self.environment, "RAY_ADDRESS": self.address})
 
