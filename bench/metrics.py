@@ -39,13 +39,18 @@ class Metrics:
             for domain, watts in mean_power_w(readings).items():
                 self._power_w[node, domain] = watts, self._clock()
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to tell again."""
+        return self._endpoint is not None and self._clock() >= self._due_s
+
     def tell(
         self, nodes: Sequence[Node], meters: Mapping[str, MeterInfo], trials: Mapping[str, int], energy_j: float
     ) -> None:
-        """Tells how it stands, at most once in `EVERY_S`. `trials` by state; `energy_j` of those that have ended."""
-        now_s = self._clock()
-        if self._endpoint is None or now_s < self._due_s:
+        """Tells how it stands, unless that is not due. `trials` by state; `energy_j` of those that have ended."""
+        if self._endpoint is None or not self.is_due:
             return
+        now_s = self._clock()
         self._due_s = now_s + EVERY_S
         models = {device.uuid: device.model for node in nodes for device in node.devices}
         power_w = {}
