@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from joulelaw.bench.metrics import Endpoint
 from joulelaw.bench.power_feed import PowerFeed
 from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.failures import Cause
@@ -48,6 +49,10 @@ class Fleet(PowerFeed, Protocol):
 
     def more_to_come(self) -> bool:
         """Whether devices may still come where nothing runs. GroupTimeoutError after too long."""
+        ...
+
+    def metrics(self) -> Endpoint | None:
+        """Where a study tells how it stands; None where nobody could look."""
         ...
 
     def wait(self, timeout_s: float) -> None:

@@ -114,6 +114,11 @@ def lost_meter(feed: PowerFeed, trial: RunningTrial) -> bool:
     return any(feed.meter_losses[node] != before for node, before in trial.meter_losses.items())
 
 
+def has_just_ended(trial: RunningTrial) -> bool:
+    """Whether a trial that is over can be settled at any moment, if all its nodes answer."""
+    return trial.ended_s is None or time.monotonic() < trial.ended_s + 2 * SETTLE_S
+
+
 def is_settled(feed: PowerFeed, trial: RunningTrial) -> bool:
     """Whether a trial that is over has all the readings that tell of its window, or will get no more of them.
 

@@ -1,6 +1,8 @@
 """The loop that carries a study out: it starts what fits, listens, and ends what is over. It waits for no node."""
 
+import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +14,9 @@ from joulelaw.bench.attempts import note_lost_attempts
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.fleet import Fleet
 from joulelaw.bench.lineup import Lineup
+from joulelaw.bench.metrics import Metrics
 from joulelaw.bench.plan import PlannedTrial
-from joulelaw.bench.power_feed import is_settled, watch_ranks
+from joulelaw.bench.power_feed import has_just_ended, is_settled, watch_ranks
 from joulelaw.bench.probed_links import ProbedLinks
 from joulelaw.bench.progress import GroupView, StudyProgress
 from joulelaw.bench.running_trial import RunningTrial
@@ -59,6 +62,7 @@ class StudyLoop:
         self._lineup = Lineup(waiting)
         self._links = ProbedLinks()
         self._session = Session(fleet, dataset, metering.idle_s)
+        self._metrics = Metrics(fleet.metrics())
         self._starter = TrialStarter(dataset, fleet, metering, self._links, root)
         self._ender = TrialEnder(dataset, fleet, self._lineup, limits, progress, self._links)
         self._power_due_s = self._nodes_due_s = 0.0
@@ -92,7 +96,8 @@ class StudyLoop:
             return  # devices are free: at once to the next trial
         self._check_that_it_goes_on()
         self._progress.show([_view(trial) for trial in self._running.values()])
-        self._fleet.wait(SETTLING_EVERY_S if self._settling else LOOK_EVERY_S)
+        self._tell_metrics()
+        self._fleet.wait(max(0.0, min(LOOK_EVERY_S, self._power_due_s - time.monotonic())))
 
     def _look_at_nodes(self) -> None:
         """Takes up nodes that have come, and gives up those that are lost."""
@@ -164,10 +169,19 @@ class StudyLoop:
             if not trial.over and not trial.given_up:
                 self._give_up_if_hopeless(trial)
         if time.monotonic() >= self._power_due_s:
-            self._session.hand_out(self._metered)
+            is_settling = any(has_just_ended(trial) for trial in self._settling)
+            self._power_due_s = time.monotonic() + (SETTLING_EVERY_S if is_settling else POWER_EVERY_S)
+            self._metrics.see(self._session.hand_out(self._metered))
             for trial in self._running.values():
                 advise(trial, self._fleet.meters)
-            self._power_due_s = time.monotonic() + (SETTLING_EVERY_S if self._settling else POWER_EVERY_S)
+
+    def _tell_metrics(self) -> None:
+        if not self._metrics.is_due:
+            return
+        ended = Counter(row["verdict"] if row["status"] == "done" else row["status"] for row in self.rows)
+        trials = {"waiting": len(self._lineup), "running": len(self._metered), "valid": 0, "invalid": 0, "failed": 0}
+        energy_j = math.fsum(row["energy_j"] or 0.0 for row in self.rows)
+        self._metrics.tell(self._fleet.nodes, self._fleet.meters, {**trials, **ended}, energy_j)
 
     def _give_up_if_hopeless(self, trial: RunningTrial) -> None:
         if trial.no_number:
