@@ -20,6 +20,7 @@ from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
 from joulelaw.bench.spec import Sweep
 from joulelaw.bench.storage import Place
 from joulelaw.bench.study_devices import borrowed, study_catalogue
+from joulelaw.cluster.gang import GangLimits
 from joulelaw.cluster.inventory import Node
 from joulelaw.model.laws.roofline import a_priori
 
@@ -30,6 +31,9 @@ class Machines(Fleet, Protocol):
     @property
     def nodes(self) -> tuple[Node, ...]: ...
     def wait_ready(self) -> Mapping[str, Any]: ...
+    def check_files(self, root: Path, sha256: Mapping[str, str]) -> None:
+        """Every node has these files, by path below `root`. InputError naming nodes and files where one has not."""
+        ...
 
 
 def connection(sweep: Sweep) -> dict[str, Any]:
@@ -39,6 +43,7 @@ def connection(sweep: Sweep) -> dict[str, Any]:
         "env": ENVIRONMENT,
         "meter_options": meter_options(sweep.metering),
         "cores_per_device": sweep.devices.cores_per_device,
+        "limits": GangLimits(hang_s=sweep.limits.hang_s),
     }
 
 
@@ -66,7 +71,8 @@ def warning_of_copy(folder: Place) -> str:
 
 @contextmanager
 def open_study(sweep: Sweep, machines: Machines, into: Place | None, *, alone: bool) -> Iterator[tuple[Plan, Dataset]]:
-    """The plan of a sweep on these machines and its folder, until the `with` ends.
+    """The plan of a sweep on these machines and its folder, until the `with` ends. A study that goes on keeps its plan,
+    be some of its nodes gone, or others there.
 
     Strategies whose libraries this process lacks are left out of the plan where it speaks for all nodes: `alone`, or on
     a Ray of its own.
@@ -76,11 +82,23 @@ def open_study(sweep: Sweep, machines: Machines, into: Place | None, *, alone: b
         say(warning)
     catalogue, devices_toml = study_catalogue(machines.nodes, folder / "devices.toml", partial(borrowed, machines))
     missing = missing_strategies() if alone or "RAY_ADDRESS" not in os.environ else {}
-    plan = make_plan(sweep, machines.nodes, catalogue, a_priori(catalogue), missing)
+    plan = saved_plan(folder, sweep)
+    if plan is None or missing.keys() & {trial.spec.configuration.strategy for trial in plan.trials}:
+        plan = make_plan(sweep, machines.nodes, catalogue, a_priori(catalogue), missing)
     if lacking := sorted({aside.configuration.strategy for aside in plan.set_aside} & missing.keys()):
         say(f"Set aside: {', '.join(lacking)}, as {missing[lacking[0]]}")
     with open_dataset(folder, sweep, plan, machines.nodes, devices_toml) as dataset:
         yield plan, dataset
+
+
+def saved_plan(folder: Place, sweep: Sweep) -> Plan | None:
+    """The plan of a folder that holds this very sweep's study, with the same files beside it; None of any other."""
+    if not Dataset.exists(folder):
+        return None
+    plan, saved = Plan.load(folder), folder / "sweep.yaml"
+    texts = {asked.configuration.data for asked in sweep.asked}
+    same = saved.is_file() and saved.read_text(encoding="utf-8") == sweep.text and plan.checkpoints == sweep.checkpoints
+    return plan if same and all(trial.spec.configuration.data in texts for trial in plan.trials) else None
 
 
 def open_dataset(folder: Place, sweep: Sweep, plan: Plan, nodes: Sequence[Node], devices_toml: str) -> Dataset:

@@ -225,8 +225,8 @@ class StudyLoop:
         lost = "; ".join(what for _, what in self._fleet.lost_nodes.values())
         raise ClusterError(
             f"{len(self._lineup)} trials wait for devices that are no longer there: {lost or 'their node is lost'}"
-            f"{f' ({missing})' if missing else ''}; the others are done: run the same command again to go on once the "
-            "devices are back"
+            f"{f' ({missing})' if missing else ''}; the others are done: run the same command again, with --into "
+            f"{self._dataset.folder}, to go on once the devices are back"
         )
 
     def _abandon(self, error: BaseException) -> None:

@@ -14,15 +14,17 @@ from joulelaw.bench.console import say
 from joulelaw.bench.dataset import Dataset, committed_trials, read_trials
 from joulelaw.bench.leftovers import broken_files
 from joulelaw.bench.lineup import expected_device_s
+from joulelaw.bench.node_files import needed_files
 from joulelaw.bench.plan import Plan
 from joulelaw.bench.plan_meter import NO_JOULES
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.spec import Sweep, load_sweep
 from joulelaw.bench.storage import Place
-from joulelaw.bench.study_folder import Machines, connection, open_study
+from joulelaw.bench.study_folder import Machines, connection, open_study, saved_plan
 from joulelaw.bench.study_loop import StudyLoop
 from joulelaw.bench.time_limit import OutOfTime, TimeLimit
 from joulelaw.cluster.alone import LocalCluster
+from joulelaw.cluster.retries import RESULTS
 from joulelaw.cluster.versions import notes
 
 if TYPE_CHECKING:  # a study that runs alone needs no Ray
@@ -33,6 +35,7 @@ if TYPE_CHECKING:  # a study that runs alone needs no Ray
 class StudyResult:
     """How a run of a study ended. `done` counts this run's trials, `failed` and `invalid` those of the whole folder.
 
+    `unfit` are those of the failed whose failure is their result: no memory, or a loss that is no number.
     `interrupted`: by a signal, or as its time was over.
     """
 
@@ -41,6 +44,7 @@ class StudyResult:
     already_done: int
     done: int
     failed: int
+    unfit: int
     invalid: int
     interrupted: bool
 
@@ -67,6 +71,8 @@ def run_study(sweep_path: Path, into: Place | None = None, *, alone: bool = Fals
         terminated_as_interrupted(),  # once more: ray.init sets a handler of its own, which would just exit
     ):
         _check_nodes(cluster)
+        if not alone:
+            cluster.check_files(sweep.root, needed_files(sweep))
         with open_study(sweep, cluster, into, alone=alone) as (plan, dataset):
             return _run(plan, dataset, cluster, sweep, limit)
 
@@ -98,23 +104,18 @@ def _complete(folder: Place, sweep: Sweep) -> StudyResult | None:
 
     The same sweep with other files beside it is another study: the plan says so.
     """
-    if not Dataset.exists(folder):
+    plan = saved_plan(folder, sweep)
+    if plan is None:
         return None
-    plan, trials = Plan.load(folder), committed_trials(folder)
-    done = {trial_id for trial_id, each in trials.items() if each.done}
-    saved, texts = folder / "sweep.yaml", {asked.configuration.data for asked in sweep.asked}
-    same = saved.is_file() and saved.read_text(encoding="utf-8") == sweep.text
-    same = same and plan.checkpoints == sweep.checkpoints
-    if not same or any(
-        trial.trial_id not in done or trial.spec.configuration.data not in texts for trial in plan.trials
-    ):
+    settled = {trial_id for trial_id, each in committed_trials(folder).items() if each.settled}
+    if any(trial.trial_id not in settled for trial in plan.trials):
         return None
     return _result(folder, plan, len(plan.trials), interrupted=False)
 
 
 def _run(plan: Plan, dataset: Dataset, cluster: Machines, sweep: Sweep, limit: TimeLimit) -> StudyResult:
-    finished = dataset.finished_trial_ids()
-    waiting = [trial for trial in plan.trials if trial.trial_id not in finished]
+    settled = dataset.settled_trial_ids()
+    waiting = [trial for trial in plan.trials if trial.trial_id not in settled]
     already = len(plan.trials) - len(waiting)
     if again := dataset.failed_trial_ids() & {trial.trial_id for trial in waiting}:
         say(f"{len(again)} failed trial{'s' if len(again) > 1 else ''} of an earlier run: tried again")
@@ -132,9 +133,10 @@ def _run(plan: Plan, dataset: Dataset, cluster: Machines, sweep: Sweep, limit: T
 
 def _result(folder: Place, plan: Plan, already: int, done: int = 0, *, interrupted: bool) -> StudyResult:
     trials = read_trials(folder)
-    failed = int((trials["status"] != "done").sum())
-    invalid = int(((trials["status"] == "done") & (trials["verdict"] != "valid")).sum())
-    return StudyResult(folder, len(plan.trials), already, done, failed, invalid, interrupted)
+    is_done, is_result = trials["status"] == "done", trials["cause"].isin([cause.value for cause in RESULTS])
+    invalid = int((is_done & (trials["verdict"] != "valid")).sum())
+    failed, unfit = int((~is_done).sum()), int((~is_done & is_result).sum())
+    return StudyResult(folder, len(plan.trials), already, done, failed, unfit, invalid, interrupted)
 
 
 @contextmanager

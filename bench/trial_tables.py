@@ -14,9 +14,8 @@ from joulelaw.bench.parquet_groups import encoded
 from joulelaw.bench.storage import Place
 from joulelaw.bench.table_writer import TableWriter
 from joulelaw.bench.tables import POWER, STEPS, TRIALS
+from joulelaw.cluster.retries import RESULTS
 
-# Failures that say something of the configuration, not of the machine: results, which no later run tries again.
-RESULTS = frozenset({"out_of_memory", "nan_loss"})
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -66,16 +65,13 @@ class TrialTables:
         self._writer.append(self._steps, [{**self._key, **row} for row in rows])
 
     def add_power(self, node: str, rows: Sequence[Row] | Columns | pa.Table | pa.RecordBatch) -> None:
-        """Add readings of one node: rows, columns or an Arrow table of POWER without trial_id, attempt and node.
-
-        An Arrow table is taken as it is, column by column; one without the column `error` has no errors.
-        """
+        """Add readings of one node: rows, columns or an Arrow table of POWER without trial_id, attempt and node."""
         if node not in self._power:
             check_name(node)
             self._power[node] = self._writer.table("power", f"{self._key['trial_id']}.{node}", POWER)
         key = {**self._key, "node": node}
         if isinstance(rows, pa.Table | pa.RecordBatch):
-            rows = {"error": "", **dict(zip(rows.schema.names, rows.columns, strict=True))}
+            rows = dict(zip(rows.schema.names, rows.columns, strict=True))
         whole = {**key, **rows} if isinstance(rows, Mapping) else [{**key, **row} for row in rows]
         self._writer.append(self._power[node], whole)
 

@@ -131,7 +131,7 @@ def run(
     except KeyboardInterrupt:  # before the first trial, or once more while the ranks were being ended
         _say_how_to_go_on(sweep, into, again)
         raise
-    code = _run_code(result.interrupted, result.failed, result.invalid)
+    code = _run_code(result.interrupted, result.failed - result.unfit, result.invalid + result.unfit)
     if result.interrupted:
         _say_how_to_go_on(sweep, result.folder, again)
     last_line(
@@ -140,6 +140,7 @@ def run(
         folder=result.folder,
         done=result.done,
         failed=result.failed,
+        unfit=result.unfit,
         invalid=result.invalid,
         already_done=result.already_done,
         interrupted=result.interrupted,
