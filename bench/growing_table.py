@@ -39,6 +39,7 @@ class GrowingTable:
     of an earlier writer with the same stem are left as they are: this one goes on with the next number.
 
     `background`: somebody else flushes when `is_due`, from another thread; `append` then never waits for a disk.
+    `number`: the first that no file has, where that is known; else the folder is listed.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class GrowingTable:
         rows_per_file: int = ROWS_PER_FILE,
         clock: Callable[[], float] = time.monotonic,
         background: bool = False,
+        number: int | None = None,
     ) -> None:
         self._folder, self._stem, self._schema = folder, stem, schema
         self._every_s, self._clock, self._background = every_s, clock, background
@@ -59,7 +61,7 @@ class GrowingTable:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             remove_temporaries(folder.parent, f"{folder.name}.{stem}.")
-        self._number = next_number(folder, stem)
+        self._number = next_number(folder, stem) if number is None else number
         self._file = GroupedFile(schema)
         self._waiting: list[pa.Table] = []
         self._rows_waiting = 0

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from joulelaw.bench.columns import Columns, Row
 from joulelaw.bench.growing_table import FLUSH_EVERY_S, GrowingTable
-from joulelaw.bench.storage import Place
+from joulelaw.bench.storage import Place, files
 
 LOOK_EVERY_S = 0.1
 # More rows than this in memory, and who appends has to wait: about 200 MB of readings.
@@ -35,6 +35,7 @@ class TableWriter:
         self.folder, self.check_place = folder, check_place
         self._every_s, self._background = every_s, background
         self._tables: dict[GrowingTable, Future[None] | None] = {}
+        self._stems: dict[str, set[str]] = {}  # of the files that are there, by folder: listed once, nobody else writes
         self._error: Exception | None = None
         self._changing = threading.Lock()
         self._closed = threading.Event()
@@ -47,7 +48,12 @@ class TableWriter:
     def table(self, name: str, stem: str, schema: pa.Schema) -> GrowingTable:
         """A new table, `<folder>/<name>/<stem>.<n>.parquet`."""
         self.check_place()  # it makes its folder
-        table = GrowingTable(self.folder / name, stem, schema, every_s=self._every_s, background=self._background)
+        folder: Place = self.folder / name
+        if name not in self._stems:
+            self._stems[name] = {path.name.rsplit(".", 2)[0] for path in files(folder, "*.parquet")}
+        number = None if stem in self._stems[name] else 0
+        self._stems[name].add(stem)
+        table = GrowingTable(folder, stem, schema, every_s=self._every_s, background=self._background, number=number)
         with self._changing:
             self._tables[table] = None
         return table
@@ -67,7 +73,7 @@ class TableWriter:
 
     def flush(self, tables: Iterable[GrowingTable]) -> None:
         """Returns when every row of these tables is stored."""
-        for flushing in [self._hands.submit(table.flush) for table in tables]:
+        for flushing in [self._hands.submit(self._store, table) for table in tables]:
             flushing.result()
 
     def drop(self, tables: Iterable[GrowingTable]) -> None:
@@ -93,8 +99,13 @@ class TableWriter:
                     if table.is_due and (flushing is None or flushing.done()):
                         self._tables[table] = self._hands.submit(self._flush, table)
 
+    def _store(self, table: GrowingTable) -> None:
+        if table.rows_waiting:
+            self.check_place()
+            table.flush()
+
     def _flush(self, table: GrowingTable) -> None:
         try:
-            table.flush()
+            self._store(table)
         except Exception as error:  # for whoever calls next
             self._error = error

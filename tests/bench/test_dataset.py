@@ -180,6 +180,20 @@ def test_a_folder_that_is_gone_or_another_one_is_not_written_to(tmp_path: Path) 
     assert not any((folder / "trials").iterdir())
 
 
+def test_a_folder_that_goes_while_nothing_is_committed_is_told_at_the_next_reading(tmp_path: Path) -> None:
+    dataset = new_dataset(tmp_path / "out")
+    tables = dataset.start_trial(TRIAL)
+    tables.add_steps(step_rows(trial_row(FIRST)))
+    (tmp_path / "out").rename(tmp_path / "moved")
+    until_s = time.monotonic() + 60
+    with pytest.raises(StorageError, match="removed while the study ran"):  # noqa: PT012 (it takes a flush)
+        while time.monotonic() < until_s:
+            tables.add_power("local", power_rows(trial_row(FIRST)))
+            time.sleep(0.05)
+    with pytest.raises(StorageError, match="removed while the study ran"):
+        dataset.close()
+
+
 def test_a_retried_trial_reads_its_last_attempt_only(tmp_path: Path) -> None:
     row = trial_row(FIRST)
     with new_dataset(tmp_path) as dataset:
