@@ -145,12 +145,11 @@ class StudyLoop:
                 self._held_off = True
                 return
             self._lineup.start(assignment)
-            self._session.hand_out(self._metered)  # what was read before the trial is not its own
             trial = self._starter.begin(planned, gang, self._running.values())
             self._running[planned.trial_id] = trial
 
     def _is_offered(self, assignment: Assignment, model: str) -> bool:
-        free = self._fleet.free_by_model()[model]
+        free = self._fleet.free_by_model().get(model, {})
         return all(free.get(node) for node in assignment.nodes)
 
     @property

@@ -95,7 +95,8 @@ class Cluster:
     @property
     def meters(self) -> dict[str, MeterInfo]:
         """What reads each node's power, by node id; that of lost nodes too. See `wait_ready`."""
-        self.wait_ready()
+        if not self._is_ready:
+            self.wait_ready()
         return self._meters.infos
 
     def wait_ready(self) -> dict[str, ServerStatus]:
@@ -104,6 +105,11 @@ class Cluster:
         A node that cannot is left out, and `refresh` tells of it. Where none can: InputError if it is the meter asked
         for that cannot be opened there, ForkServerError if a library does not load.
         """
+        if not self._is_ready:
+            self._get_ready()
+        return {member.node_id: member.status for member in self._roster.usable if member.status}
+
+    def _get_ready(self) -> None:
         deadline = time.monotonic() + _READY_S
         while not self._is_ready:
             self._advance()
@@ -112,7 +118,6 @@ class Cluster:
             if not self._is_ready:
                 time.sleep(_LOOK_S)
         self._raise_if_none()
-        return {member.node_id: member.status for member in self._roster.usable if member.status}
 
     def _raise_if_none(self) -> None:
         if not self._roster.nodes:

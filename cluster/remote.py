@@ -53,6 +53,8 @@ class RankHost:
         self._kept: list[Message] = []  # events that the driver may not have yet; the first is number `_first`
         self._first = 0
         self._sent = 0
+        self._early: dict[int, Message] = {}
+        self._telling = threading.Lock()
         self._log: Path | None = None
         self._one_at_a_time = threading.Lock()
 
@@ -65,7 +67,8 @@ class RankHost:
         """Asks for the process, and answers as the first `poll`. ForkServerError where it cannot be had."""
         with self._one_at_a_time:
             if number > self._number:
-                self._number, self._kept, self._first, self._sent = number, [], 0, 0
+                self._number, self._kept, self._first = number, [], 0
+                self._sent, self._early = 0, {}
                 if self._server is None or not self._launched(self._server, spec, log_mark):
                     # The launcher starts a fork server anew that has died.
                     (self._server,) = fetch([self._launcher.address.remote()], _SERVER_S, "starting a fork server")
@@ -91,10 +94,14 @@ class RankHost:
             return list(self._kept)
 
     def send(self, number: int, order: int, message: Message) -> None:
-        """Tells the rank of a launch; `order` counts from 0, and what was told is not told again."""
-        if number == self._number and order >= self._sent:
-            self._sent = order + 1
-            self._process.send(message)
+        """Tells the rank of a launch; `order` counts from 0: what came before its turn waits, what comes again does not
+        count."""
+        with self._telling:
+            if number == self._number and order >= self._sent:
+                self._early[order] = message
+                while self._sent in self._early:
+                    self._process.send(self._early.pop(self._sent))
+                    self._sent += 1
 
     def kill(self, number: int) -> None:
         if number == self._number:
@@ -192,7 +199,7 @@ class RemoteRank:
 
     def _of_dead_actor(self, error: RayActorError) -> list[Message]:
         """The actor alone, which somebody killed; or with its node, of which the node table says more in a moment."""
-        if "node" not in str(error).lower():
+        if "its node has died" not in str(error):
             self._dead_s = time.monotonic()
             return [_lost(f"was lost with its actor ({first_line(error)})", Cause.RANK_CRASH)]
         self._dead_s = self._dead_s or time.monotonic()

@@ -27,11 +27,13 @@ class Roster:
         self._members: dict[str, Member] = {}
         self._has_begun = False
         self._watch = NodeWatch()
+        self._seen = self._watch.nodes
 
     def advance(self) -> list[NodeChange]:
         """Which nodes have joined, were lost, or cannot be used since the last call."""
         changes = []
-        for node_id, seen in self._watch.nodes.items():
+        self._seen = self._watch.nodes
+        for node_id, seen in self._seen.items():
             member = self._members.get(node_id)
             if member is None and seen.death is None and seen.gpus >= 1:
                 self._members[node_id] = new = Member(seen, self._terms)
@@ -39,6 +41,8 @@ class Roster:
             elif member is not None and seen.death is not None and member.state is not MemberState.LOST:
                 changes += self._lose(member, *seen.death)
         for member in self._members.values():
+            if member.node_id not in self._seen and member.state is not MemberState.LOST:
+                changes += self._lose(member, Cause.NODE_LOST, "Ray does not know of it any more")
             if member.state is MemberState.JOINING:
                 changes += self._advanced(member)
         return changes
@@ -64,8 +68,8 @@ class Roster:
     def _accepted(self, node: Node) -> Node:
         """The node with its devices named as no other's. InputError where it cannot be used with the others."""
         others = self.nodes
-        here = self._watch.nodes[node.node_id].host
-        if sum(each.host == here and each.gpus >= 1 and each.death is None for each in self._watch.nodes.values()) > 1:
+        host = self._seen[node.node_id].host
+        if sum(each.host == host and each.gpus >= 1 and each.death is None for each in self._seen.values()) > 1:
             node = named_by_node(node)
         taken = {device.uuid: other.node_id for other in others for device in other.devices}
         if twice := [device.uuid for device in node.devices if device.uuid in taken]:

@@ -143,3 +143,12 @@ def shake_hands(payload: dict[str, Any], rank: RankContext) -> None:
         host, port = rank.receive(timeout_s=30)["address"].rsplit(":", 1)
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             rank.emit({"kind": "met", "peer": connection.getpeername()[0]})
+
+
+def listen(payload: dict[str, Any], rank: RankContext) -> None:
+    """Repeats what it hears until it is told to stop."""
+    rank.emit({"kind": "ready"})
+    word = ""
+    while word != "stop":
+        word = rank.receive(timeout_s=60)["kind"]
+        rank.emit({"kind": "heard", "word": word})

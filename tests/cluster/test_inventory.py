@@ -1,7 +1,9 @@
 """The inventory: logical devices are disjoint, stable and pinned; GPUs come from NVML; names give nobody away."""
 
+import hashlib
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from joulelaw import InputError
 from joulelaw.cluster import inventory
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.inventory import Device, Node, inspect_node, logical_devices, named_by_node
-from joulelaw.cluster.nodes import device_of, granted_devices
+from joulelaw.cluster.nodes import Launcher, device_of, granted_devices
 
 GIB = 1 << 30
 
@@ -64,8 +66,31 @@ def test_ray_gpus_are_matched_by_what_ray_was_given() -> None:
     assert granted_devices(four, 4, "") == tuple(four)
     assert granted_devices(four, 2, "2,3") == tuple(four[2:])
     assert granted_devices(four, 1, "GPU-1") == (four[1],)
+    assert granted_devices(four, 1, "3,1") == (four[3],), "Ray's first is the first in its order"
+    assert granted_devices(four, 2, "3,1") == (four[1], four[3])
     with pytest.raises(InputError, match="Ray offers 8 GPUs on a node where 4 are found"):
         granted_devices(four, 8, "")
     assert device_of(four, "2") == device_of(four, "GPU-2") == four[2]
     with pytest.raises(ClusterError, match="'9'"):
         device_of(four, "9")
+    with pytest.raises(ClusterError, match="'GPU-'"):
+        device_of(four, "GPU-")
+
+
+def test_a_sweeps_files_are_found_in_a_jobs_copy_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher, digest = Launcher.__new__(Launcher), hashlib.sha256(b"text").hexdigest()
+    here, there = tmp_path / "driver" / "sweeps", tmp_path / "node" / "sweeps"
+    for folder in (here, there):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(there.parent)
+    (there / "a.txt").write_text("text")
+    found = launcher.find_files(str(here), str(here.parent), {"a.txt": digest})
+    assert Path(found) == there
+    (here / "b.txt").write_text("text")
+    assert launcher.find_files(str(here), str(here.parent), {"b.txt": digest}) == str(here), "a shared disk"
+    (there / "a.txt").write_text("texts")
+    with pytest.raises(InputError, match=r"a\.txt not found there, or other content; submit the job"):
+        launcher.find_files(str(here), str(here.parent), {"a.txt": digest})
+    assert launcher.find_files("/else/where", str(here.parent), {}) == "/else/where"
