@@ -27,7 +27,7 @@ from joulelaw.bench.storage import Place
 
 FLUSHES_PER_FILE = 16
 ROWS_PER_FILE = 100_000
-# A reading may have been a second on its way when it is appended; after two it is to be readable.
+# Readings are a second old when they come, and are to be stored before they are two: theirs are flushed twice as often.
 FLUSH_EVERY_S = 1.0
 
 

@@ -68,7 +68,7 @@ class TrialTables:
         """Add readings of one node: rows, columns or an Arrow table of POWER without trial_id, attempt and node."""
         if node not in self._power:
             check_name(node)
-            self._power[node] = self._writer.table("power", f"{self._key['trial_id']}.{node}", POWER)
+            self._power[node] = self._writer.table("power", f"{self._key['trial_id']}.{node}", POWER, haste=2.0)
         key = {**self._key, "node": node}
         if isinstance(rows, pa.Table | pa.RecordBatch):
             rows = dict(zip(rows.schema.names, rows.columns, strict=True))
