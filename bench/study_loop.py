@@ -192,7 +192,7 @@ class StudyLoop:
             trial.give_up(Cause.TRIAL_TIMEOUT, what)
 
     def _end_what_is_over(self) -> bool:
-        """Frees the devices of trials that are over, and commits those that have all their readings; whether any."""
+        """Frees the devices of trials that are over, else commits those that have all their readings; whether any."""
         over = [trial for trial in self._running.values() if trial.over]
         for trial in over:
             del self._running[trial.trial_id]
@@ -202,13 +202,15 @@ class StudyLoop:
             self._power_due_s = 0.0
         if any(trial.lost_gpus or trial.cause is Cause.GPU_LOST for trial in over):
             self._see()
+        if over:
+            return True  # a commit waits for the disk: others get the devices first
         settled = [trial for trial in self._settling if not trial.succeeded or is_settled(self._fleet, trial)]
         for trial in settled:
             self._settling.remove(trial)
             self._held_off = False
             row = self._ender.end(trial, self._session.idle)
             self.rows += [row] if row is not None else []
-        return bool(over or settled)
+        return bool(settled)
 
     def _check_that_it_goes_on(self) -> None:
         """On devices that are all free the first trial fits, unless there are fewer than at the start."""
