@@ -1,38 +1,65 @@
-"""What can be seen of a running study from outside: its processes, its steps, and whether its dataset stays true."""
+"""What can be seen of a running study from outside: its steps, what a kill cost, and whether its dataset stays true."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from joulelaw.bench.measurements import read_trials
-from tests.bench.studies import Running, parent
+from joulelaw.bench.measurements import read_events, read_trials
+from tests.bench.studies import Running
 
 PATIENCE_S = 180.0
 KEYS = {"steps": ["trial_id", "attempt", "rank", "step"], "power": ["trial_id", "attempt", "device_uuid", "time_ns"]}
 
 
-def targets_of(running: Running, target: str) -> list[int]:
-    """The pids of a study's processes of one kind. Its driver is the command itself and the process that it watches."""
-    commands = running.marked()
-    servers = [pid for pid, command in commands.items() if "joulelaw.cluster.forkserver" in command]
-    match target:
-        case "rank":
-            return [pid for pid in servers if parent(pid) in servers]
-        case "fork server":
-            return [pid for pid in servers if parent(pid) not in servers]
-        case "sampler":
-            return [pid for pid, command in commands.items() if command.startswith("ray::SamplerHost")]
-        case "raylet":
-            return [pid for pid, command in commands.items() if command.split()[0].endswith("/raylet")]
-        case _:
-            command = running.process.pid
-            return [command, *(pid for pid in commands if parent(pid) == command)]
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a trial, by the driver's clock. `end_ns` is None where nobody noted its end."""
+
+    trial_id: str
+    attempt: int
+    devices: int
+    begin_ns: int
+    end_ns: int | None = None
+    cause: str | None = None
+
+
+def attempts_of(folder: Path) -> list[Attempt]:
+    """All attempts of a study, over all of its runs, as its events tell."""
+    found: dict[tuple[str, int], Attempt] = {}
+    for event in read_events(folder).to_dict("records"):
+        key = (event["trial_id"], event["attempt"])
+        if event["kind"] == "attempt_began":
+            found[key] = Attempt(event["trial_id"], int(event["attempt"]), len(event["device_uuids"]), event["time_ns"])
+        elif event["kind"] == "attempt_ended" and key in found:
+            cause = event["cause"] if isinstance(event["cause"], str) else None
+            found[key] = replace(found[key], end_ns=event["time_ns"], cause=cause)
+    return list(found.values())
+
+
+def costs_of(kills_ns: Sequence[int], attempts: Sequence[Attempt]) -> list[tuple[int, float, float | None]]:
+    """For each kill: attempts that it cut short, their device-seconds until then, and seconds until as many devices
+    were at work as before; None where they never were."""
+    costs = []
+    for kill_ns, next_ns in zip(kills_ns, [*kills_ns[1:], math.inf], strict=True):
+        before = [each for each in attempts if each.begin_ns < kill_ns < (each.end_ns or math.inf)]
+        cut = [each for each in before if each.cause and (each.end_ns or math.inf) < next_ns]
+        going = [each for each in attempts if each not in cut and (each.end_ns or math.inf) > kill_ns]
+        times = sorted({kill_ns, *(each.begin_ns for each in going if each.begin_ns > kill_ns)})
+        full_ns = [time_ns for time_ns in times if _at_work(going, time_ns) >= _at_work(before, kill_ns)]
+        wasted_s = sum(each.devices * (kill_ns - each.begin_ns) for each in cut) / 1e9
+        costs.append((len(cut), wasted_s, (full_ns[0] - kill_ns) / 1e9 if full_ns else None))
+    return costs
+
+
+def _at_work(attempts: Sequence[Attempt], time_ns: int) -> int:
+    return sum(each.devices for each in attempts if each.begin_ns <= time_ns < (each.end_ns or math.inf))
 
 
 @dataclass
@@ -44,22 +71,24 @@ class StudyWatch:
     _done: dict[str, bytes] = field(default_factory=dict)
     _changed: set[str] = field(default_factory=set)
     _doubled: set[str] = field(default_factory=set)
-    _attempts: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def next_step_ns(self, keep_running: Callable[[], Running], after_ns: int) -> int:
-        """When the first step after a time ended, on CLOCK_MONOTONIC; the command is kept running until then."""
+        """When the first step that began after a time was over, on CLOCK_MONOTONIC; the command is kept running until
+        then."""
         deadline_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline_s:
             keep_running()
-            if ends := [end for end in self._step_ends(after_ns) if end > after_ns]:
+            if ends := self._step_ends(after_ns):
                 return min(ends)
             time.sleep(0.1)
         raise SystemExit(f"no step within {PATIENCE_S:g} s")
 
     def _step_ends(self, after_ns: int) -> list[int]:
         since_s = time.time() - (time.monotonic_ns() - after_ns) / 1e9
-        files = self._files("steps", ["end_ns"], since_s)
-        return [end for rows in files.values() for end in rows["end_ns"].to_pylist()]
+        rows = [
+            row for file in self._files("steps", ["begin_ns", "end_ns"], since_s).values() for row in file.to_pylist()
+        ]
+        return [row["end_ns"] for row in rows if row["begin_ns"] > after_ns]
 
     def _files(self, name: str, columns: list[str], since_s: float = 0.0) -> dict[str, pa.Table]:
         """By name, what each file of a table holds that was written since. A run that begins anew removes those of
@@ -84,30 +113,12 @@ class StudyWatch:
             content = (self.folder / "trials" / f"{trial_id}.parquet").read_bytes()
             if self._done.setdefault(trial_id, content) != content:
                 self._changed.add(trial_id)
-        self._see_attempts()
         for name, key in KEYS.items():
             if files := self._files(name, key):
                 rows = pa.concat_tables(files.values()).to_pandas()
                 if rows.duplicated().any():
                     twice = rows[rows.duplicated()].head(1).to_dict("records")
                     raise SystemExit(f"{name}: a row is there twice: {twice}")
-
-    def _see_attempts(self) -> None:
-        """From when to when each attempt's recorded steps go; a file holds the steps of one attempt."""
-        for file, rows in self._files("steps", ["begin_ns", "end_ns"]).items():
-            begin_ns, end_ns = (rows[name].to_pylist() for name in ("begin_ns", "end_ns"))
-            self._attempts[file.partition(".")[0], min(begin_ns)] = max(end_ns)
-
-    def again_s(self, kills_ns: Sequence[int]) -> list[float]:
-        """For each kill, seconds of recorded steps that had to be run again: of attempts that it spoilt."""
-        began = read_trials(self.folder).set_index("trial_id")["window_begin_ns"].to_dict()
-        again = [0.0] * len(kills_ns)
-        for (trial_id, begin_ns), end_ns in self._attempts.items():
-            # Of a lost sampler the steps go on for a while; an attempt is shorter than the time between two kills.
-            ended_by = [number for number, kill_ns in enumerate(kills_ns) if kill_ns >= begin_ns]
-            if began[trial_id] > end_ns and ended_by:
-                again[ended_by[0]] += (end_ns - begin_ns) / 1e9
-        return again
 
     def counts(self, planned: set[str]) -> dict[str, Any]:
         """What became of the planned trials."""

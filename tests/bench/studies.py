@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -45,9 +45,9 @@ class Running:
     What it says goes to files: nobody reads while it runs, and a pipe holds no more than 64 KiB.
     """
 
-    def __init__(self, *arguments: str, cwd: Path) -> None:
+    def __init__(self, *arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> None:
         self.mark = uuid.uuid4().hex
-        environment = {**os.environ, MARK: self.mark, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, **(env or {}), MARK: self.mark, "PYTHONPATH": str(ROOT)}
         self._output, self._errors = (tempfile.TemporaryFile("a+", encoding="utf-8") for _ in range(2))  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "joulelaw.bench", *arguments],
@@ -79,21 +79,26 @@ class Running:
 
     def marked(self) -> dict[int, str]:
         """The command lines of all live processes that came of this program, by pid."""
-        found = {}
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdecimal() or int(folder.name) == self.process.pid:
-                continue
-            try:
-                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
-                    found[int(folder.name)] = (folder / "cmdline").read_bytes().decode().replace("\0", " ")
-            except OSError:
-                continue
-        return found
+        return {pid: command for pid, command in marked(self.mark).items() if pid != self.process.pid}
 
     def ranks(self) -> list[int]:
         """The pids of ranks: forked servers whose parent is a fork server as well."""
         servers = [pid for pid, command in self.marked().items() if "joulelaw.cluster.forkserver" in command]
         return [pid for pid in servers if parent(pid) in servers]
+
+
+def marked(mark: str) -> dict[int, str]:
+    """The command lines of all live processes with this mark in their environment, by pid."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().decode().replace("\0", " ")
+        except OSError:
+            continue
+    return found
 
 
 def _whole(file: IO[str]) -> str:
