@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.cluster.driving import wait_for
 from tests.hosts.hosts import HOME, ROOT, Hosts, reason_to_skip
 
 TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync")
@@ -96,10 +97,13 @@ def ray(hosts: Hosts, *arguments: str) -> "subprocess.CompletedProcess[str]":
 def test_the_launcher_starts_a_cluster_and_submits_a_study(hosts: Hosts) -> None:
     up = ray(hosts, "up", "--yes", "--no-config-cache", f"{HOME}/cluster.yaml")
     assert up.returncode == 0, up.stdout + up.stderr
+    wait_for(lambda: hosts.run(WORKER, ["pgrep", "-x", "raylet"]).returncode == 0)  # the head's autoscaler starts it
     (hosts[HEAD].path(HOME) / "sweep.yaml").write_text(SWEEP)
     asked = ("run", "sweep.yaml", "--into", "/tmp/study")
     done = ray(hosts, "submit", f"{HOME}/cluster.yaml", "bench/__main__.py", *asked)
-    last = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
+    assert '{"command"' in done.stdout, done.stdout + done.stderr
+    # Between a terminal's control characters: the launcher asks for one.
+    last, _ = json.JSONDecoder().raw_decode(done.stdout[done.stdout.rindex('{"command"') :])
     assert last["done"] == 2, done.stdout + done.stderr
     assert last["exit_code"] in (0, 3)
     assert (done.returncode == 0) == (last["exit_code"] == 0)

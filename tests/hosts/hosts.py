@@ -2,8 +2,8 @@
 
 Each host is one process (and its children) in namespaces of its own: network (a veth to a common bridge), processes,
 host name, IPC, clock (CLOCK_MONOTONIC counts from another boot on each, as on real machines) and mounts: all that was
-there is read-only, and /tmp, /dev/shm, /run and the home are empty and private. When the process that made a host ends, in
-whatever way, so do the host and all that ran on it: nothing is left to clean up.
+there is read-only, and /tmp, /dev/shm, /run and the home are empty and private. When the process that made a host
+ends, in whatever way, so do the host and all that ran on it: nothing is left to clean up.
 
     with Hosts(3) as hosts:
         hosts.run("host1", ["ping", "-c1", hosts["host2"].address])
