@@ -160,6 +160,8 @@ class Dataset:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if isinstance(error, StorageError) and not isinstance(self.folder, Path):
+            self.folder.store.patience_s = 0.0  # it was waited for already
         with suppress(StorageError) if error else nullcontext():  # what broke the study is told, not what follows
             self.close()
 

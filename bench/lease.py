@@ -73,10 +73,11 @@ class Lease:
 
     def check(self) -> None:
         """Raises StorageError where the lease is lost; waits for its renewal where that is late."""
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = time.monotonic() + self._folder.store.patience_s
         while not self._lost and _now_s() - self._renewed_s > HOLDS_S:
             if time.monotonic() > until_s:
-                raise StorageError("cannot write: the store does not answer", where=str(self._folder))
+                remedy = "see to the network, then run the same command again: it goes on where it stopped"
+                raise StorageError("cannot write: the store does not answer", where=str(self._folder), remedy=remedy)
             time.sleep(0.1)
         if self._lost:
             remedy = "let that one go on, or stop it and run the same command again"
