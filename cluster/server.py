@@ -14,6 +14,7 @@ from typing import Self
 import joulelaw
 from joulelaw.cluster.failures import ForkServerError
 from joulelaw.cluster.scratch import FORK_PREFIX, ScratchFolder
+from joulelaw.cluster.secret_names import without_secrets
 from joulelaw.cluster.wire import Message
 
 # While libraries load: no thread pool may start (a fork would lose its threads), and CUDA is asked for through NVML.
@@ -43,8 +44,8 @@ class ServerStatus:
 class ForkServer:
     """A fork server of this process, and ended with it. `preload` are module names, `env` goes on top of ours.
 
-    The server inherits the environment less CUDA_VISIBLE_DEVICES: each rank gets its own. What its libraries print
-    goes to `log_path`, or to a file that is deleted with the server.
+    The server inherits the environment less secrets and CUDA_VISIBLE_DEVICES: each rank gets its own. What its
+    libraries print goes to `log_path`, or to a file that is deleted with the server.
     """
 
     def __init__(
@@ -139,7 +140,9 @@ class ForkServer:
         return self._folder.path / "fork.sock"
 
     def _environment(self) -> dict[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        inherited = {
+            name: value for name, value in without_secrets(os.environ).items() if name != "CUDA_VISIBLE_DEVICES"
+        }
         root = str(Path(joulelaw.__file__).parent)
         path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
         return {**inherited, "PYTHONPATH": path, **_SINGLE_THREAD, **self._env}
