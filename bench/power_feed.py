@@ -40,6 +40,11 @@ class PowerFeed(Protocol):
         """By time.monotonic, until when each node's readings were drained; a node that is silent falls behind."""
         ...
 
+    @property
+    def power_dropped(self) -> Mapping[str, int]:
+        """How many readings of each node's sampler nobody fetched in time: gaps."""
+        ...
+
     def clock_offsets(self) -> Mapping[str, ClockOffset]:
         """Of each node's clock to this process's; of nodes where it is known."""
         ...
@@ -133,16 +138,6 @@ def is_settled(feed: PowerFeed, trial: RunningTrial) -> bool:
         or feed.power_drained_s[node] > ended_s + SETTLE_S
         for node in {event["node"] for event in trial.windows.values()}
     )
-
-
-def settle(feed: PowerFeed, trial: RunningTrial, trials: Iterable[RunningTrial]) -> None:
-    """Waits until a trial is settled, at most `SETTLE_S`."""
-    everyone = list(trials)
-    deadline = time.monotonic() + SETTLE_S
-    hand_out(feed, everyone)
-    while not is_settled(feed, trial) and time.monotonic() < deadline:
-        time.sleep(0.02)
-        hand_out(feed, everyone)
 
 
 def _read_past_window(meter: MeterInfo, trial: RunningTrial, node: str) -> bool:

@@ -14,6 +14,7 @@ from joulelaw.bench.idle import Idle, IdlePhase
 from joulelaw.bench.meters_table import meter_rows
 from joulelaw.bench.power_feed import PowerFeed, hand_out
 from joulelaw.bench.running_trial import RunningTrial
+from joulelaw.cluster.failures import Cause
 
 _LOOK_EVERY_S = 0.05
 _SILENT_S = 20.0
@@ -28,11 +29,14 @@ class Session:
         self._feed, self._dataset, self._idle_s = feed, dataset, idle_s
         self._started_at = datetime.now(UTC)
         self._phases: dict[str, IdlePhase] = {}
+        self._losses: Mapping[str, int] = {}
+        self._dropped: Mapping[str, int] = {}
 
     def hand_out(self, trials: Iterable[RunningTrial]) -> Mapping[str, pa.RecordBatch]:
         """The new readings of all nodes, given to the trials that they belong to and to nodes that get ready."""
         drained = hand_out(self._feed, trials)
         self._advance(drained)
+        self._note_gaps()
         return drained
 
     def wait_ready(self) -> None:
@@ -42,6 +46,16 @@ class Session:
         while not waited_for <= self.ready and time.monotonic() < until_s:
             self.hand_out(())
             time.sleep(0 if waited_for <= self.ready else _LOOK_EVERY_S)
+
+    def _note_gaps(self) -> None:
+        """What tells of readings that nobody will ever have; a node's own loss is noted by who sees it."""
+        losses, dropped, drained_s = self._feed.meter_losses, self._feed.power_dropped, self._feed.power_drained_s
+        for node in drained_s:
+            if losses[node] > self._losses.get(node, 0) and drained_s[node] < float("inf"):
+                self._dataset.note("sampler_lost", nodes=[node], cause=Cause.SAMPLER_LOST)
+            if (more := dropped[node] - self._dropped.get(node, 0)) > 0:
+                self._dataset.note("readings_dropped", nodes=[node], detail=f"{more} readings, unfetched for minutes")
+        self._losses, self._dropped = dict(losses), dict(dropped)
 
     def _advance(self, drained: Mapping[str, pa.RecordBatch]) -> None:
         offsets = self._feed.clock_offsets()

@@ -144,6 +144,11 @@ class LocalCluster:
         """By time.monotonic, until when readings were drained."""
         return {self._node.node_id: self._drained_s}
 
+    @property
+    def power_dropped(self) -> dict[str, int]:
+        """How many readings were dropped, as nobody fetched them for minutes."""
+        return {self._node.node_id: self._sampler.dropped}
+
     def metrics(self) -> None:
         """Nobody exports any."""
 

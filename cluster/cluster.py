@@ -237,6 +237,11 @@ class Cluster:
         """By time.monotonic, until when each node's readings were drained; a node that is silent falls behind."""
         return self._meters.drained_s
 
+    @property
+    def power_dropped(self) -> dict[str, int]:
+        """How many readings of each node were dropped, as nobody fetched them for minutes."""
+        return self._meters.dropped
+
     def metrics(self) -> StudyMetrics | None:
         """Where a study's own numbers go, if the nodes export any: not those of a local Ray."""
         return study_metrics() if self._session.scratch is None else None

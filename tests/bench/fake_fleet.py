@@ -66,6 +66,7 @@ class FakeFleet:
         self.meters: Mapping[str, MeterInfo] = {NODE: MeterInfo(meter, kind, "gpu", uuids, covers, {})}
         self._gangs = list(gangs)
         self.meter_losses = {NODE: 0}
+        self.power_dropped = {NODE: 0}
         self.refusals: dict[int, ClusterError] = {}  # by how many gangs were lent before
         self.lent = 0
         self.waits = 0
