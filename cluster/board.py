@@ -6,6 +6,7 @@ nothing waits for ever, whatever its size. The order is that of `waiting.Waiting
 """
 
 from collections.abc import Collection
+from functools import partial
 from math import inf
 
 from joulelaw.cluster.capacity import Capacity, Reservation
@@ -100,7 +101,8 @@ class Board:
         before = self._reserved.pop(model, None)
         trial = None
         if self._queues[model].trials:
-            trial = self._queues[model].first(self._left_s(model, now_s), lambda shape: self._is_possible(model, shape))
+            possible = partial(self._capacity.is_possible, model)
+            trial = self._queues[model].first(self._left_s(model, now_s), possible)
         reserved = None
         if trial is not None:
             if (nodes := self._capacity.choose(trial, {})) is not None:
@@ -129,12 +131,12 @@ class Board:
                     continue
                 trial = self._queues[model].trials[trial_id]
                 binding = tuple(i for i, each in enumerate(reserved) if trial.expected_s > each.start_s - now_s)
-                if (bucket.shape, binding) in fits_nowhere:
+                if (bucket.key[-1], binding) in fits_nowhere:
                     continue
                 nodes = self._capacity.choose(trial, self._limits(trial, [reserved[i] for i in binding]))
                 if nodes is not None:
                     return Assignment(trial_id, nodes)
-                fits_nowhere.add((bucket.shape, binding))
+                fits_nowhere.add((bucket.key[-1], binding))
         return None
 
     def _limits(self, trial: WaitingTrial, reserved: list[Reservation]) -> dict[str, int]:
@@ -155,9 +157,6 @@ class Board:
             for model in self._capacity.sharing(reserved.spare) - {reserved.trial.model}:
                 self._looked_until.pop(model, None)
 
-    def _is_possible(self, model: str, shape: Shape) -> bool:
-        return self._capacity.is_possible(model, shape)
-
     def _left_s(self, model: str, now_s: float) -> float:
         """What the model's part of the study still takes at best: its work, divided by its devices."""
         mine = self._capacity.models.get(model)
@@ -170,7 +169,7 @@ class Board:
         """When a trial becomes urgent that is not now, as what is left shrinks while it waits."""
         mine = self._capacity.models.get(model)
         left_s = self._left_s(model, now_s)
-        longest_s = self._queues[model].longest_s(lambda shape: self._is_possible(model, shape))
-        if mine is None or not mine.held or longest_s * URGENT >= left_s:
+        longest = self._queues[model].longest(partial(self._capacity.is_possible, model))
+        if mine is None or not mine.held or longest is None or longest.longest_s * URGENT >= left_s:
             return inf
-        return now_s + (left_s - longest_s * URGENT) * mine.total / mine.held
+        return now_s + (left_s - longest.longest_s * URGENT) * mine.total / mine.held

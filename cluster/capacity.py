@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from joulelaw.cluster.scheduler import FreeDevices, WaitingTrial
+from joulelaw.cluster.soonest import Soonest
 from joulelaw.cluster.waiting import Shape, micro, shape_of
 
 # A trial that outlasts its forecast is expected to take this part of it more, and so on: about what is left, on
@@ -43,6 +44,7 @@ class ModelDevices:
     held: int = 0
     held_until_us: int = 0  # sum of the expected ends of all devices that are held
     ready: dict[str, list[float]] = field(default_factory=dict)  # by node: when 1, 2, ... devices are free; -inf: now
+    soonest: dict[tuple[int, bool], Soonest] = field(default_factory=dict)  # by devices on a node, and alone there
     _listed: dict[str, int] = field(default_factory=dict)  # by node: the free number it is listed under
     _by_free: dict[int, list[str]] = field(default_factory=dict)  # nodes by name; no list is empty
 
@@ -164,10 +166,10 @@ class Capacity:
         """Where and when the trial can start by the forecasts of what runs, None where it never can."""
         mine = self.models[trial.model]
         share = _share(trial)
-        soonest = heapq.nsmallest(
-            trial.node_count,
-            ((self._ready_s(trial, node, share), node) for node, size in mine.size.items() if size >= share),
-        )
+        kind = share, trial.alone_on_node
+        if kind not in mine.soonest:
+            mine.soonest[kind] = Soonest(mine.size, lambda node: self._ready_s(trial.model, node, *kind))
+        soonest = mine.soonest[kind].take(trial.node_count)
         if len(soonest) < trial.node_count or not self.is_possible(trial.model, shape_of(trial)):
             return None
         start_s = soonest[-1][0]
@@ -185,10 +187,13 @@ class Capacity:
         """The models of which these nodes have devices."""
         return {model for node in nodes for model in self._models_on.get(node, ())}
 
-    def _ready_s(self, trial: WaitingTrial, node: str, share: int) -> float:
-        if self.needs_idle(trial, node):
+    def _ready_s(self, model: str, node: str, share: int, alone: bool) -> float | None:
+        """When the node has so many devices free, None where it has not as many."""
+        if self.models[model].size.get(node, 0) < share:
+            return None
+        if alone or node in self._one_trial:
             return self._idle_s(node)
-        return self._ready(trial.model, node)[share - 1]
+        return self._ready(model, node)[share - 1]
 
     def _idle_s(self, node: str) -> float:
         return max((self.runs[trial_id].end_s for trial_id in self._there.get(node, ())), default=-inf)
@@ -247,6 +252,8 @@ class Capacity:
         for model in self._models_on.get(node, ()):
             mine = self.models[model]
             mine.ready.pop(node, None)
+            for soonest in mine.soonest.values():
+                soonest.forget(node)
             mine.list_as(node, 0 if closed else mine.free.get(node, 0))
             self.touched.add(model)
 

@@ -36,10 +36,6 @@ class Bucket:
     key: Key
     trials: list[tuple[float, str]] = field(default_factory=list)  # (-expected_s, trial_id)
 
-    @property
-    def shape(self) -> Shape:
-        return self.key[-1]
-
     def longest(self, within_s: float = inf) -> str | None:
         """The longest trial whose forecast is at most `within_s`."""
         at = bisect_left(self.trials, (-within_s, ""))
@@ -115,29 +111,30 @@ class WaitingTrials:
             self._sort_out(self._others.get(trial.case, {}).values() if trial.baseline else [])
         return trial
 
-    def longest_s(self, possible: Callable[[Shape], bool]) -> float:
-        """The longest forecast of what waits and could be formed; 0 where nothing is."""
-        return max((bucket.longest_s for bucket in self._all() if possible(bucket.shape)), default=0.0)
+    def longest(self, possible: Callable[[Shape], bool]) -> Bucket | None:
+        """The bucket with the longest forecast of all that waits and could be formed, held back or not."""
+        found = None
+        for bucket in (*self.open, *self._held):
+            if found is not None and (found.trials[0][0], found.key) <= (bucket.trials[0][0], bucket.key):
+                continue
+            if possible(bucket.key[-1]):
+                found = bucket
+        return found
 
     def first(self, left_s: float, possible: Callable[[Shape], bool]) -> WaitingTrial | None:
         """The trial whose turn it is, among those whose group could be formed: an urgent one, or the first in order.
 
         `left_s` is what the rest of the study takes at best.
         """
-        urgent = min(self._all(), key=lambda each: (not possible(each.shape), -each.longest_s, each.key), default=None)
-        if urgent is None or not possible(urgent.shape):
+        bucket = self.longest(possible)
+        if bucket is None:
             return None
-        bucket = urgent
-        if urgent.longest_s * URGENT < left_s:
-            bucket = next((each for each in self.open if possible(each.shape)), urgent)
+        if bucket.longest_s * URGENT < left_s:
+            bucket = next((each for each in self.open if possible(each.key[-1])), bucket)
         trial = self.trials[bucket.trials[0][1]]
         if trial.trial_id not in self._held_ids:
             return trial
         return min(self._before(trial), key=lambda each: (each.wave, -each.expected_s, each.trial_id))
-
-    def _all(self) -> Iterator[Bucket]:
-        yield from self.open
-        yield from self._held
 
     def _before(self, trial: WaitingTrial) -> list[WaitingTrial]:
         """The baselines that have to start before the trial."""
