@@ -31,7 +31,7 @@ _ANSWER_S = 60.0
 _READY_S = 300.0  # torch, transformers and deepspeed from a cold network disk
 _END_S = 20.0
 _LOOK_S = 0.05
-_NEXT_GRANT_S = 3.0  # an actor's process starts in less; a device that takes longer is another job's
+_NEXT_GRANT_S = 10.0  # an actor starts in two seconds, on a busy node in some more; what takes longer another job has
 
 
 class Cluster:
@@ -164,7 +164,7 @@ class Cluster:
             self._drop(refused)
 
     def _drop(self, change: NodeChange) -> None:
-        self._pool.lose(change.node_id, f"was lost with its node: {change.text}", change.cause or Cause.NODE_LOST)
+        self._pool.lose(change.node_id, f"was lost, as {change.text}", change.cause or Cause.NODE_LOST)
         if change.node_id in self._metered:
             self._metered.remove(change.node_id)
             self._meters.remove(change.node_id)

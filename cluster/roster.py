@@ -63,7 +63,7 @@ class Roster:
         if before is MemberState.REFUSED:
             return []
         self.lost[member.node_id] = cause, what
-        return [_change("node_lost", member, what, cause)]
+        return [_change("node_lost", member, f"is lost: {what}", cause)]
 
     def _accepted(self, node: Node) -> Node:
         """The node with its devices named as no other's. InputError where it cannot be used with the others."""

@@ -217,7 +217,7 @@ def test_a_lost_node_ends_its_own_trials_and_no_others(nodes: Nodes, tmp_path: P
     assert nodes.cluster.lost_nodes[nodes.ids["two"]][0] is Cause.NODE_LOST
     finish(lost)
     assert lost.cause is Cause.NODE_LOST
-    assert "was lost with its node" in lost.failure
+    assert f"was lost, as node {nodes.ids['two'][:6]} is lost: its Ray died" in lost.failure
     nodes.cluster.release(lost)
     assert_undisturbed(kept)
     nodes.cluster.release(kept)
