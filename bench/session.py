@@ -50,8 +50,8 @@ class Session:
     def _note_gaps(self) -> None:
         """What tells of readings that nobody will ever have; a node's own loss is noted by who sees it."""
         losses, dropped, drained_s = self._feed.meter_losses, self._feed.power_dropped, self._feed.power_drained_s
-        for node in drained_s:
-            if losses[node] > self._losses.get(node, 0) and drained_s[node] < float("inf"):
+        for node, count in losses.items():
+            if count > self._losses.get(node, 0) and drained_s[node] < float("inf"):
                 self._dataset.note("sampler_lost", nodes=[node], cause=Cause.SAMPLER_LOST)
             if (more := dropped[node] - self._dropped.get(node, 0)) > 0:
                 self._dataset.note("readings_dropped", nodes=[node], detail=f"{more} readings, unfetched for minutes")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from joulelaw.bench.dataset import Dataset, read_meters
+from joulelaw.bench.dataset import Dataset, read_events, read_meters
 from joulelaw.bench.idle import NOTHING, Idle
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.session import Session
@@ -123,12 +123,26 @@ def test_only_a_meter_that_measures_is_waited_for(
     assert session.idle == idle
 
 
+def test_lost_samplers_and_dropped_readings_are_events_each_once(tmp_path: Path) -> None:
+    fleet, dataset = PlayingFleet(), Dataset.create(tmp_path / "out", sweep="", plan={}, environment={})
+    session = Session(fleet, dataset, 0.0)
+    for losses, dropped in ((0, 0), (0, 160), (1, 160), (1, 200)):
+        fleet.meter_losses[NODE], fleet.power_dropped[NODE] = losses, dropped
+        session.hand_out(())
+        session.hand_out(())
+    dataset.close()
+    events = read_events(tmp_path / "out")
+    assert list(events["kind"]) == ["readings_dropped", "sampler_lost", "readings_dropped"]
+    assert [detail.partition(" ")[0] for detail in events["detail"]] == ["160", "", "40"]
+
+
 class GrowingFleet(PlayingFleet):
     """A second node like the first joins when `join` is called; its clock, another, is known two turns later."""
 
     LATE, AHEAD_NS = "late", 5 * 10**15
 
     def join(self) -> None:
+        self.meter_losses = self.power_dropped = {NODE: 0, self.LATE: 0}
         self.meters = {**self.meters, self.LATE: self.meters[NODE]}
         self.power_drained = {NODE: 0.0, self.LATE: 0.0}
         self.looks = 0

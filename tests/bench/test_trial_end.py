@@ -1,13 +1,14 @@
 """The end of a trial: no reading of its devices is missed, and what only some ranks did is not the group's."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from joulelaw.bench.dataset import Dataset, read_steps
-from joulelaw.bench.power_feed import BEYOND_NS, hand_out, settle
+from joulelaw.bench.power_feed import BEYOND_NS, SETTLE_S, SILENT_S, hand_out, is_settled
 from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import LimitsSection
@@ -15,6 +16,8 @@ from joulelaw.bench.study_loop import StudyLoop
 from joulelaw.bench.trial_end import ended_row
 from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.gang import Gang
+from joulelaw.cluster.metering import ClockOffset, readings_batch
+from joulelaw.cluster.power.meter import Reading
 from joulelaw.cluster.rank_failures import RankFailure
 from joulelaw.cluster.retries import TRIES
 from tests.bench.fake_fleet import DEVICES, NODE, SECOND, FakeFleet, FakeGang, planned
@@ -43,8 +46,58 @@ def test_a_coarse_counter_is_read_until_it_has_told_of_the_windows_end(
     trial, fleet = running(dataset, FakeGang(1)), FakeFleet(meter=meter)
     end_ns = time.monotonic_ns()
     trial.windows[0] = window(0, end_ns - SECOND, end_ns)
-    settle(fleet, trial, [trial])
+    while not is_settled(fleet, trial):
+        hand_out(fleet, [trial])
+        time.sleep(0.01)
     assert trial.metered_until_ns[NODE, DEVICES[0].uuid] > end_ns + beyond_ns
+
+
+class SilentFleet(FakeFleet):
+    """Nothing has come since `drained_s`."""
+
+    drained_s = 0.0
+
+    @property
+    def power_drained_s(self) -> Mapping[str, float]:
+        return {NODE: self.drained_s}
+
+
+def test_a_trial_whose_node_is_silent_waits_for_its_readings_and_not_for_ever(dataset: Dataset) -> None:
+    trial, fleet, now_s = running(dataset, FakeGang(1)), SilentFleet(), time.monotonic()
+    trial.meter_losses, trial.ended_s = {NODE: 0}, now_s - SILENT_S / 2
+    end_ns = round(1e9 * trial.ended_s)
+    trial.windows[0] = window(0, end_ns - SECOND, end_ns)
+    fleet.drained_s = trial.ended_s - 0.5
+    assert not is_settled(fleet, trial), "half a minute of silence"
+    fleet.meter_losses[NODE] = 1
+    assert is_settled(fleet, trial), "its sampler is lost: what it had read will never come"
+    fleet.meter_losses[NODE] = 0
+    fleet.drained_s = trial.ended_s + SETTLE_S + 0.1
+    assert is_settled(fleet, trial), "it answers again, and has nothing to tell"
+    fleet.drained_s, trial.ended_s = 0.0, now_s - SILENT_S - 1
+    assert is_settled(fleet, trial), "a minute of silence"
+
+
+def test_readings_that_come_late_are_given_to_who_held_the_device_then(dataset: Dataset) -> None:
+    """The node's clock is a minute ahead; of its last 30 s one trial held the device for 20, then another."""
+    ahead_ns, now_ns, fleet = 60 * SECOND, time.monotonic_ns(), FakeFleet()
+    first, second = (running(dataset, FakeGang(1)) for _ in range(2))
+    first.held_since_ns, first.ended_s = now_ns - 30 * SECOND, 1e-9 * now_ns - 10
+    second.held_since_ns = now_ns - 10 * SECOND
+    uuid, meter = DEVICES[0].uuid, fleet.meters[NODE].name
+    readings = [Reading(uuid, now_ns + ahead_ns - second * SECOND, 10.0) for second in range(40, -1, -1)]
+    fleet.clock_offsets = lambda: {NODE: ClockOffset(ahead_ns, 1000)}  # type: ignore[method-assign]
+    fleet.drain_power = lambda: {NODE: readings_batch(meter, readings)}  # type: ignore[method-assign]
+    hand_out(fleet, [first, second])
+    ages = [
+        [
+            (now_ns + ahead_ns - time_ns) // SECOND
+            for part in trial.power[NODE]
+            for time_ns in part["time_ns"].to_pylist()
+        ]
+        for trial in (first, second)
+    ]
+    assert ages == [list(range(30, 10 - round(SETTLE_S) - 1, -1)), list(range(10, -1, -1))]
 
 
 def test_the_energy_of_the_ranks_that_got_through_is_not_the_groups(dataset: Dataset) -> None:
