@@ -103,11 +103,12 @@ class StudyLoop:
         """Takes up nodes that have come, and gives up those that are lost."""
         if time.monotonic() < self._nodes_due_s:
             return
-        self._nodes_due_s = time.monotonic() + NODES_EVERY_S
+        is_first, self._nodes_due_s = not self._nodes_due_s, time.monotonic() + NODES_EVERY_S
         for change in self._fleet.refresh():
             nodes, uuids = [change.node_id], change.device_uuids
             self._dataset.note(change.kind, nodes=nodes, device_uuids=uuids, cause=change.cause, detail=change.text)
-            self._progress.tell(change.text)
+            if not (is_first and change.kind == "node_joined"):  # who was there is no news
+                self._progress.tell(change.text)
             self._held_off = False
             if change.kind == "node_lost":
                 self._lost_s = time.monotonic()
@@ -165,7 +166,7 @@ class StudyLoop:
             watch_ranks(self._fleet, trial)
             if trial.links is not None:
                 self._links.take((device.uuid for device in trial.gang.devices), trial.links)
-            if not trial.over and not trial.given_up:
+            if not trial.given_up:
                 self._give_up_if_hopeless(trial)
         if time.monotonic() >= self._power_due_s:
             is_settling = any(has_just_ended(trial) for trial in self._settling)
@@ -184,7 +185,9 @@ class StudyLoop:
 
     def _give_up_if_hopeless(self, trial: RunningTrial) -> None:
         if trial.no_number:
-            trial.give_up(Cause.NAN_LOSS, trial.no_number)
+            trial.give_up(Cause.NAN_LOSS, trial.no_number)  # be its ranks through already
+        elif trial.over:
+            return
         elif trial.lost_gpus:
             trial.give_up(Cause.GPU_LOST, f"the driver has lost {', '.join(sorted(trial.lost_gpus))}")
         elif trial.elapsed_s > self._limits.trial_timeout_s:

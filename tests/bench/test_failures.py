@@ -29,6 +29,7 @@ from joulelaw.cluster.rank_failures import RankFailure
 from joulelaw.cluster.retries import TRIES
 from tests.bench.factories import GPU_MODEL
 from tests.bench.fake_fleet import DEVICES, NODE, FakeFleet, FakeGang, planned
+from tests.bench.test_study_loop import a_window
 
 A, B = (device.uuid for device in DEVICES)
 
@@ -119,6 +120,12 @@ def test_a_loss_that_is_no_number_for_some_steps_ends_the_trial_early_and_is_its
     assert f"not finite in {NAN_STEPS} steps in a row" in row["failure"]
 
 
+def test_ranks_that_are_through_before_anyone_looks_have_the_same_result(tmp_path: Path) -> None:
+    gang = FakeGang(1, [steps([math.nan] * NAN_STEPS), *a_window()[1:]])
+    (row,) = run(FakeFleet([gang]), tmp_path / "out")
+    assert (row["status"], row["cause"]) == ("failed", "nan_loss")
+
+
 @pytest.mark.parametrize(
     "told",
     [
@@ -194,6 +201,7 @@ class FleetOfTwo(FakeFleet):
         super().__init__(gangs)
         self.meters = dict.fromkeys((NODE, self.OTHER), self.meters[NODE])
         self.meter_losses = dict.fromkeys(self.meters, 0)
+        self.power_dropped = dict.fromkeys(self.meters, 0)
         self.asked: list[Sequence[str] | None] = []
         self._there = list(there)
         self._changes = list(changes)
