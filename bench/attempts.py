@@ -1,6 +1,8 @@
-"""The attempts of earlier runs, as the study's events tell of them."""
+"""What earlier runs of a study did: attempts whose end nobody noted, and the devices that trials ran on."""
 
 from joulelaw.bench.dataset import Dataset, read_events
+from joulelaw.bench.lineup import Lineup
+from joulelaw.bench.measurements import read_trials_table
 from joulelaw.cluster.failures import Cause
 
 
@@ -29,3 +31,10 @@ def note_lost_attempts(dataset: Dataset) -> int:
             retried=True,
         )
     return len(open_now)
+
+
+def remember_places(dataset: Dataset, lineup: Lineup) -> None:
+    """Tells the line-up on which devices trials of each configuration ran, so that repeats go to others."""
+    columns = ["configuration_id", "nodes", "device_uuids"]
+    for row in read_trials_table(dataset.folder).select(columns).to_pylist():
+        lineup.remember(row["configuration_id"], row["nodes"] or [], row["device_uuids"] or [])

@@ -10,7 +10,7 @@ from typing import Any
 
 from joulelaw import InputError
 from joulelaw.bench.advice import advise
-from joulelaw.bench.attempts import note_lost_attempts
+from joulelaw.bench.attempts import note_lost_attempts, remember_places
 from joulelaw.bench.dataset import Dataset
 from joulelaw.bench.fleet import Fleet
 from joulelaw.bench.lineup import Lineup
@@ -73,11 +73,13 @@ class StudyLoop:
     def run(self) -> None:
         """Until nothing waits and nothing runs. On any exception, Ctrl-C among them, the ranks are ended first."""
         note_lost_attempts(self._dataset)
+        remember_places(self._dataset, self._lineup)
         self._dataset.note("run_began", nodes=[node.node_id for node in self._fleet.nodes])
         how = "done"
         try:
             if self._lineup:
                 self._session.wait_ready()
+                self._tell_what_is_missing()
             while self._lineup or self._running or self._settling:
                 self._turn()
         except BaseException as error:
@@ -87,6 +89,13 @@ class StudyLoop:
         finally:
             with suppress(InputError):  # a full disk, which is being told already
                 self._dataset.note("run_ended", detail=how)
+
+    def _tell_what_is_missing(self) -> None:
+        """Of a study that goes on: some of the nodes that its plan was made for may be gone."""
+        if missing := self._lineup.stranded(self._fleet.total_by_model()):
+            self._progress.tell(
+                f"Not all devices are there that trials wait for ({_by_group(missing)}): the others first"
+            )
 
     def _turn(self) -> None:
         self._look_at_nodes()
@@ -224,8 +233,7 @@ class StudyLoop:
             return
         if self._fleet.lost_nodes and time.monotonic() < self._lost_s + NODES_BACK_S:
             return
-        groups = self._lineup.stranded(totals)
-        missing = ", ".join(f"{count} for {group}" for group, count in groups.items())
+        missing = _by_group(self._lineup.stranded(totals))
         lost = "; ".join(what for _, what in self._fleet.lost_nodes.values())
         raise ClusterError(
             f"{len(self._lineup)} trials wait for devices that are no longer there: {lost or 'their node is lost'}"
@@ -243,6 +251,10 @@ class StudyLoop:
                 self._ender.note_end(trial, retried=False, cause=cause)
         for trial in self._running.values():
             self._fleet.release(trial.gang)
+
+
+def _by_group(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} for {group}" for group, count in counts.items())
 
 
 def _view(trial: RunningTrial) -> GroupView:

@@ -359,3 +359,10 @@ def test_a_groups_links_are_probed_once_and_stored_with_each_trial_on_it(tmp_pat
     rows = run(FakeFleet([Gang(2, [LINKS], failures), Gang(2, [], failures)]), tmp_path / "out", [2, 2])
     assert probed == [True, False]
     assert [(row["transport"], row["probed_link_bytes_per_s"]) for row in rows] == [("nvlink", 1e11)] * 2
+
+
+def test_a_study_that_goes_on_knows_where_its_trials_ran(tmp_path: Path) -> None:
+    run(FakeFleet([failing(Cause.RANK_ERROR)]), tmp_path / "out")
+    fleet = FakeFleet([failing(Cause.RANK_ERROR)])
+    run(fleet, tmp_path / "out")
+    assert fleet.avoided == [[A]]
