@@ -30,7 +30,6 @@ import ray
 from measuring import machine, peak_mb, table
 
 from joulelaw.bench.dataset import Dataset
-from joulelaw.bench.growing_table import FLUSH_EVERY_S
 from joulelaw.bench.power_feed import hand_out
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.cluster.gang import Gang
@@ -106,6 +105,10 @@ class Feed:
     @property
     def power_drained_s(self) -> dict[str, float]:
         return self._meters.drained_s
+
+    @property
+    def power_dropped(self) -> dict[str, int]:
+        return self._meters.dropped
 
     def drain_power(self) -> dict[str, pa.RecordBatch]:
         return self._meters.drain()
@@ -227,7 +230,7 @@ def measure(feed: Feed, dataset: Dataset, actors: list[Any], seconds: float, los
         "ray_share": rays_s / wall_s,
         "longest_turn_s": longest_s,
         "peak_mb": peak_mb(),
-        "dropped": sum(feed._meters.dropped.values()),
+        "dropped": sum(feed.power_dropped.values()),
         **check(Path(str(dataset.folder)), len(nodes), trials[-1].held_since_ns, round(1e9 * ended_s)),
     }
 
@@ -245,7 +248,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="streams-") as home:
         found = run(seconds, nodes, options.processes, options.lose, Path(home))
     what = f"{nodes} samplers of {DEVICES} devices at {RATE_HZ:g} Hz in {options.processes} processes, {seconds:g} s"
-    print(f"{said}; {what}; drained every {DRAIN_EVERY_S:g} s, on disk {FLUSH_EVERY_S:g} s later\n")
+    print(f"{said}; {what}\n")
     share = {name: f"{100 * found[name]:.1f}" for name in found if name.endswith("share")}
     rows = [
         ["the writer: the study's driver", share["writer_share"]],

@@ -11,7 +11,7 @@ class StudyMetrics:
     """Sets joulelaw_power_w, joulelaw_trials and joulelaw_energy_j_total; Ray puts `ray_` before the names.
 
     They go out through the metrics agent of the driver's node, every `metrics_report_interval_ms`: 10 s, unless Ray was
-    told otherwise. `tell` costs some 5 us a number.
+    told otherwise, and a gauge that was not set since then is left out. `tell` costs some 3 us a number.
     """
 
     def __init__(self) -> None:
@@ -20,24 +20,16 @@ class StudyMetrics:
         self._trials = metrics.Gauge("joulelaw_trials", "Trials of the study by state.", ("state",))
         self._energy = metrics.Counter("joulelaw_energy_j_total", "Energy of the trials that this run has ended, J.")
         self._told_j = 0.0
-        self._known: set[tuple[str, str, str]] = set()
 
     def tell(self, power_w: Mapping[tuple[str, str, str], float], trials: Mapping[str, int], energy_j: float) -> None:
         """`power_w` by (gpu_model, device_uuid, node), `trials` by state, `energy_j` of this run so far."""
-        for key in self._known - power_w.keys():
-            self._set_power(key, float("nan"))  # silent, or gone: Prometheus would go on with its last number
-        for key, watts in power_w.items():
-            self._set_power(key, watts)
-        self._known = set(power_w)
+        for (model, uuid, node), watts in power_w.items():
+            self._power.set(watts, {"gpu_model": model, "device_uuid": uuid, "node": node})
         for state, number in trials.items():
             self._trials.set(number, {"state": state})
         if energy_j > self._told_j:
             self._energy.inc(energy_j - self._told_j)
             self._told_j = energy_j
-
-    def _set_power(self, key: tuple[str, str, str], watts: float) -> None:
-        model, uuid, node = key
-        self._power.set(watts, {"gpu_model": model, "device_uuid": uuid, "node": node})
 
 
 def study_metrics() -> StudyMetrics | None:

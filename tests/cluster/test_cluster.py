@@ -57,6 +57,7 @@ def test_ranks_do_not_stand_back_for_other_programs(cluster: Cluster) -> None:
 
 
 def test_the_clock_of_a_node_on_this_machine_is_this_clock(cluster: Cluster) -> None:
+    cluster.wait_ready()
     wait_for(lambda: cluster.drain_power() is not None and len(cluster.clock_offsets()) > 0)
     (offset,) = cluster.clock_offsets().values()
     assert abs(offset.offset_ns) <= offset.error_ns < 1e9
