@@ -62,7 +62,7 @@ class Energy:
 @dataclass(frozen=True)
 class StudyStatus:
     """How a study stands. `done` are valid trials, `invalid` and `failed` counts by reason and cause, `retried` the
-    attempts of its last run that ended badly and were made again, by cause; `left_s` is None where nothing tells."""
+    attempts that ended badly and were made again, by cause; `left_s` is None where nothing tells."""
 
     name: str
     state: State
@@ -104,7 +104,7 @@ def status_of(seen: Seen) -> StudyStatus:
     invalid = [row for row in done if row["verdict"] != "valid"]
     failed = [row for row in rows.values() if row["status"] != "done"]
     events = last_run(seen.events)
-    ended = [event for event in events if event["kind"] == "attempt_ended"]
+    ended = [event for event in seen.events if event["kind"] == "attempt_ended"]
     return StudyStatus(
         name=seen.name,
         state=_state(seen, rows),

@@ -88,7 +88,7 @@ def _facts(status: StudyStatus) -> list[str]:
         f"{status.waiting} waiting"
     ]
     if status.retried:
-        facts.append(f"tried again in this run{_counts(status.retried)}")
+        facts.append(f"retried   {sum(status.retried.values())} attempts{_counts(status.retried)}")
     facts += [f"energy    {text}" for text in _energy(status)]
     if status.readings:
         oldest = max(each.age_s for each in status.readings)

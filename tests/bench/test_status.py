@@ -25,6 +25,7 @@ from joulelaw.bench.status_forecast import time_left_s
 from joulelaw.bench.status_reader import StatusReader
 from joulelaw.bench.status_seen import Planned, Seen
 from joulelaw.bench.status_view import headline, line, news
+from joulelaw.bench.storage import Place, place
 from tests.bench.factories import (
     GPU_MODEL,
     PRICE,
@@ -36,6 +37,8 @@ from tests.bench.factories import (
     synthetic_dataset,
     trial_row,
 )
+from tests.bench.object_stores import s3_server
+from tests.bench.studies import Running
 
 EVERY = list(configurations())
 NODES = ("a" * 56, "b" * 56)
@@ -55,7 +58,7 @@ def finish(dataset: Dataset, number: int, attempt: int = 0, **changes: Any) -> d
 
 
 @contextmanager
-def study_at_work(folder: Path) -> Iterator[Dataset]:
+def study_at_work(folder: Place) -> Iterator[Dataset]:
     """A driver is at work: of 24 trials 2 are done, 1 is invalid, 1 has failed and 1 runs, after a node was lost."""
     dataset = new_dataset(folder, flush_every_s=0)
     dataset.note("run_began")
@@ -83,7 +86,7 @@ def study_at_work(folder: Path) -> Iterator[Dataset]:
         dataset.close()
 
 
-def until(folder: Path, condition: Callable[[Seen], bool]) -> Seen:
+def until(folder: Place, condition: Callable[[Seen], bool]) -> Seen:
     """What is seen as soon as this holds: what was noted is stored a moment later."""
     deadline_s = time.monotonic() + 30
     while not condition(seen := StatusReader(folder).look()):
@@ -92,7 +95,7 @@ def until(folder: Path, condition: Callable[[Seen], bool]) -> Seen:
     return seen
 
 
-def look(folder: Path) -> StudyStatus:
+def look(folder: Place) -> StudyStatus:
     return status_of(StatusReader(folder).look())
 
 
@@ -134,9 +137,12 @@ def test_it_says_whether_a_driver_is_at_work_and_how_it_left(tmp_path: Path) -> 
     assert (gone.state, gone.at_work, len(gone.running), gone.waiting) == ("broken off", "", 0, 20)
     assert "run the same command again" in headline(gone)
     with Dataset.open(tmp_path) as dataset:
+        cut = {"trial_id": trial_id(EVERY[4]), "attempt": 0, "cause": "driver_lost", "retried": True}
+        dataset.note("attempt_ended", **cut)
         dataset.note("run_began")
         again = status_of(until(tmp_path, lambda seen: seen.events[-1]["kind"] == "run_began"))
         assert (again.state, again.waiting, again.failed) == ("running", 21, {}), "what failed has its turn once more"
+        assert again.retried == {"network_cut": 1, "driver_lost": 1}
         dataset.note("run_ended")
     stopped = look(tmp_path)
     assert (stopped.state, stopped.failed) == ("stopped", {"rank_error": 1})
@@ -283,3 +289,48 @@ def test_a_look_at_the_lock_does_not_keep_a_run_from_it(tmp_path: Path) -> None:
     timer.start()
     Dataset.open(tmp_path).close()
     timer.join()
+
+
+def test_a_study_in_an_object_store_is_told_as_one_on_a_disk(tmp_path: Path) -> None:
+    with s3_server() as server:
+        folder = place(server.uri("lab/study"))
+        with study_at_work(tmp_path / "disk"):
+            on_disk = look(tmp_path / "disk")
+        with study_at_work(folder):
+            found = look(folder)
+        assert (found.state, found.at_work != "") == ("running", True)
+        names = ("planned", "done", "invalid", "failed", "retried", "waiting", "failures", "energy")
+        assert [getattr(found, name) for name in names] == [getattr(on_disk, name) for name in names]
+        assert [each.phase for each in found.running] == [each.phase for each in on_disk.running]
+        assert [each.power_w for each in found.readings] == [each.power_w for each in on_disk.readings]
+        assert look(folder).state == "broken off"
+
+
+ALONE = """\
+schema: 1
+name: watched
+grids:
+  - {num_layers: 1, hidden_size: 64, sequence_length: 32, micro_batch_size: [1, 2], vocab_size: 500}
+window: {warmup_steps: 1, min_steps: 5, min_s: 4, max_s: 30, tolerance: 0}
+hold_out: {fraction: 0}
+metering: {meter: estimate, cpu_w_per_core: 10.0, idle_s: 0}
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_real_study_is_watched_to_its_drivers_death(tmp_path: Path) -> None:
+    (tmp_path / "watched.yaml").write_text(ALONE)
+    study = Running("run", "watched.yaml", "--into", "out", "--alone", cwd=tmp_path)
+    study.wait_for((tmp_path / "out" / "plan.json").is_file)
+    watch = Running("status", "out", "--watch", cwd=tmp_path)
+    study.wait_for(lambda: any("step" in each.phase for each in look(tmp_path / "out").running))
+    study.wait_for(lambda: look(tmp_path / "out").readings)
+    found = look(tmp_path / "out")
+    assert (found.state, found.planned, found.failed) == ("running", 2, {})
+    assert 0 <= max(each.age_s for each in found.readings) < 60
+    time.sleep(1.5)  # of the watching program's second
+    study.process.kill()
+    study.process.wait()
+
+    told = watch.end(60)
+    assert (told.code, told.last["state"], told.last["waiting"]) == (0, "broken off", 2)
