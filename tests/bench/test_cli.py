@@ -106,7 +106,7 @@ def stub_studies(monkeypatch: pytest.MonkeyPatch, **outcome: Any) -> None:
     """Studies that are over at once; what they train has its own tests."""
     from joulelaw.bench import operations, single_trial
 
-    values = {"done": 2, "failed": 0, "invalid": 0, "already_done": 0, "interrupted": False} | outcome
+    values = {"done": 2, "failed": 0, "unfit": 0, "invalid": 0, "already_done": 0, "interrupted": False} | outcome
     result = SimpleNamespace(folder=Path("results/lab/my sweep"), **values)
     row = {"trial_id": "a-r0", "status": "done", "verdict": "valid", "failure": "", "energy_j": float("nan")}
     timed = operations.Outcome(Path("results/operations"), [], 0, {})
