@@ -3,24 +3,55 @@
 import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pyarrow.parquet as pq
+
 from tests.hosts.hosts import HOME, ROOT, Hosts
 
 PORT = 6379
-STUDY = "/tmp/study"
 _UP_S = 60.0
-# Ray notices within about half a minute that a host is gone (65 s are its default), and bears 20 s of silence.
+# Ray's defaults but for the first two, 3 and 10 s: it takes 45 s, not 65, to give a silent host up. 20 s must be borne.
 _HEALTH = {
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "4000",
-    "RAY_health_check_failure_threshold": "6",
+    "RAY_health_check_timeout_ms": "8000",
+    "RAY_health_check_failure_threshold": "5",
 }
 # Small: a node takes 80 MB of object store, one idle worker, and no more.
 _SMALL = ["--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats"]
+
+
+@dataclass
+class Study:
+    """A study that runs on the head: its process, its folder as it is seen from outside, and what it says."""
+
+    process: "subprocess.Popen[bytes]"
+    folder: Path
+    log: Path
+
+    def wait_for(self, condition: Callable[[], Any], timeout_s: float = 120) -> None:
+        """Until the condition holds; fails if the study ends before, or it takes longer."""
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline_s, self.log.read_text()
+            time.sleep(0.2)
+
+    def end(self, timeout_s: float = 300) -> dict[str, Any]:
+        """Waits for the study's end: the JSON object that it prints last."""
+        self.process.wait(timeout_s)
+        said = self.log.read_text()
+        last: dict[str, Any] = json.loads(next(line for line in reversed(said.splitlines()) if line.startswith("{")))
+        return last
+
+    def rows(self, name: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """The rows of a table, as far as it is written; none where there is no file yet."""
+        files = sorted((self.folder / name).glob("*.parquet"))
+        return [row for file in files for row in pq.read_table(file, columns=columns).to_pylist()]
 
 
 class RayHosts:
@@ -84,18 +115,11 @@ class RayHosts:
         done = self.hosts.run("host1", ["python", "-c", code, self.address], env=self.environment)
         return int(done.stdout) if done.stdout.strip().isdigit() else 0
 
-    def start_study(self, sweep: str, log: Path, *options: str) -> "subprocess.Popen[bytes]":
-        """`joulelaw run` on the head, into its own folder; `sweep` is the text of the sweep."""
-        (self.hosts["host1"].path(HOME) / "sweep.yaml").write_text(sweep)
-        command = ["python", "-m", "joulelaw.bench", "run", "sweep.yaml", "--into", STUDY, *options]
-        return self.hosts.start("host1", command, log=log, env={**self.environment, "RAY_ADDRESS": self.address})
-
-    def folder(self) -> Path:
-        """The study's folder, on the head."""
-        return self.hosts["host1"].path(STUDY)
-
-
-def last_line(log: Path) -> Mapping[str, Any]:
-    """What a command printed last: its JSON object."""
-    found: Mapping[str, Any] = json.loads(log.read_text().strip().splitlines()[-1])
-    return found
+    def start_study(self, sweep: str, name: str) -> Study:
+        """`joulelaw run` on the head, into a folder of its own there; `sweep` is the text of the sweep."""
+        head, log = self.hosts["host1"], self._logs / f"{name}.log"
+        (head.path(HOME) / f"{name}.yaml").write_text(sweep)
+        command = ["python", "-m", "joulelaw.bench", "run", f"{name}.yaml", "--into", f"/tmp/{name}"]
+        environment = {**self.environment, "RAY_ADDRESS": self.address}
+        process = self.hosts.start("host1", command, log=log, env=environment)
+        return Study(process, head.path(f"/tmp/{name}"), log)
