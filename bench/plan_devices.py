@@ -1,4 +1,4 @@
-"""This machine's devices for a plan, with stand-in figures for those that no catalogue file lists.
+"""This machine's devices for a plan, or a cluster's, with stand-in figures for those that no catalogue file lists.
 
 The stand-ins give rough times before a device is measured. They serve the plan's seconds and nothing else: a study
 measures such devices (`bench.probe`) before its first trial, and no law is ever fitted on an assumed figure.
@@ -31,6 +31,13 @@ def local_nodes(sweep: Sweep) -> tuple[Node, ...]:
             raise
         where = sweep.file.where(("devices", "cores_per_device"))
         raise InputError(error.what, where=where, remedy=error.remedy) from None
+
+
+def cluster_nodes(sweep: Sweep) -> tuple[Node, ...]:
+    """The nodes with devices of the Ray cluster that RAY_ADDRESS names. Takes Ray's seconds."""
+    from joulelaw.cluster.survey import survey  # here: a plan for this machine needs no Ray
+
+    return survey(cores_per_device=sweep.devices.cores_per_device)
 
 
 def with_assumed(catalogue: Catalogue, nodes: Sequence[Node]) -> tuple[Catalogue, tuple[str, ...]]:

@@ -1,53 +1,38 @@
 """A plan for people: its trials, groups, memory, expected time and hold-out, as tables."""
 
-import heapq
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from joulelaw.bench.console import duration, table
-from joulelaw.bench.plan import Plan, PlannedTrial, SetAside, group_counts
+from joulelaw.bench.plan import Plan, SetAside, group_counts
 from joulelaw.bench.plan_meter import NO_JOULES
 from joulelaw.bench.plan_table import LEGEND, total_s, trial_table
 from joulelaw.cluster.inventory import Node
 from joulelaw.cluster.metering import MeterInfo
 
 
-def expected_wall_s(trials: Sequence[PlannedTrial], nodes: Sequence[Node]) -> float | None:
-    """Seconds until the last trial ends, each starting as soon as devices of one node are free; None if one is unknown.
+def show_plan(
+    plan: Plan,
+    nodes: Sequence[Node],
+    assumed: Sequence[str],
+    meter: MeterInfo | None,
+    console: Console,
+    wall_s: float | None = None,
+) -> None:
+    """Prints the plan; `assumed` are the device models whose figures nobody has measured yet.
 
-    A list schedule in the plan's order; the study's own scheduler may do a little better or worse.
+    `meter` is None where it is not known: a cluster's are opened by the study. `wall_s` is what it is expected to take.
     """
-    free = {
-        (node.node_id, model): [0.0] * sum(device.model == model for device in node.devices)
-        for node in nodes
-        for model in {device.model for device in node.devices}
-    }
-    end = 0.0
-    for trial in trials:
-        model, count = trial.group
-        if trial.price.trial_s is None:
-            return None
-        places = [times for (_, name), times in free.items() if name == model and len(times) >= count]
-        times = min(places, key=lambda times: heapq.nsmallest(count, times)[-1])
-        times.sort()
-        done = times[count - 1] + trial.price.trial_s
-        times[:count] = [done] * count
-        end = max(end, done)
-    return end
-
-
-def show_plan(plan: Plan, nodes: Sequence[Node], assumed: Sequence[str], meter: MeterInfo, console: Console) -> None:
-    """Prints the plan; `assumed` are the device models whose figures nobody has measured yet."""
     console.print(trial_table(plan))
     console.print(LEGEND)
     console.print(_groups(plan))
     for counts in set_aside_counts(plan):
         console.print(_set_aside(counts), markup=False)  # it may hold words of the sweep
-    wall = expected_wall_s(plan.trials, nodes)
     devices = sum(len(node.devices) for node in nodes)
-    console.print(f"{len(plan.trials)} trials on {devices} devices, expected to take about {duration(wall)}")
+    where = f"{devices} devices" + (f" of {len(nodes)} nodes" if len(nodes) > 1 else "")
+    console.print(f"{len(plan.trials)} trials on {where}, expected to take about {duration(wall_s)}")
     for name in assumed:
         console.print(f"{name} is in no catalogue: times are rough until `joulelaw run` has measured it")
     console.print(_metered(meter))
@@ -83,7 +68,9 @@ def _groups(plan: Plan) -> Table:
     return shown
 
 
-def _metered(meter: MeterInfo) -> str:
+def _metered(meter: MeterInfo | None) -> str:
+    if meter is None:
+        return "Joules: by the meter that the study opens on each node"
     return NO_JOULES if meter.kind == "none" else f"Joules: {meter.kind} by {meter.name}, covering {meter.boundary}"
 
 

@@ -75,7 +75,7 @@ class Member:
         self.launcher = _pinned(Launcher, self.node_id).remote(terms.preload, terms.env)
         self._inspecting: Call | None = None
         self._serving = self._call(self.launcher.status.remote(), "its fork server")
-        cores = _cores_per_device(entry, terms.cores_per_device)
+        cores = cores_of(entry, terms.cores_per_device)
         if isinstance(cores, InputError):
             self.refuse(cores)
         else:
@@ -145,7 +145,7 @@ class Member:
         return Call(reference, f"node {self.node_id[:6]}: {what}")
 
 
-def _cores_per_device(entry: RayNode, usual: int) -> int | InputError:
+def cores_of(entry: RayNode, usual: int) -> int | InputError:
     """A node may be cut into other logical devices than the sweep says, by a label of its Ray."""
     label = entry.labels.get(CORES_LABEL)
     if label is None:

@@ -27,9 +27,7 @@ class Launcher:
 
     def inspect(self, node_id: str, cores_per_device: int, ray_gpus: int) -> Node:
         """The node, with the devices that Ray offers on it."""
-        node = inspect_node(node_id, cores_per_device, cpu_devices=ray_gpus)
-        offered = granted_devices(node.devices, ray_gpus, visible_to_ray())
-        return replace(node, devices=offered, address=str(ray.util.get_node_ip_address()))
+        return inspect_offered(node_id, cores_per_device, ray_gpus)
 
     def find_files(self, root: str, working: str, sha256: Mapping[str, str]) -> str:
         """What the folder `root` of the driver's machine is called here, by the files in it and their SHA-256.
@@ -58,6 +56,13 @@ class Launcher:
     def stop(self) -> None:
         """Ends the server and its ranks, and waits for them: killing the actor alone would not wait."""
         self._server.close()
+
+
+def inspect_offered(node_id: str, cores_per_device: int, ray_gpus: int) -> Node:
+    """The node that this worker of Ray runs on, with the devices that Ray offers there."""
+    node = inspect_node(node_id, cores_per_device, cpu_devices=ray_gpus)
+    offered = granted_devices(node.devices, ray_gpus, visible_to_ray())
+    return replace(node, devices=offered, address=str(ray.util.get_node_ip_address()))
 
 
 def usual_priority() -> None:

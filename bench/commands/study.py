@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections import Counter
 from math import inf
 from pathlib import Path
 from typing import Annotated
@@ -58,25 +59,29 @@ def plan(
 ) -> ExitCode:
     """Show what a sweep would run.
 
-    Its trials, groups, memory, expected time and hold-out on this machine. Nothing is written.
+    Its trials, groups, memory, expected time and hold-out on this machine, or on the cluster that RAY_ADDRESS names.
+    Nothing is written.
     """
     from joulelaw.bench.installed import missing_strategies
-    from joulelaw.bench.plan_devices import local_nodes, with_assumed
-    from joulelaw.bench.plan_display import expected_wall_s, set_aside_counts, show_plan
+    from joulelaw.bench.plan_devices import cluster_nodes, local_nodes, with_assumed
+    from joulelaw.bench.plan_display import set_aside_counts, show_plan
     from joulelaw.bench.plan_making import make_plan
     from joulelaw.bench.plan_meter import local_meter
     from joulelaw.bench.plan_table import is_long
+    from joulelaw.bench.plan_wall import expected_wall_s, one_trial_nodes
     from joulelaw.bench.spec import load_sweep
     from joulelaw.model.coefficients import load_law
     from joulelaw.model.hardware import Catalogue
 
     asked = load_sweep(sweep)
-    nodes = local_nodes(asked)
-    meter = local_meter(asked, nodes[0])
+    here = "RAY_ADDRESS" not in os.environ
+    nodes = local_nodes(asked) if here else cluster_nodes(asked)
+    meter = local_meter(asked, nodes[0]) if here else None
     catalogue, assumed = with_assumed(Catalogue.load(), nodes)
     fitted = None if law is None else load_law(law, catalogue)
-    made = make_plan(asked, nodes, catalogue, fitted, missing_strategies())
-    show_plan(made, nodes, assumed, meter, to_people())
+    made = make_plan(asked, nodes, catalogue, fitted, missing_strategies() if here else {})
+    wall_s = expected_wall_s(made.trials, nodes, one_trial_nodes(nodes, meter, share_node=asked.limits.share_node))
+    show_plan(made, nodes, assumed, meter, to_people(), wall_s)
     listed = not (is_long(made) and sys.stdout.isatty())  # a person would see nothing but this line
     if not listed:
         say("Each trial is listed in the last line of the output, where that goes to a file or a pipe.")
@@ -90,11 +95,13 @@ def plan(
         held_out=sum(trial.split == "hold_out" for trial in made.trials),
         hold_out_sha256=made.hold_out.hash,
         set_aside=set_aside_counts(made),
-        expected_s=expected_wall_s(made.trials, nodes),
+        expected_s=wall_s,
         assumed_devices=assumed,
-        meter=meter.name,
-        meter_kind=meter.kind,
-        boundary=meter.boundary or None,
+        nodes=len(nodes),
+        devices=dict(sorted(Counter(device.model for node in nodes for device in node.devices).items())),
+        meter=meter and meter.name,
+        meter_kind=meter and meter.kind,
+        boundary=meter and (meter.boundary or None),
         trials=[
             {"trial_id": each.trial_id, "split": each.split, "baseline": each.baseline, **vars(each.price)}
             for each in made.trials

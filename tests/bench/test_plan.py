@@ -13,9 +13,10 @@ from joulelaw import InputError
 from joulelaw.bench.configuration import Window
 from joulelaw.bench.plan import Plan
 from joulelaw.bench.plan_devices import local_nodes, with_assumed
-from joulelaw.bench.plan_display import expected_wall_s, show_plan
+from joulelaw.bench.plan_display import show_plan
 from joulelaw.bench.plan_making import make_plan
 from joulelaw.bench.plan_price import measured_steps
+from joulelaw.bench.plan_wall import expected_wall_s
 from joulelaw.bench.spec import load_sweep
 from joulelaw.cluster.inventory import Device, Node
 from joulelaw.cluster.metering import MeterInfo
@@ -392,6 +393,7 @@ def test_expected_time_follows_the_devices(tmp_path: Path) -> None:
     ]
     assert expected_wall_s(trials, [cores(2)]) == 7 + 2 * 10
     assert expected_wall_s(trials, [cores(4)]) == 7 + 10
+    assert expected_wall_s(trials, [cores(4)], one_trial_nodes=["a"]) == 7 + 4 * 10
     unknown = [replace(trials[0], price=replace(trials[0].price, trial_s=None)), *trials[1:]]
     assert expected_wall_s(unknown, [cores(2)]) is None
 
