@@ -37,7 +37,7 @@ def as_table(rows: Sequence[Row] | Columns, schema: pa.Schema, name: str) -> pa.
 
 
 def _columns_of(rows: Sequence[Row], schema: pa.Schema, name: str) -> dict[str, list[Any]]:
-    for row in rows:
+    for row in [*rows[:1], *(row for row in rows if row.keys() != rows[0].keys())]:
         _check_names(row, schema, name)
     return {column: [row[column] for row in rows] for column in schema.names}
 
@@ -60,6 +60,8 @@ def _column(values: Any, field: pa.Field, count: int, name: str) -> pa.Array:
             _refuse(_changing([values], field.type), field, name)
             return pa.repeat(pa.scalar(values, field.type), count)
         if isinstance(values, pa.Array | pa.ChunkedArray):
+            if values.type == field.type:
+                return values
             _refuse([] if _keeps(_kind(values.type), field.type) else [values.type], field, name)
             return values.cast(field.type)
         if isinstance(values, np.ndarray) and values.dtype != object:

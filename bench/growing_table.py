@@ -60,8 +60,10 @@ class GrowingTable:
         self._flushes_per_file, self._rows_per_file = flushes_per_file, rows_per_file
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            remove_temporaries(folder.parent, f"{folder.name}.{stem}.")
-        self._number = next_number(folder, stem) if number is None else number
+            if number is None:
+                remove_temporaries(folder.parent, f"{folder.name}.{stem}.")
+                number = next_number(folder, stem)
+        self._number = number
         self._file = GroupedFile(schema)
         self._waiting: list[pa.Table] = []
         self._rows_waiting = 0

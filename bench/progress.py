@@ -1,7 +1,7 @@
 """What the person at the terminal sees while a study runs: how far, how long still, what every group is doing."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -60,7 +60,7 @@ class StudyProgress:
     ) -> None:
         self._live.stop()
 
-    def show(self, groups: Sequence[GroupView]) -> None:
+    def show(self, groups: Iterable[GroupView]) -> None:
         if not self._console.is_terminal:
             return
         self._bar.update(self._task, completed=self._count, left=self._left())

@@ -216,7 +216,8 @@ class RunningTrial:
         self.beside.setdefault(node, []).append(readings)
 
     def _add_steps(self, rank: int, node: str, rows: Sequence[Sequence[Any]]) -> None:
-        self.tables.add_steps([{"rank": rank, **dict(zip(_STEP_COLUMNS, row, strict=True))} for row in rows])
+        columns = zip(*rows, strict=True)
+        self.tables.add_steps({"rank": rank, **dict(zip(_STEP_COLUMNS, map(list, columns), strict=True))})
         self.losses += [row[-1] for row in rows]
         self.no_number = self.no_number or self._loss_watch.take(rank, [row[-1] for row in rows])
         self.first_step_s = self.first_step_s or time.monotonic()

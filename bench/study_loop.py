@@ -104,7 +104,7 @@ class StudyLoop:
         if self._end_what_is_over():
             return  # devices are free: at once to the next trial
         self._check_that_it_goes_on()
-        self._progress.show([_view(trial) for trial in self._running.values()])
+        self._progress.show(_view(trial) for trial in self._running.values())
         self._tell_metrics()
         self._fleet.wait(max(0.0, min(LOOK_EVERY_S, self._power_due_s - time.monotonic())))
 
@@ -218,9 +218,9 @@ class StudyLoop:
             return True  # a commit waits for the disk: others get the devices first
         settled = [trial for trial in self._settling if not trial.succeeded or is_settled(self._fleet, trial)]
         for trial in settled:
+            row = self._ender.end(trial, self._session.idle)
             self._settling.remove(trial)
             self._held_off = False
-            row = self._ender.end(trial, self._session.idle)
             self.rows += [row] if row is not None else []
         return bool(settled)
 
@@ -232,6 +232,9 @@ class StudyLoop:
         if not {node for on_nodes in totals.values() for node in on_nodes if on_nodes[node]} <= self._session.ready:
             return
         if self._fleet.lost_nodes and time.monotonic() < self._lost_s + NODES_BACK_S:
+            return
+        self._see()  # a node may have become ready since this turn began
+        if self._lineup.next():
             return
         missing = _by_group(self._lineup.stranded(totals))
         lost = "; ".join(what for _, what in self._fleet.lost_nodes.values())

@@ -60,9 +60,9 @@ class TrialTables:
         self._steps = self._writer.table("steps", trial_id, STEPS)
         self._power: dict[str, GrowingTable] = {}
 
-    def add_steps(self, rows: Sequence[Row]) -> None:
-        """Add rows of STEPS without trial_id and attempt: rank, step, measured, begin_ns, end_ns, loss."""
-        self._writer.append(self._steps, [{**self._key, **row} for row in rows])
+    def add_steps(self, rows: Sequence[Row] | Columns) -> None:
+        """Add rows or columns of STEPS without trial_id and attempt: rank, step, measured, begin_ns, end_ns, loss."""
+        self._writer.append(self._steps, self._with(self._key, rows))
 
     def add_power(self, node: str, rows: Sequence[Row] | Columns | pa.Table | pa.RecordBatch) -> None:
         """Add readings of one node: rows, columns or an Arrow table of POWER without trial_id, attempt and node."""
@@ -72,8 +72,10 @@ class TrialTables:
         key = {**self._key, "node": node}
         if isinstance(rows, pa.Table | pa.RecordBatch):
             rows = dict(zip(rows.schema.names, rows.columns, strict=True))
-        whole = {**key, **rows} if isinstance(rows, Mapping) else [{**key, **row} for row in rows]
-        self._writer.append(self._power[node], whole)
+        self._writer.append(self._power[node], self._with(key, rows))
+
+    def _with(self, key: Columns, rows: Sequence[Row] | Columns) -> Sequence[Row] | Columns:
+        return {**key, **rows} if isinstance(rows, Mapping) else [{**key, **row} for row in rows]
 
     def flush(self) -> None:
         """Store every row added so far."""
