@@ -7,9 +7,10 @@ from math import inf
 
 from joulelaw.cluster.scheduler import WaitingTrial
 
-# A trial goes before all others once the rest of the study would take no longer than so many times its forecast: true
-# durations scatter about forecasts, and with 30 % of lognormal scatter one in a hundred is twice as long.
-URGENT = 2.0
+# A trial goes before all others once the rest of the study would take no longer than so many times its forecast: it can
+# then fail twice and take twice as long as forecast each time (with 30 % of lognormal scatter one in a hundred does),
+# and still end with the others. docs/scheduling.md has what smaller numbers cost.
+URGENT = 6.0
 
 Shape = tuple[int, int, bool]  # devices, nodes, alone: all that decides where a trial fits
 Key = tuple[int, bool, int, Shape]

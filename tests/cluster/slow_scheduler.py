@@ -5,7 +5,7 @@ from math import inf
 
 from joulelaw.cluster.scheduler import Assignment, WaitingTrial
 
-URGENT = 2.0
+URGENT = 6.0
 OVERRUN = 0.2
 
 

@@ -42,8 +42,11 @@ def running(on: Board, node: str, count: int, expected_s: float, now_s: float = 
 
 
 def test_big_groups_go_first_and_long_trials_before_short() -> None:
-    waiting = [trial(f"single {i}", 1, 10 + i) for i in range(8)] + [trial("pair", 2, 10), trial("longer pair", 2, 11)]
-    assert started(board({"n": 3}, *waiting)) == ["longer pair", "single 7"]
+    waiting = [trial(f"single {i:02d}", 1, 10 + i % 8) for i in range(64)] + [
+        trial("pair", 2, 10),
+        trial("longer pair", 2, 11),
+    ]
+    assert started(board({"n": 3}, *waiting)) == ["longer pair", "single 07"]
 
 
 def test_a_trial_that_decides_the_end_goes_before_bigger_ones() -> None:
@@ -51,10 +54,10 @@ def test_a_trial_that_decides_the_end_goes_before_bigger_ones() -> None:
 
 
 def test_a_trial_comes_to_decide_the_end_while_nothing_happens() -> None:
-    """(3 x 100 + 2 x 4 x 80 + 120) / 4 = 265 s are left, 3 / 4 s less each second: 240 s, twice the 120, at 33 s."""
+    """(3 x 100 + 8 x 4 x 80 + 120) / 4 = 745 s are left, 3 / 4 s less each second: 720 s, six times 120, at 33 s."""
     on = board({"n": 4})
     running(on, "n", 3, 100)
-    for each in (trial("all", 4, 80), trial("all again", 4, 80), trial("long", 1, 120)):
+    for each in (*(trial(f"all {i}", 4, 80) for i in range(8)), trial("long", 1, 120)):
         on.add(each)
     assert [on.next(now_s) for now_s in (0.0, 33.0)] == [None, None], "it would still run at 100 s"
     assert on.next(34.0) == Assignment("long", ("n",))

@@ -20,6 +20,7 @@ from joulelaw.cluster.cluster import Cluster
 from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.gang import GangState, RankGang
 from joulelaw.cluster.inventory import cpu_model
+from tests.bench.studies import Running
 from tests.cluster.driving import finish, of_kind, run, wait_for, wait_for_kind
 from tests.fake_nvml.build import fake_nvml
 from tests.fake_nvml.devices import MODELS, FakeGpu
@@ -101,6 +102,25 @@ def test_each_node_has_its_own_devices_and_its_own_models(nodes: Nodes) -> None:
     assert len(set(uuids)) == 6
     assert set(nodes.cluster.meters) == set(nodes.ids.values())
     assert nodes.cluster.meters[nodes.ids["mixed"]].name == "nvml"
+
+
+def test_a_plan_is_for_the_clusters_devices_and_leaves_nothing_on_it(nodes: Nodes, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(
+        "schema: 1\nname: small\ndevices: {misfits: set_aside}\n"
+        "defaults: {num_layers: 2, hidden_size: 64, sequence_length: 32, vocab_size: 1000, micro_batch_size: 2}\n"
+        "grids:\n  - {gpu_model: each}\n  - {gpu_model: each, strategy: fsdp, gpu_count: [2, 4]}\n"
+    )
+    actors = sum(actor["State"] == "ALIVE" for actor in ray._private.state.actors().values())
+    planned = Running("plan", "sweep.yaml", cwd=tmp_path, env={"RAY_ADDRESS": nodes.ray.address}).end()
+    assert planned.code == 0, planned.errors
+    assert planned.last["devices"] == WHOLE
+    assert planned.last["nodes"] == 3
+    assert planned.last["planned"] == 6, "one on each model, two on two of A100 and of cores"
+    assert planned.last["expected_s"] > 0
+    assert planned.last["meter"] is None, "none was opened"
+    (aside,) = planned.last["set_aside"]
+    assert "the most that one has" in aside["reason"] or "4" in aside["reason"]
+    assert sum(actor["State"] == "ALIVE" for actor in ray._private.state.actors().values()) == actors
 
 
 def test_trials_of_all_models_run_at_once_each_on_devices_of_its_own(nodes: Nodes, tmp_path: Path) -> None:
