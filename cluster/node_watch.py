@@ -4,7 +4,8 @@ import contextlib
 import errno
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ _KNOCK_S = 2.0
 _STOP_S = 5.0
 # NodeDeathInfo.Reason (ray, src/ray/protobuf/common.proto): 2 is a node that Ray did not end itself.
 _UNEXPECTED = 2
+_KNOCKS_AT_ONCE = 64  # a rack that loses its power
+_BEFORE = Cause.NODE_LOST, "it was gone before this study began"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class NodeWatch:
     """Ray's node table, never older than a few seconds while Ray answers. Close it before the connection to Ray."""
 
     def __init__(self) -> None:
-        self._deaths: dict[str, tuple[Cause, str]] = {}
+        # Ray remembers up to a thousand dead nodes: none that was dead before is asked why.
+        self._deaths = {entry["NodeID"]: _BEFORE for entry in ray.nodes() if not entry["Alive"]}
         self._nodes = self._look()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="node-watch", daemon=True)
@@ -56,19 +60,25 @@ class NodeWatch:
                 self._nodes = self._look()
 
     def _look(self) -> dict[str, RayNode]:
-        return {entry["NodeID"]: self._taken(entry) for entry in ray.nodes()}
+        entries = ray.nodes()
+        self._judge([entry for entry in entries if not entry["Alive"] and entry["NodeID"] not in self._deaths])
+        return {entry["NodeID"]: self._taken(entry) for entry in entries}
+
+    def _judge(self, dead: Sequence[Mapping[str, Any]]) -> None:
+        """All at once: nodes that died together keep none of them waiting, nor the news of the others."""
+        if dead:
+            with ThreadPoolExecutor(min(len(dead), _KNOCKS_AT_ONCE)) as knocking:
+                self._deaths.update(zip((entry["NodeID"] for entry in dead), knocking.map(death_of, dead), strict=True))
 
     def _taken(self, entry: Mapping[str, Any]) -> RayNode:
-        node_id, offered = entry["NodeID"], entry["Resources"]
-        if not entry["Alive"] and node_id not in self._deaths:
-            self._deaths[node_id] = death_of(entry)
+        offered = entry["Resources"]
         return RayNode(
-            node_id=node_id,
+            node_id=entry["NodeID"],
             host=entry["NodeManagerHostname"],
             gpus=int(offered.get("GPU", 0)),
             cpus=offered.get("CPU", 0.0),
             labels=entry.get("Labels", {}),
-            death=self._deaths.get(node_id),
+            death=self._deaths.get(entry["NodeID"]),
         )
 
 
