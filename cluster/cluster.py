@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 from joulelaw import InputError
 from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.failures import Cause, ClusterError, RayLostError
+from joulelaw.cluster.feasible import check_feasible
 from joulelaw.cluster.gang import Gang, GangLimits, RankGang
 from joulelaw.cluster.inventory import Node
 from joulelaw.cluster.members import Files, Terms
@@ -24,7 +25,6 @@ from joulelaw.cluster.pool import DevicePool
 from joulelaw.cluster.power.meter import MeterOptions
 from joulelaw.cluster.raystart import RaySession, open_ray
 from joulelaw.cluster.roster import Roster
-from joulelaw.cluster.scheduler import check_feasible
 from joulelaw.cluster.server import ServerStatus
 
 _ANSWER_S = 60.0
@@ -112,6 +112,7 @@ class Cluster:
     def _get_ready(self) -> None:
         deadline = time.monotonic() + _READY_S
         while not self._is_ready:
+            self._session.check()
             self._advance()
             waits = self._pool.asked and self._pool.quiet_s < _NEXT_GRANT_S
             self._is_ready = not (self._roster.is_joining or waits) or time.monotonic() > deadline
@@ -120,10 +121,15 @@ class Cluster:
         self._raise_if_none()
 
     def _raise_if_none(self) -> None:
-        if not self._roster.nodes:
-            raise self._roster.first_problem or InputError(
-                "no node of the Ray cluster offers a GPU", remedy="start nodes with --num-gpus, logical ones on a CPU"
-            )
+        if self._roster.nodes:
+            return
+        if self._roster.first_problem is not None:
+            raise self._roster.first_problem
+        if self._roster.is_joining:
+            raise ClusterError(f"no node of the Ray cluster has told its devices within {_ANSWER_S:g} s")
+        raise InputError(
+            "no node of the Ray cluster offers a GPU", remedy="start nodes with --num-gpus, logical ones on a CPU"
+        )
 
     def check_files(self, root: Path, sha256: Mapping[str, str]) -> None:
         """Every node has these files, by path in the folder `root`, be it called otherwise there: ranks are told how.

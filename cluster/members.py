@@ -67,20 +67,26 @@ class Member:
         self.meter: tuple[str, MeterInfo] | None = None  # with the name of the sampler's life
         self.folders: dict[str, str] = {}  # what folders of the driver's machine are called there
         self.problem: Exception | None = None
+        self.launcher: Any = None
         self.sampler: Any = None
         self._terms = terms
         self._began_s = time.monotonic()
+        self._inspecting: Call | None = None
+        self._serving: Call | None = None
         self._opening: Call | None = None
         self._finding: Call | None = None
-        self.launcher = _pinned(Launcher, self.node_id).remote(terms.preload, terms.env)
-        self._inspecting: Call | None = None
-        self._serving = self._call(self.launcher.status.remote(), "its fork server")
         cores = cores_of(entry, terms.cores_per_device)
         if isinstance(cores, InputError):
             self.refuse(cores)
         else:
-            inspection = self.launcher.inspect.remote(self.node_id, cores, entry.gpus)
-            self._inspecting = self._call(inspection, "taking its inventory")
+            self._begin(cores, entry.gpus)
+
+    def _begin(self, cores_per_device: int, ray_gpus: int) -> None:
+        """The actor answers in order: its inventory first, which takes no time, then that all libraries are loaded."""
+        self.launcher = _pinned(Launcher, self.node_id).remote(self._terms.preload, self._terms.env)
+        inspection = self.launcher.inspect.remote(self.node_id, cores_per_device, ray_gpus)
+        self._inspecting = self._call(inspection, "taking its inventory")
+        self._serving = self._call(self.launcher.status.remote(), "its fork server")
 
     def advance(self, accepted: Callable[[Node], Node], files: Files | None) -> bool:
         """Moves on; whether it has become usable just now.
@@ -108,6 +114,7 @@ class Member:
                 raise ClusterError(f"node {self.node_id[:6]} is not ready after {_JOIN_S:g} s")
             return False
         assert self._opening is not None
+        assert self._serving is not None
         self.meter, self.status = self._opening.value(), self._serving.value()
         if self._finding is not None and files is not None:
             self.folders[str(files.root)] = self._finding.value()

@@ -1,6 +1,7 @@
 """Who is in the cluster: members for Ray's nodes as they come, and what became of them."""
 
 import time
+from collections import Counter
 
 from joulelaw import InputError
 from joulelaw.cluster.changes import ChangeKind, NodeChange
@@ -13,6 +14,10 @@ from joulelaw.cluster.versions import SOURCE, check_same, installed
 
 _LOOK_S = 0.05
 _GONE = (MemberState.LOST, MemberState.REFUSED)
+# A node that did not come to be of use is tried again: what was in its way may pass, such as a node before it on the
+# same machine that Ray has not found dead yet, and that still has the devices.
+_AGAIN_S = 60.0
+_TRIES = 3
 # What driver and nodes must have in common: the driver itself trains nothing.
 _DRIVERS_OWN = ("python", SOURCE, "ray", "pyarrow")
 
@@ -25,6 +30,9 @@ class Roster:
         self._terms = terms
         self._files: Files | None = None
         self._members: dict[str, Member] = {}
+        self._tries: Counter[str] = Counter()
+        self._again_s: dict[str, float] = {}  # when nodes that cannot be used are tried again
+        self._told: dict[str, str] = {}  # why they cannot
         self._has_begun = False
         self._watch = NodeWatch()
         self._seen = self._watch.nodes
@@ -35,9 +43,10 @@ class Roster:
         self._seen = self._watch.nodes
         for node_id, seen in self._seen.items():
             member = self._members.get(node_id)
-            if member is None and seen.death is None and seen.gpus >= 1:
+            if seen.death is None and seen.gpus >= 1 and (member is None or self._is_due_again(node_id)):
                 self._members[node_id] = new = Member(seen, self._terms)
-                changes += [self._refused(new)] if new.problem else []
+                self._tries[node_id] += 1
+                changes += self._refused(new) if new.problem else []
             elif member is not None and seen.death is not None and member.state is not MemberState.LOST:
                 changes += self._lose(member, *seen.death)
         for member in self._members.values():
@@ -50,12 +59,25 @@ class Roster:
     def _advanced(self, member: Member) -> list[NodeChange]:
         if member.advance(self._accepted, self._files):
             return [_change("node_joined", member, "joined")]
-        if member.problem is not None:
-            return [self._refused(member)]
-        return []
+        if member.problem is None:
+            return []
+        if self._tries[member.node_id] < _TRIES:
+            self._again_s[member.node_id] = time.monotonic() + _AGAIN_S
+        return self._refused(member)
 
-    def _refused(self, member: Member) -> NodeChange:
-        return _change("node_refused", member, f"cannot be used: {member.problem}")
+    def _is_due_again(self, node_id: str) -> bool:
+        due = time.monotonic() >= self._again_s.get(node_id, float("inf"))
+        if due:
+            del self._again_s[node_id]
+        return due
+
+    def _refused(self, member: Member) -> list[NodeChange]:
+        """Told once, however often it is tried in vain."""
+        change = _refusal(member)
+        if self._told.get(member.node_id) == change.text:
+            return []
+        self._told[member.node_id] = change.text
+        return [change]
 
     def _lose(self, member: Member, cause: Cause, what: str) -> list[NodeChange]:
         before = member.state
@@ -114,9 +136,9 @@ class Roster:
             raise InputError(f"files of the sweep are missing on {'; '.join(problems)}", remedy=FILES_REMEDY)
 
     def refuse(self, node_id: str, problem: Exception) -> NodeChange:
-        """A node is of no use after all."""
+        """A node that was of use is so no more, and is not tried again."""
         self._members[node_id].refuse(problem)
-        return self._refused(self._members[node_id])
+        return _refusal(self._members[node_id])
 
     def member(self, node_id: str) -> Member:
         return self._members[node_id]
@@ -151,6 +173,10 @@ class Roster:
 
     def close(self) -> None:
         self._watch.close()
+
+
+def _refusal(member: Member) -> NodeChange:
+    return _change("node_refused", member, f"cannot be used: {member.problem}")
 
 
 def _change(kind: ChangeKind, member: Member, text: str, cause: Cause | None = None) -> NodeChange:
