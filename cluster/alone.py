@@ -10,14 +10,15 @@ import pyarrow as pa
 
 from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.failures import Cause, ClusterError
+from joulelaw.cluster.feasible import check_feasible
 from joulelaw.cluster.gang import Gang, GangLimits, GangState, RankGang
 from joulelaw.cluster.inventory import Node, inspect_node
 from joulelaw.cluster.local import LocalGang
 from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo, readings_batch
 from joulelaw.cluster.power.meter import MeterOptions, open_meter
 from joulelaw.cluster.power.sampler import Sampler
-from joulelaw.cluster.scheduler import check_feasible
 from joulelaw.cluster.server import ForkServer, ServerStatus
+from joulelaw.cluster.topology import neighbours
 
 _LOOK_EVERY_S = 0.05
 
@@ -74,12 +75,12 @@ class LocalCluster:
     ) -> RankGang:
         """A gang over free devices. InfeasibleGroupError if there are too few, ClusterError if they are lent out."""
         check_feasible([self._node], model, count, node_count)
-        free = [device for device in self._node.devices if device.model == model and device.uuid not in self._busy]
-        used = Counter(avoid)
-        free.sort(key=lambda device: used[device.uuid])
-        if len(free) < count:
-            raise ClusterError(f"{count} x {model} are not free now: {len(free)} are")
-        gang = LocalGang(self._server, free[:count], self._node.node_id, self._limits)
+        free = {device.uuid: device for device in self._node.devices if device.uuid not in self._busy}
+        chosen = neighbours(self._node, free, count, model, avoid)
+        if not chosen:
+            there = sum(device.model == model for device in free.values())
+            raise ClusterError(f"{count} x {model} are not free now: {there} are")
+        gang = LocalGang(self._server, [free[uuid] for uuid in chosen], self._node.node_id, self._limits)
         self._gangs.append(gang)
         return gang
 

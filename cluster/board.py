@@ -2,16 +2,19 @@
 
 When the first trial in order does not fit, the devices that it will get the soonest are kept for it, and others may
 use them only as long as they do not delay it (EASY backfilling: Lifka, "The ANL/IBM SP scheduling system", 1995). So
-nothing waits for ever, whatever its size. The order is that of `waiting.WaitingTrials`.
+no size waits for ever. The order is that of `waiting.WaitingTrials`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from math import inf
 
 from joulelaw.cluster.capacity import Capacity, Reservation
 from joulelaw.cluster.scheduler import Assignment, FreeDevices, WaitingTrial
 from joulelaw.cluster.waiting import URGENT, Shape, WaitingTrials, micro
+
+# So many trials that are next in turn may go in the place of one whose repeats had the only nodes that are free.
+LIKE = 16
 
 
 class Board:
@@ -88,6 +91,11 @@ class Board:
         """The trial_ids of what waits."""
         return self._model_of.keys()
 
+    @property
+    def reserved(self) -> Mapping[str, Reservation]:
+        """By model: which trial's turn it is where it has to wait, and the devices that are kept for it."""
+        return self._reserved
+
     def _to_look_at(self, now_s: float) -> list[str]:
         for model in self._capacity.touched:
             self._looked_until.pop(model, None)
@@ -107,7 +115,9 @@ class Board:
         if trial is not None:
             if (nodes := self._capacity.choose(trial, {})) is not None:
                 self._look_again(before)
-                return Assignment(trial.trial_id, nodes)
+                if trial.expected_s * URGENT >= self._left_s(model, now_s):
+                    return Assignment(trial.trial_id, nodes)
+                return self._fresh(trial, nodes, {})
             reserved = self._capacity.reserve(trial)
         if reserved is not None:
             self._reserved[model] = reserved
@@ -133,11 +143,26 @@ class Board:
                 binding = tuple(i for i, each in enumerate(reserved) if trial.expected_s > each.start_s - now_s)
                 if (bucket.key[-1], binding) in fits_nowhere:
                     continue
-                nodes = self._capacity.choose(trial, self._limits(trial, [reserved[i] for i in binding]))
+                limits = self._limits(trial, [reserved[i] for i in binding])
+                nodes = self._capacity.choose(trial, limits)
                 if nodes is not None:
-                    return Assignment(trial_id, nodes)
+                    return self._fresh(trial, nodes, limits)
                 fits_nowhere.add((bucket.key[-1], binding))
         return None
+
+    def _fresh(self, trial: WaitingTrial, nodes: tuple[str, ...], limits: Mapping[str, int]) -> Assignment:
+        """The trial on these nodes, or, where a repeat of it ran there before, a like one for which that is not so.
+
+        Like: of its wave and size, and next to it in length. `limits` hold for what is shorter, too.
+        """
+        if self._capacity.has_used(trial, nodes):
+            queue = self._queues[trial.model]
+            for trial_id in queue.open.of(trial).after(trial, LIKE):
+                like = queue.trials[trial_id]
+                found = self._capacity.choose(like, limits)
+                if found is not None and not self._capacity.has_used(like, found):
+                    return Assignment(trial_id, found)
+        return Assignment(trial.trial_id, nodes)
 
     def _limits(self, trial: WaitingTrial, reserved: list[Reservation]) -> dict[str, int]:
         """By node: how many devices the trial may use without being in the way of what is reserved."""

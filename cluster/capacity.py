@@ -162,6 +162,10 @@ class Capacity:
         nodes = (*fresh, *again)[: trial.node_count]
         return nodes if len(nodes) == trial.node_count else None
 
+    def has_used(self, trial: WaitingTrial, nodes: Collection[str]) -> bool:
+        """Whether its configuration ran on any of these nodes before."""
+        return not self._used.get(trial.configuration, set()).isdisjoint(nodes)
+
     def reserve(self, trial: WaitingTrial) -> Reservation | None:
         """Where and when the trial can start by the forecasts of what runs, None where it never can."""
         mine = self.models[trial.model]

@@ -42,6 +42,11 @@ class Bucket:
         at = bisect_left(self.trials, (-within_s, ""))
         return self.trials[at][1] if at < len(self.trials) else None
 
+    def after(self, trial: WaitingTrial, number: int) -> list[str]:
+        """The next so many trials behind this one."""
+        at = bisect_left(self.trials, (-trial.expected_s, trial.trial_id)) + 1
+        return [trial_id for _, trial_id in self.trials[at : at + number]]
+
     @property
     def longest_s(self) -> float:
         return -self.trials[0][0]
@@ -56,6 +61,10 @@ class Buckets:
 
     def __iter__(self) -> Iterator[Bucket]:
         return (self._by_key[key] for key in self._order)
+
+    def of(self, trial: WaitingTrial) -> Bucket:
+        """The bucket that the trial is in."""
+        return self._by_key[_key(trial)]
 
     def add(self, trial: WaitingTrial) -> None:
         key = _key(trial)

@@ -68,7 +68,7 @@ def modules_loaded_by(statement: str) -> set[str]:
         "bench.plan",
         "bench.report",
         "bench.cli",
-        "cluster.scheduler",
+        "cluster.simulator",
     ],
 )
 def test_what_follows_the_trials_loads_neither_torch_nor_ray(module: str) -> None:
