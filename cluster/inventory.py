@@ -42,7 +42,8 @@ class Node:
 
     `links` are those between its whole GPUs; devices without one are joined through the host. `software` is what is
     installed there (`versions.installed`). `epoch_ns`: its wall clock's time (Unix, ns) when its CLOCK_MONOTONIC was 0.
-    `address` is where the other nodes reach it; it is in no saved file.
+    `address` is where the other nodes reach it; it is in no saved file. `numbered_by_cuda`: its Ray calls GPUs of
+    several models by numbers, which are NVML's here, and in other programs may be CUDA's own order (fastest first).
     """
 
     node_id: str
@@ -55,6 +56,7 @@ class Node:
     software: tuple[tuple[str, str], ...] = ()
     epoch_ns: int | None = field(default=None, compare=False)
     address: str = field(default="", repr=False, compare=False)
+    numbered_by_cuda: bool = field(default=False, repr=False, compare=False)
 
 
 def inspect_node(node_id: str = "local", cores_per_device: int = 1, cpu_devices: int | None = None) -> Node:

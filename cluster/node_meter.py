@@ -157,7 +157,8 @@ class NodeMeter:
         try:
             answer = question.answer.result()
         except Exception as error:  # a cut link, a worker that just died: whatever Ray makes of it
-            self.is_dead = isinstance(error, ActorDiedError | ActorUnschedulableError)
+            # Once dead, until a new life answers: what else fails meanwhile makes no loss undone.
+            self.is_dead = self.is_dead or isinstance(error, ActorDiedError | ActorUnschedulableError)
             self._not_before_s = self._clock() + AGAIN_S
         else:
             note(question, answer)

@@ -61,8 +61,12 @@ class Launcher:
 def inspect_offered(node_id: str, cores_per_device: int, ray_gpus: int) -> Node:
     """The node that this worker of Ray runs on, with the devices that Ray offers there."""
     node = inspect_node(node_id, cores_per_device, cpu_devices=ray_gpus)
-    offered = granted_devices(node.devices, ray_gpus, visible_to_ray())
-    return replace(node, devices=offered, address=str(ray.util.get_node_ip_address()))
+    visible, order = _of_raylet("CUDA_VISIBLE_DEVICES"), _of_raylet("CUDA_DEVICE_ORDER")
+    offered = granted_devices(node.devices, ray_gpus, visible)
+    clear = order == "PCI_BUS_ID" or _are_uuids(visible)
+    mixed = len({device.model for device in offered if device.kind == "cuda"}) > 1
+    address = str(ray.util.get_node_ip_address())
+    return replace(node, devices=offered, address=address, numbered_by_cuda=mixed and not clear)
 
 
 def usual_priority() -> None:
@@ -88,14 +92,18 @@ def _sha256(path: Path) -> str:
         return ""
 
 
-def visible_to_ray() -> str:
-    """The CUDA_VISIBLE_DEVICES that this node's raylet, our parent, was started with: ours is what Ray made of it."""
+def _of_raylet(name: str) -> str:
+    """A variable that this node's raylet, our parent, was started with: ours may be what Ray made of it."""
     try:
         environment = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
     except OSError:
-        return os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    found = [each.partition(b"=")[2] for each in environment if each.startswith(b"CUDA_VISIBLE_DEVICES=")]
+        return os.environ.get(name, "")
+    found = [value for each, _, value in (line.partition(b"=") for line in environment) if each == name.encode()]
     return found[0].decode(errors="replace") if found else ""
+
+
+def _are_uuids(visible: str) -> bool:
+    return all(name.strip().startswith(("GPU-", "MIG-")) for name in visible.split(","))
 
 
 def granted_devices(devices: Sequence[Device], ray_gpus: int, visible: str) -> tuple[Device, ...]:
@@ -109,6 +117,11 @@ def granted_devices(devices: Sequence[Device], ray_gpus: int, visible: str) -> t
         raise InputError(
             f"Ray offers {ray_gpus} GPUs on a node where {len(offered)} are found",
             remedy="start its Ray with --num-gpus as many as it has, and one CUDA_VISIBLE_DEVICES",
+        )
+    if not _are_uuids(visible) and len({device.index for device in offered[:ray_gpus]}) < ray_gpus:
+        raise InputError(
+            "Ray's numbers do not tell the slices of a GPU apart (MIG)",
+            remedy="start its Ray with CUDA_VISIBLE_DEVICES naming the slices by UUID, as nvidia-smi -L shows them",
         )
     return tuple(sorted(offered[:ray_gpus], key=lambda device: device.index))
 

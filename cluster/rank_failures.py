@@ -131,5 +131,5 @@ def cause_of(failures: Sequence[RankFailure], node_count: int = 1) -> Cause | No
 
 
 def _depth(failure: RankFailure) -> float:
-    depth = next(i for i, causes in enumerate(_ROOTS_FIRST) if failure.cause in causes)
+    depth = next((i for i, causes in enumerate(_ROOTS_FIRST) if failure.cause in causes), len(_ROOTS_FIRST))
     return _AFTER_ERRORS if failure.of_peers and failure.cause in (Cause.RANK_CRASH, Cause.RANK_ERROR) else depth

@@ -1,10 +1,10 @@
 """The actor on every node that owns its meter: it reads, and keeps what was read until the driver has it."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 
 from joulelaw import InputError
-from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.inventory import Device
 from joulelaw.cluster.metering import Drained, MeterInfo, new_life, readings_batch, to_bytes
 from joulelaw.cluster.nodes import usual_priority
@@ -23,27 +23,32 @@ class SamplerHost:
     def __init__(self, devices: Sequence[Device], options: MeterOptions) -> None:
         self._life = new_life()
         usual_priority()
+        self._devices, self._options = devices, options
         self._outbox = Outbox(CAPACITY)
         self._watched: tuple[int, Mapping[str, Sequence[int]]] = 0, {}
         self._sampler: Sampler | None = None
-        self._problem: InputError | None = None
-        try:
-            self._sampler = Sampler(open_meter(devices, options), options.rate_hz)
-        except InputError as problem:  # told by info(): Ray would hide it in "the actor died"
-            self._problem = problem
+        with contextlib.suppress(InputError):  # told by info(): Ray would hide it in "the actor died"
+            self._open()
 
     def info(self) -> tuple[str, MeterInfo]:
+        return self._life, MeterInfo.of(self._open().meter)
+
+    def _open(self) -> Sampler:
+        """What could not be opened may be later: a host that starts anew while a driver recovers stays not blind."""
         if self._sampler is None:
-            raise self._problem or ClusterError("the sampler was stopped")
-        return self._life, MeterInfo.of(self._sampler.meter)
+            self._sampler = Sampler(open_meter(self._devices, self._options), self._options.rate_hz)
+        return self._sampler
 
     def drain(self, life: str, number: int) -> Drained:
-        """All that was read since lot `number` of this `life`, which the driver has, and all before it."""
+        """All that was read since lot `number` of this `life`, which the driver has, and all before it.
+
+        InputError where the meter cannot be opened: the driver then takes the node for silent, and asks again.
+        """
         if life == self._life:
             self._outbox.acknowledge(number)
-        if self._sampler is not None:
-            self._outbox.put(readings_batch(self._sampler.meter.name, self._sampler.drain()))
-        dropped = self._outbox.dropped + (self._sampler.dropped if self._sampler else 0)
+        sampler = self._open()
+        self._outbox.put(readings_batch(sampler.meter.name, sampler.drain()))
+        dropped = self._outbox.dropped + sampler.dropped
         return Drained(self._life, self._outbox.number, to_bytes(self._outbox.waiting()), dropped)
 
     def clock_ns(self) -> int:

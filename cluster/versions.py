@@ -70,12 +70,14 @@ def check_same(nodes: Sequence["Node"]) -> None:
 def notes(
     nodes: Sequence["Node"], clocks: Mapping[str, "ClockOffset"] | None = None, epoch_ns: int | None = None
 ) -> list[str]:
-    """What does not stop a study but is worth a word: NVML drivers that differ, wall clocks that are off.
+    """What does not stop a study but is worth a word: NVML drivers that differ, wall clocks that are off, GPUs that
+    another Ray job may mix up.
 
     `clocks` are the nodes' monotonic clocks against this process's, as `clock_offsets()` gives them; without them
     nothing is said of clocks. `epoch_ns` is this machine's wall clock less its monotonic one; by default as they are.
     """
-    return [*_drivers(nodes), *_clocks(nodes, clocks or {}, own_epoch_ns() if epoch_ns is None else epoch_ns)]
+    epoch_ns = own_epoch_ns() if epoch_ns is None else epoch_ns
+    return [*_drivers(nodes), *_numbers(nodes), *_clocks(nodes, clocks or {}, epoch_ns)]
 
 
 def own_epoch_ns() -> int:
@@ -93,6 +95,18 @@ def _drivers(nodes: Sequence["Node"]) -> list[str]:
     found = "; ".join(f"{driver or 'unknown'} on {', '.join(names)}" for driver, names in sorted(on.items()))
     return [
         f"NVML drivers differ: {found}. Readings and clocks may differ with them; each trial's row names its driver"
+    ]
+
+
+def _numbers(nodes: Sequence["Node"]) -> list[str]:
+    """CUDA_DEVICE_ORDER is FASTEST_FIRST by default; NVML counts by PCI bus (CUDA C++ Programming Guide, environment
+    variables). Our ranks take their GPUs by UUID."""
+    return [
+        f"node {node.node_id[:6]} has GPUs of several models, and its Ray calls them by numbers, which other Ray jobs "
+        "may count in CUDA's own order: they could use a GPU of this study. Where there are such jobs, start that Ray "
+        "with CUDA_DEVICE_ORDER=PCI_BUS_ID"
+        for node in nodes
+        if node.numbered_by_cuda
     ]
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from joulelaw.cluster.alone import LocalCluster
 from joulelaw.cluster.cluster import Cluster
 from joulelaw.cluster.failures import ClusterError, InfeasibleGroupError
 from joulelaw.cluster.gang import GangState
+from joulelaw.cluster.inventory import Device, Node
 from joulelaw.cluster.power.meter import MeterOptions
+from joulelaw.cluster.topology import Link
 from tests.cluster.driving import gone, run, wait_for_kind
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -58,3 +61,12 @@ def test_it_loads_neither_ray_nor_torch() -> None:
     script = "import sys, joulelaw.cluster.alone; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert not set(done.stdout.split()) & {"ray", "torch"}
+
+
+def test_it_takes_neighbours_as_a_cluster_does() -> None:
+    gpus = tuple(Device(f"GPU-{i}", "A100", i, "cuda", 2**36, (), 400.0, "") for i in range(4))
+    links = (Link("GPU-0", "GPU-2", "nvlink", 12), Link("GPU-1", "GPU-3", "nvlink", 12))
+    nothing: Any = SimpleNamespace(address="")
+    cluster = LocalCluster(Node("local", "0a", gpus, 1, 1, "", links), nothing, nothing, None)
+    assert [device.index for device in cluster.acquire("A100", 2).devices] == [0, 2]
+    assert [device.index for device in cluster.acquire("A100", 2).devices] == [1, 3]

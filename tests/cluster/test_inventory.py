@@ -3,6 +3,7 @@
 import hashlib
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,11 @@ def test_a_sweeps_files_are_found_in_a_jobs_copy_of_the_working_folder(
     with pytest.raises(InputError, match=r"a\.txt not found there, or other content; submit the job"):
         launcher.find_files(str(here), str(here.parent), {"a.txt": digest})
     assert launcher.find_files("/else/where", str(here.parent), {}) == "/else/where"
+
+
+def test_slices_that_rays_numbers_do_not_tell_apart_are_refused() -> None:
+    slices = [replace(gpu(0), uuid=f"MIG-{i}") for i in range(2)]
+    assert granted_devices(slices, 2, "MIG-1,MIG-0") == (slices[1], slices[0])
+    for visible in ("", "0"):
+        with pytest.raises(InputError, match="naming the slices by UUID"):
+            granted_devices(slices, 2, visible)

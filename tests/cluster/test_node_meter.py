@@ -7,10 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
+from joulelaw import InputError
+from joulelaw.cluster import sampler_host
 from joulelaw.cluster.metering import MeterInfo, new_life, readings_batch
 from joulelaw.cluster.meters import NodeMeters
 from joulelaw.cluster.node_meter import PATIENCE_S, PROMPT_S, NodeMeter
@@ -210,6 +213,38 @@ def test_ranks_are_told_until_they_are_known_and_told_again_to_a_new_life() -> N
     link.heal()
     assert link.told.watched == [("A", [2])]
     assert link.meter.knows("A")
+
+
+def test_a_meter_that_cannot_be_opened_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a host starts anew while its node's driver recovers."""
+
+    def closed(*_: Any) -> Any:
+        raise InputError("no driver answers")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sampler_host, "open_meter", closed)
+        host = SamplerHost((), MeterOptions(kind="none"))
+        for ask in (host.info, lambda: host.drain("", 0)):
+            with pytest.raises(InputError, match="no driver answers"):
+                ask()
+        assert host.watch(1, {"A": [1]})[1] == 0, "the ranks are to be told again"
+    life, info = host.info()
+    assert info.kind == "none"
+    assert host.drain(life, 0).life == life
+    host.stop()
+
+
+def test_a_sampler_that_was_lost_stays_so_whatever_fails_before_another_answers() -> None:
+    link = Link()
+    for failure in (ActorDiedError(), RuntimeError("no driver answers")):
+        link.turn(PATIENCE_S + 1)
+        link.meter._questions["drain"].answer.set_exception(failure)
+        link.take()
+        assert link.meter.losses == 1
+    link.calls.clear()
+    link.restart()
+    link.heal()
+    assert link.meter.losses == 1
 
 
 def test_an_outbox_that_nobody_empties_drops_the_oldest_and_counts_them() -> None:

@@ -92,3 +92,9 @@ def test_this_machines_own_clock_is_right_by_itself() -> None:
     assert abs(own_epoch_ns() - (here.epoch_ns or 0)) < SECOND_NS
     assert notes([here], {here.node_id: ClockOffset(0, 0)}) == []
     assert installed() is installed()
+
+
+def test_gpus_of_several_models_that_ray_calls_by_numbers_are_worth_a_word() -> None:
+    (said,) = notes([node("a"), replace(node("b"), numbered_by_cuda=True)])
+    assert said.startswith("node bbbbbb has GPUs of several models")
+    assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in said
