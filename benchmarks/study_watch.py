@@ -18,6 +18,15 @@ PATIENCE_S = 180.0
 KEYS = {"steps": ["trial_id", "attempt", "rank", "step"], "power": ["trial_id", "attempt", "device_uuid", "time_ns"]}
 
 
+TELLS_OF = {
+    "rank_crash": ("rank",),
+    "sampler_lost": ("sampler",),
+    "node_lost": ("raylet", "node"),
+    "network_cut": ("raylet", "node"),
+    "driver_lost": ("driver",),
+}
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One attempt at a trial, by the driver's clock. `end_ns` is None where nobody noted its end."""
@@ -43,19 +52,30 @@ def attempts_of(folder: Path) -> list[Attempt]:
     return list(found.values())
 
 
-def costs_of(kills_ns: Sequence[int], attempts: Sequence[Attempt]) -> list[tuple[int, float, float | None]]:
-    """For each kill: attempts that it cut short, their device-seconds until then, and seconds until as many devices
-    were at work as before; None where they never were."""
+def costs_of(kills: Sequence[tuple[str, int]], attempts: Sequence[Attempt]) -> list[tuple[int, float, float | None]]:
+    """For each kill, of a target and at a time in ns: attempts that it cut short, their device-seconds until then, and
+    seconds until as many devices were at work as before; None where they never were."""
+    culprits = [culprit(each, kills) for each in attempts]
     costs = []
-    for kill_ns, next_ns in zip(kills_ns, [*kills_ns[1:], math.inf], strict=True):
+    for number, (_, kill_ns) in enumerate(kills):
+        cut = [each for each, by in zip(attempts, culprits, strict=True) if by == number]
         before = [each for each in attempts if each.begin_ns < kill_ns < (each.end_ns or math.inf)]
-        cut = [each for each in before if each.cause and (each.end_ns or math.inf) < next_ns]
         going = [each for each in attempts if each not in cut and (each.end_ns or math.inf) > kill_ns]
         times = sorted({kill_ns, *(each.begin_ns for each in going if each.begin_ns > kill_ns)})
         full_ns = [time_ns for time_ns in times if _at_work(going, time_ns) >= _at_work(before, kill_ns)]
         wasted_s = sum(each.devices * (kill_ns - each.begin_ns) for each in cut) / 1e9
         costs.append((len(cut), wasted_s, (full_ns[0] - kill_ns) / 1e9 if full_ns else None))
     return costs
+
+
+def culprit(attempt: Attempt, kills: Sequence[tuple[str, int]]) -> int | None:
+    """Which kill ended an attempt that did not end well: the last one in its time of a kind that its cause tells of,
+    else the last one. A node's loss is noticed some seconds later, perhaps after the next kill."""
+    if attempt.cause is None or attempt.end_ns is None:
+        return None
+    in_its_time = [number for number, (_, ns) in enumerate(kills) if attempt.begin_ns < ns < attempt.end_ns]
+    telling = [number for number in in_its_time if kills[number][0] in TELLS_OF.get(attempt.cause, ())]
+    return max(telling or in_its_time, default=None)
 
 
 def _at_work(attempts: Sequence[Attempt], time_ns: int) -> int:

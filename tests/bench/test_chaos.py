@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from benchmarks.study_watch import Attempt, StudyWatch, attempts_of, costs_of
+from benchmarks.study_watch import Attempt, StudyWatch, attempts_of, costs_of, culprit
 from tests.bench.factories import new_dataset, synthetic_dataset
 from tests.bench.studies import Running
 
@@ -30,7 +30,7 @@ def test_a_kill_costs_what_it_cut_short_and_the_time_until_as_many_devices_work_
         attempt("cut, again", 17, 40, devices=2),
         attempt("failed by itself", 16, 18, "rank_error"),
     ]
-    [(cut, thrown_away_s, full_s)] = costs_of([10 * SECOND], attempts)
+    [(cut, thrown_away_s, full_s)] = costs_of([("node", 10 * SECOND)], attempts)
     assert (cut, thrown_away_s) == (1, 2 * (10 - 4))
     assert full_s == 17 - 10
 
@@ -43,7 +43,17 @@ def test_each_kill_pays_for_its_own_and_a_driver_for_all_that_ran() -> None:
         attempt("a, by the next driver", 30, 50),
         attempt("b, by the next driver", 31, None),
     ]
-    assert costs_of([10 * SECOND, 20 * SECOND], attempts) == [(1, 10, 2), (2, 8 + 19, 11)]
+    kills = [("rank", 10 * SECOND), ("driver", 20 * SECOND)]
+    assert costs_of(kills, attempts) == [(1, 10, 2), (2, 8 + 19, 11)]
+
+
+def test_a_loss_that_is_noticed_after_the_next_kill_is_still_the_one_that_it_tells_of() -> None:
+    kills = [("node", 10 * SECOND), ("rank", 14 * SECOND), ("sampler", 15 * SECOND)]
+    assert culprit(attempt("on the node", 5, 17, "node_lost"), kills) == 0
+    assert culprit(attempt("the rank's", 5, 15, "rank_crash"), kills) == 1
+    assert culprit(attempt("nobody's", 5, 17, "hang"), kills) == 2, "the last one, where the cause tells of none"
+    assert culprit(attempt("ended before", 5, 9, "rank_crash"), kills) is None
+    assert culprit(attempt("ended well", 5, 17), kills) is None
 
 
 def test_attempts_are_those_that_the_dataset_tells_of(tmp_path: Path) -> None:
