@@ -9,9 +9,10 @@ from joulelaw import InputError
 from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.plan import SetAside
 from joulelaw.bench.plan_fit import Misfit, misfits
-from joulelaw.bench.plan_placement import fits, no_such, per_node, too_many
+from joulelaw.bench.plan_placement import no_such, too_many
 from joulelaw.bench.spec import EACH, Sweep
 from joulelaw.bench.spec_errors import one_error
+from joulelaw.cluster.feasible import fits, per_node
 from joulelaw.cluster.inventory import Node
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.tables import WORKLOAD_COLUMNS

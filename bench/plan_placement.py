@@ -1,29 +1,11 @@
-"""Which groups the nodes can form at all, and the nearest to one that they cannot."""
+"""What a plan tells of a group that the nodes cannot form: why, and the nearest that they can."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from joulelaw.bench.plan_fit import Misfit
 from joulelaw.bench.spec_errors import close_match
 from joulelaw.bench.spec_schema import EACH
-from joulelaw.cluster.inventory import Node
-
-PerNode = Mapping[str, Sequence[int]]
-"""Devices on each node that has any, the most first, by model."""
-
-
-def per_node(nodes: Sequence[Node]) -> PerNode:
-    """What the nodes have."""
-    found: dict[str, list[int]] = {}
-    for node in nodes:
-        models = [device.model for device in node.devices]
-        for model in dict.fromkeys(models):
-            found.setdefault(model, []).append(models.count(model))
-    return {model: sorted(counts, reverse=True) for model, counts in sorted(found.items())}
-
-
-def fits(counts: Sequence[int], count: int, node_count: int) -> bool:
-    """Whether `count` devices, an equal share on each of `node_count` nodes, are there."""
-    return len(counts) >= node_count and counts[node_count - 1] * node_count >= count
+from joulelaw.cluster.feasible import PerNode, fits
 
 
 def no_such(wanted: str, there: PerNode) -> Misfit:
@@ -53,6 +35,6 @@ def _nearest(count: int, node_count: int, there: PerNode) -> str:
     most = max((counts[nodes - 1] * nodes for counts in there.values() if len(counts) >= nodes), default=0)
     ask = f"ask for at most {most}" + (f" on {nodes} node{'s' if nodes > 1 else ''}" if node_count > 1 else "")
     for other in range(node_count + 1, max(map(len, there.values()), default=0) + 1):
-        if count % other == 0 and any(fits(counts, count, other) for counts in there.values()):
+        if any(fits(counts, count, other) for counts in there.values()):
             return f"{ask}, or for node_count: {other}"
     return ask

@@ -1,49 +1,47 @@
-"""Which groups a cluster can form when all of it is free, and for those that it cannot, the nearest that it can."""
+"""Which groups a cluster can form when all of it is free, and for one that it cannot, the nearest that it can."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 from joulelaw.cluster.failures import InfeasibleGroupError
 from joulelaw.cluster.inventory import Node
 
-Group = tuple[str, int, int]  # device model, devices, nodes
+PerNode = Mapping[str, Sequence[int]]
+"""Devices on each node that has any, the most first, by model."""
 
 
 def check_feasible(nodes: Sequence[Node], model: str, count: int, node_count: int = 1) -> None:
     """InfeasibleGroupError where the cluster could never form the group; names the nearest it could."""
-    for error in infeasible(nodes, [(model, count, node_count)]).values():
-        raise error
+    there = per_node(nodes)
+    if not fits(there.get(model, []), count, node_count):
+        raise _error(model, count, node_count, there)
 
 
-def infeasible(nodes: Sequence[Node], groups: Iterable[Group]) -> dict[Group, InfeasibleGroupError]:
-    """Why not, of each of these groups that the cluster could never form: all are told at once."""
-    sizes = Counter((device.model, node.node_id) for node in nodes for device in node.devices)
-    by_model: dict[str, list[int]] = {}
-    for (model, _), number in sizes.items():
-        by_model.setdefault(model, []).append(number)
-    errors: dict[Group, InfeasibleGroupError] = {}
-    for group in dict.fromkeys(groups):
-        model, count, node_count = group
-        mine = sorted(by_model.get(model, []), reverse=True)
-        if count % node_count or len(mine) < node_count or mine[node_count - 1] < count // node_count:
-            errors[group] = _error(group, mine, sorted(by_model))
-    return errors
+def per_node(nodes: Sequence[Node]) -> PerNode:
+    """What the nodes have."""
+    found: dict[str, list[int]] = {}
+    for node in nodes:
+        for model, number in Counter(device.model for device in node.devices).items():
+            found.setdefault(model, []).append(number)
+    return {model: sorted(sizes, reverse=True) for model, sizes in sorted(found.items())}
 
 
-def _error(group: Group, sizes: Sequence[int], models: Sequence[str]) -> InfeasibleGroupError:
-    """`sizes` are the devices of the model on each node that has any, most first."""
-    model, count, node_count = group
+def fits(sizes: Sequence[int], count: int, node_count: int) -> bool:
+    """Whether nodes of these sizes (most first) have `count` devices, an equal share on each of `node_count`."""
+    return count % node_count == 0 and len(sizes) >= node_count and sizes[node_count - 1] >= count // node_count
+
+
+def _error(model: str, count: int, node_count: int, there: PerNode) -> InfeasibleGroupError:
+    sizes = there.get(model, [])
     asked = f"asked for {count} x {model}" + (f" on {node_count} nodes" if node_count > 1 else " on one node")
     if not sizes:
-        return InfeasibleGroupError(
-            f"{asked}, the cluster has none", remedy=f"it has: {', '.join(models) or 'nothing'}"
-        )
+        return InfeasibleGroupError(f"{asked}, the cluster has none", remedy=f"it has: {', '.join(there) or 'nothing'}")
     near = nearest(sizes, count, node_count)
     remedy = "nearest: " + " or ".join(f"{number} x {model}{_on(nodes)}" for number, nodes in near)
     if count % node_count:
         return InfeasibleGroupError(f"{asked}, which does not divide evenly", remedy=remedy)
-    per_node = ", ".join(f"{times} x {size}" if times > 1 else f"{size}" for size, times in Counter(sizes).items())
-    return InfeasibleGroupError(f"{asked}, the cluster has {sum(sizes)} (per node: {per_node})", remedy=remedy)
+    sizes_told = ", ".join(f"{times} x {size}" if times > 1 else f"{size}" for size, times in Counter(sizes).items())
+    return InfeasibleGroupError(f"{asked}, the cluster has {sum(sizes)} (per node: {sizes_told})", remedy=remedy)
 
 
 def nearest(sizes: Sequence[int], count: int, node_count: int) -> list[tuple[int, int]]:
@@ -56,7 +54,7 @@ def nearest(sizes: Sequence[int], count: int, node_count: int) -> list[tuple[int
     >>> nearest([4, 4, 4], count=8, node_count=1)
     [(8, 2), (4, 1)]
     """
-    spread = [n for n in range(1, len(sizes) + 1) if count % n == 0 and sizes[n - 1] >= count // n]
+    spread = [n for n in range(1, len(sizes) + 1) if fits(sizes, count, n)]
     found = [(count, min(spread, key=lambda n: (abs(n - node_count), n)))] if spread else []
     over = min(node_count, len(sizes))
     share = min(sizes[over - 1], count // over)

@@ -79,9 +79,6 @@ class RankProcess:
     """The launcher's handle on one rank. A thread blocks on its socket, so that an idle handle costs nothing."""
 
     def __init__(self) -> None:
-        self.pid: int | None = None
-        self.exit_status: int | None = None  # as subprocess has it: negative for a signal, None while it runs
-        self._rank = 0
         self._connection: socket.socket | None = None
         self._events: list[Message] = []
         self._news = threading.Condition()
@@ -89,8 +86,6 @@ class RankProcess:
     def launch(self, server_address: str, spec: RankSpec) -> bool:
         """Asks the fork server at `server_address` for the process. Its failures arrive as an "exit" event; False where
         no server answers."""
-        self.pid = self.exit_status = None
-        self._rank = spec.rank
         self._events = []
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -105,7 +100,7 @@ class RankProcess:
         return True
 
     def poll(self, wait_s: float = 0.0) -> list[Message]:
-        """The events since the last call, each with its "rank"; waits up to `wait_s` for the first of them."""
+        """The events since the last call; waits up to `wait_s` for the first of them."""
         with self._news:
             self._news.wait_for(lambda: bool(self._events), wait_s)
             events, self._events = self._events, []
@@ -140,16 +135,8 @@ class RankProcess:
 
     def _append(self, messages: list[Message]) -> None:
         with self._news:
-            for message in messages:
-                self._note(message)
-                self._events.append({**message, "rank": self._rank})
+            self._events += messages
             self._news.notify_all()
-
-    def _note(self, message: Message) -> None:
-        if message["kind"] == "started":
-            self.pid = message["pid"]
-        elif message["kind"] == "exit":
-            self.exit_status = message["status"]
 
 
 def _lost(cause: str) -> Message:

@@ -1,11 +1,11 @@
-"""Groups that a cluster can never form are all told at once, each with the nearest that it can."""
+"""A group that a cluster can never form is told, with the nearest that it can."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from joulelaw.cluster.failures import InfeasibleGroupError
-from joulelaw.cluster.feasible import check_feasible, infeasible
+from joulelaw.cluster.feasible import check_feasible
 from joulelaw.cluster.inventory import Device, Node
 from joulelaw.cluster.scheduler import choose_nodes
 
@@ -39,21 +39,19 @@ def test_a_group_too_big_for_a_node_is_shown_the_way_across_nodes() -> None:
         check_feasible(nodes, "A100", 25)
 
 
-def test_all_impossible_groups_are_told_at_once() -> None:
-    groups = [("A100", 1, 1), ("A100", 2, 1), ("H100", 1, 1), ("A100", 2, 2), ("A100", 2, 1)]
-    assert list(infeasible([node("a", "A100")], groups)) == [("A100", 2, 1), ("H100", 1, 1), ("A100", 2, 2)]
-
-
 @given(some.lists(some.integers(1, 9), min_size=1, max_size=5), some.integers(1, 20), some.integers(1, 6))
 def test_exactly_what_fits_no_nodes_is_infeasible_and_the_nearest_can_be_had(
     sizes: list[int], count: int, node_count: int
 ) -> None:
     nodes = [node(f"n{i}", *["A"] * size) for i, size in enumerate(sizes)]
     free = {f"n{i}": size for i, size in enumerate(sizes)}
-    errors = infeasible(nodes, [("A", count, node_count)])
-    assert bool(errors) == (choose_nodes(free, count, node_count) is None)
-    for error in errors.values():
+    try:
+        check_feasible(nodes, "A", count, node_count)
+    except InfeasibleGroupError as error:
+        assert choose_nodes(free, count, node_count) is None
         for told in error.remedy.removeprefix("nearest: ").split(" or "):
             number, _, on_nodes = told.partition(" x A")
             across = int(on_nodes.split()[1]) if on_nodes else 1
             assert choose_nodes(free, int(number), across), told
+    else:
+        assert choose_nodes(free, count, node_count) is not None

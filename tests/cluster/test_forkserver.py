@@ -124,7 +124,6 @@ import sys, time
 from pathlib import Path
 from joulelaw.cluster.inventory import inspect_node
 from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.ranks import RankProcess
 from joulelaw.cluster.server import ForkServer
 
 server = ForkServer()
