@@ -57,9 +57,10 @@ Forecasts of the trials' times are off by up to 30 % either way, drawn by the se
 that sleeps has next to no energy.
 
 Lower bound: device-seconds of all trials, as they took, divided by the devices, or the longest trial. Warm: from the
-moment when every device has had a trial. One after the other: the sum of their times. Gap: from the end of a trial's last rank to the begin of the next trial on its
-devices, the last of them that became free. Driver: the processor's time of the study's process, all threads, while
-trials ran. First come, first served: in an order drawn by the seed, and none overtakes; by the same loop."""
+moment when every device has had a trial. One after the other: the sum of their times. Gap: from the end of a trial's
+last rank to the begin of the next trial on its devices, the last of them that became free. Driver: the processor's time
+of the study's process, all threads, while trials ran: of their readings and steps each second too. First come, first
+served: in an order drawn by the seed, and none overtakes; by the same loop."""
 
 
 def spans_of(folder: Path) -> list[Span]:
