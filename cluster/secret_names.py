@@ -1,11 +1,13 @@
 """Which environment variables hold secrets. Ranks get none: they use no Ray, no object store and no model hub."""
 
+import re
 from collections.abc import Mapping
 
-# Words of a name, as in RAY_AUTH_TOKEN, AWS_SECRET_ACCESS_KEY, HF_TOKEN, DB_PASSWORD or a service's API_KEY.
-_WORDS = {"CREDENTIAL", "CREDENTIALS", "KEY", "PASSWD", "PASSWORD", "SECRET", "TOKEN"}
-# Ray's job configuration holds the variables of its runtime environment, as they were given.
-_WHOLE = {"RAY_JOB_CONFIG_JSON_ENV_VAR"}
+# Ends of a name's words, as in RAY_AUTH_TOKEN, AWS_SECRET_ACCESS_KEY, DB_PASSWORD, PGPASSWORD or a service's APIKEY.
+_ENDS = ("CREDENTIAL", "CREDENTIALS", "KEY", "KEYS", "PASSWD", "PASSWORD", "SECRET", "SECRETS", "TOKEN", "TOKENS")
+# Of Azure's storage, with its key in it. Ray's job configuration holds the variables of its runtime environment.
+_WHOLE = {"AZURE_STORAGE_CONNECTION_STRING", "RAY_JOB_CONFIG_JSON_ENV_VAR"}
+_LOGIN = re.compile(r"://[^/@\s]+:[^/@\s]*@")  # of a URI, as in a proxy's or a database's
 
 
 def is_secret(name: str) -> bool:
@@ -14,9 +16,9 @@ def is_secret(name: str) -> bool:
     >>> [is_secret(name) for name in ("RAY_AUTH_TOKEN_PATH", "AWS_ACCESS_KEY_ID", "TOKENIZERS_PARALLELISM", "PATH")]
     [True, True, False, False]
     """
-    return name in _WHOLE or not _WORDS.isdisjoint(name.upper().split("_"))
+    return name in _WHOLE or any(word.endswith(_ENDS) for word in name.upper().split("_"))
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that hold no secret."""
-    return {name: value for name, value in environment.items() if not is_secret(name)}
+    """The variables that hold no secret, by their name or as a URI with a password."""
+    return {name: value for name, value in environment.items() if not (is_secret(name) or _LOGIN.search(value))}

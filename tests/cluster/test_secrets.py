@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from joulelaw.cluster.secret_names import is_secret
+from joulelaw.cluster.secret_names import is_secret, without_secrets
 from joulelaw.cluster.server import ForkServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +21,9 @@ SECRETS = (
     "HUGGING_FACE_HUB_TOKEN",
     "WANDB_API_KEY",
     "DB_PASSWORD",
+    "PGPASSWORD",
+    "OPENAI_APIKEY",
+    "AZURE_STORAGE_CONNECTION_STRING",
     "RAY_JOB_CONFIG_JSON_ENV_VAR",
 )
 NEEDED = ("PATH", "HOME", "LD_LIBRARY_PATH", "CUDA_HOME", "NCCL_SOCKET_IFNAME", "TOKENIZERS_PARALLELISM", "HF_HOME")
@@ -29,6 +32,12 @@ NEEDED = ("PATH", "HOME", "LD_LIBRARY_PATH", "CUDA_HOME", "NCCL_SOCKET_IFNAME", 
 def test_secrets_are_known_by_their_names() -> None:
     assert all(map(is_secret, SECRETS))
     assert not any(map(is_secret, NEEDED))
+
+
+def test_uris_with_a_password_are_secrets_whatever_they_are_called() -> None:
+    safe = {"NO_PROXY": "10.0.0.0/8", "HTTP_PROXY": "http://proxy:3128", "STUDY": "s3://bucket/a:b@c"}
+    secret = {"HTTPS_PROXY": "http://me:hush@proxy:3128", "DATABASE_URL": "postgresql://me:hush@db/x"}
+    assert without_secrets(safe | secret) == safe
 
 
 def test_a_fork_server_and_so_its_ranks_inherit_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
