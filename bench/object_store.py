@@ -17,6 +17,7 @@ from joulelaw.bench.storage import without_credentials
 
 _AT_A_TIME = 8
 _TRY_AGAIN_S = 1.0
+_TORN = "Failed to flush response stream"  # an answer that did not come whole
 _GO_ON = "then run the same command again: it goes on where it stopped"
 _CREDENTIALS = "give credentials that may read, write, list and delete there, in the environment or in a profile"
 # What a message has in it, and what helps. Those that may pass by themselves are tried again by who is patient.
@@ -91,8 +92,16 @@ class ObjectStore:
         return sorted((info.base_name, info.mtime_ns or 0) for info in found if info.type == fs.FileType.File)
 
     def read(self, key: str) -> pa.Buffer:
-        with self._told(key, "read"), self._fs.open_input_stream(key) as stream:
-            return stream.read_buffer()
+        """The content; asked for anew where it was replaced meanwhile."""
+        tries_left = 2
+        while True:
+            try:
+                with self._told(key, "read"), self._fs.open_input_stream(key) as stream:
+                    return stream.read_buffer()
+            except StorageError as error:
+                if not tries_left or _TORN not in error.what:
+                    raise
+            tries_left -= 1
 
     def put(self, key: str, data: "bytes | pa.Buffer", *, guarded: bool = True) -> None:
         """Returns when the object is there."""
