@@ -1,15 +1,19 @@
 """What earlier runs of a study did: attempts whose end nobody noted, and the devices that trials ran on."""
 
+from typing import Any
+
 from joulelaw.bench.dataset import Dataset, read_events
 from joulelaw.bench.lineup import Lineup
 from joulelaw.bench.measurements import read_trials_table
+from joulelaw.bench.trial_tables import Committed
 from joulelaw.cluster.failures import Cause
 
 
 def note_lost_attempts(dataset: Dataset) -> int:
-    """Notes the end of each attempt that began and whose end nobody noted: its driver was lost. Returns how many.
+    """Notes the end of each attempt that began and whose end nobody noted. Returns how many.
 
-    To be called by a run that has the dataset to itself, before it begins any attempt.
+    Its driver was lost: while it ran, or just after its row was committed, before the note was stored. To be
+    called by a run that has the dataset to itself, before it begins any attempt.
     """
     events = read_events(dataset.folder)
     open_now: dict[str, tuple[int, list[str], list[str]]] = {}
@@ -26,11 +30,16 @@ def note_lost_attempts(dataset: Dataset) -> int:
             attempt=attempt,
             nodes=nodes,
             device_uuids=uuids,
-            cause=Cause.DRIVER_LOST,
-            detail="the study's driver was lost while it ran",
-            retried=True,
+            **_end(dataset.committed(trial_id), attempt),
         )
     return len(open_now)
+
+
+def _end(row: Committed | None, attempt: int) -> dict[str, Any]:
+    if row is not None and row.attempt >= attempt:
+        cause = row.cause if row.attempt == attempt else None
+        return {"cause": cause, "detail": "the study's driver was lost just after its end", "retried": False}
+    return {"cause": Cause.DRIVER_LOST, "detail": "the study's driver was lost while it ran", "retried": True}
 
 
 def remember_places(dataset: Dataset, lineup: Lineup) -> None:

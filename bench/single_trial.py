@@ -25,9 +25,11 @@ def run_trial(sweep_path: Path, trial_id: str | None = None, into: Place | None 
     with LocalCluster.connect(**connection(sweep)) as machine, open_study(sweep, machine, into, alone=True) as study:
         plan, dataset = study
         planned = chosen_trial(plan, trial_id)
-        if planned.trial_id in dataset.finished_trial_ids():
+        if planned.trial_id in dataset.settled_trial_ids():
+            row = dataset.committed(planned.trial_id)
+            what = "is done already" if row is None or row.done else f"has its result already: {row.cause}"
             remedy = "name another trial with --id, or another folder with --into"
-            raise InputError(f"trial {planned.trial_id} is done already", where=str(dataset.folder), remedy=remedy)
+            raise InputError(f"trial {planned.trial_id} {what}", where=str(dataset.folder), remedy=remedy)
         with StudyProgress(1, expected_device_s([planned]), 0) as progress:
             loop = StudyLoop([planned], dataset, machine, sweep.limits, progress, sweep.root, sweep.metering)
             loop.run()

@@ -250,6 +250,9 @@ class StudyLoop:
         for trial in self._running.values():
             trial.gang.kill()
         for trial in self._metered:
+            row = self._dataset.committed(trial.trial_id)
+            if row is not None and row.attempt == trial.attempt:
+                continue  # it was just being ended, with its row
             with suppress(InputError):
                 self._ender.note_end(trial, retried=False, cause=cause)
         for trial in self._running.values():
