@@ -6,7 +6,7 @@
                power/<trial_id>.<node>.<n>.parquet     grows while the trial runs
                meters/session.<n>.parquet              the meters of one run, and idle power; before its first trial
                events/study.<n>.parquet                grows: runs, nodes and attempts, as they come and go
-               logs/<trial_id>/<name>
+               logs/<trial_id>.<attempt>/<name>
 
 A trial is done when its file in trials/ says so, and not before; that file appears in one step, after its steps
 and readings are stored. So a kill at any moment leaves a dataset in which each trial is done, failed or absent. A
@@ -197,17 +197,21 @@ class Dataset:
         """The trials whose last committed attempt failed."""
         return self._committed.keys() - self.finished_trial_ids()
 
+    def committed(self, trial_id: str) -> Committed | None:
+        """How a trial's last committed attempt ended; None where it has no row."""
+        return self._committed.get(trial_id)
+
     def next_attempt(self, trial_id: str) -> int:
         """The number of an attempt that would begin now: it goes on over the runs of a study."""
         return self._attempts.get(trial_id, -1) + 1
 
-    def log_folder(self, trial_id: str) -> Path:
-        """Where the ranks of this trial write their logs, as far as they run on this machine.
+    def log_folder(self, trial_id: str, attempt: int) -> Path:
+        """Where the ranks of this attempt write their logs, as far as they run on this machine.
 
         Beside an object store that is a folder of this process; at the trial's end what lies there is saved.
         """
         self._right.check()
-        path = Path(self._logs.name if self._logs else str(self.folder)) / "logs" / trial_id
+        path = Path(self._logs.name if self._logs else str(self.folder)) / "logs" / f"{trial_id}.{attempt}"
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
@@ -224,15 +228,14 @@ class Dataset:
             before_commit=self._save_logs,
         )
 
-    def save_log(self, trial_id: str, name: str, text: str) -> str:
-        """Save what a rank of this trial wrote; the log's place in the dataset, `logs/<trial_id>/<name>`."""
+    def save_log(self, trial_id: str, attempt: int, name: str, text: str) -> None:
+        """Save what a rank of this attempt wrote, as `logs/<trial_id>.<attempt>/<name>`."""
         check_name(trial_id)
         check_name(name.replace(".", "_"))
         if name.startswith("."):
             raise RowError(f"'{name}' cannot name a log: it begins with a dot")
-        self.log_folder(trial_id)
-        write_text(self.folder / "logs" / trial_id / name, text)
-        return f"logs/{trial_id}/{name}"
+        self.log_folder(trial_id, attempt)
+        write_text(self.folder / "logs" / f"{trial_id}.{attempt}" / name, text)
 
     def note(
         self,
@@ -255,6 +258,7 @@ class Dataset:
 
     def check_disk(self) -> None:
         """Raises StorageError where the disk takes no more, or what was to be stored lately could not be."""
+        self._right.check()
         self._writer.check()
         if not isinstance(self.folder, Path):
             return
@@ -270,8 +274,8 @@ class Dataset:
     def _save_logs(self, trial_id: str) -> None:
         """Of a trial's ranks that wrote theirs on this machine, beside an object store: their ends."""
         if self._logs is not None:
-            for path in sorted((Path(self._logs.name) / "logs" / trial_id).glob("*")):
-                self.save_log(trial_id, path.name, rank_log.taken(path))
+            for path in sorted((Path(self._logs.name) / "logs").glob(f"{trial_id}.*/*")):
+                self.save_log(trial_id, int(path.parent.suffix[1:]), path.name, rank_log.taken(path))
 
     def _make_folders(self) -> None:
         for name in (*TABLES, "logs"):

@@ -15,7 +15,7 @@ from joulelaw.bench.progress import StudyProgress
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.spec_schema import LimitsSection
 from joulelaw.bench.trial_end import ended_row
-from joulelaw.bench.trial_row import log_name, of_its_cluster
+from joulelaw.bench.trial_row import of_its_cluster
 from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.rank_failures import in_order
 from joulelaw.cluster.retries import NextStep, next_step
@@ -55,12 +55,13 @@ class TrialEnder:
         step = self._step(trial, row)
         if row["status"] != "done":
             self.dataset.check_disk()  # a rank that could not write its log has failed for that
-            self._keep_logs(trial, row)
-        self.note_end(trial, retried=step == "retry", row=row)
+            row |= self._keep_logs(trial, row["failure"])
         if step == "retry":
             self._again(trial, row)
+            self.note_end(trial, retried=True, row=row)
             return None
         trial.tables.finish(row)
+        self.note_end(trial, retried=False, row=row)  # after it: what is told to have ended has its row
         self.lineup.settled(trial.trial_id)
         label, device_s = trial.planned.spec.configuration.label, expected_device_s([trial.planned])
         self.progress.finished(row, label, device_s)
@@ -94,18 +95,32 @@ class TrialEnder:
         return next_step(cause, tries, self.limits.tries)
 
     def _again(self, trial: RunningTrial, row: dict[str, Any]) -> None:
-        trial.tables.flush()  # its last steps and readings tell of what happened
+        trial.tables.close()  # its last steps and readings tell of what happened
         self.lineup.again(trial.trial_id, alone=_wants_the_node(trial))
         why = row["failure"] or ", ".join(row["reasons"])
         self.progress.again(trial.planned.spec.configuration.label, f"{trial.cause}: {why}" if trial.cause else why)
 
-    def _keep_logs(self, trial: RunningTrial, row: dict[str, Any]) -> None:
-        """Logs from other nodes go where the others are; the failure then names them there."""
-        for rank, text in trial.gang.log_ends.items():
-            if text:
-                self.dataset.save_log(trial.trial_id, log_name(rank), text)
-        if trial.log_dir is not None and not isinstance(self.dataset.folder, Path):
-            row["failure"] = row["failure"].replace(f"{trial.log_dir}/", f"logs/{trial.trial_id}/")
+    def _keep_logs(self, trial: RunningTrial, failure: str) -> dict[str, str]:
+        """Logs from other nodes go where the others are; the row then names them there. A lost node's are lost."""
+        if trial.log_dir is None:  # no rank was started
+            return {}
+        kept = {rank: text for rank, text in trial.gang.log_ends.items() if text}
+        for rank, text in kept.items():
+            self.dataset.save_log(trial.trial_id, trial.attempt, _log_name(rank), text)
+        where = f"logs/{trial.log_dir.name}/"
+        told = {}
+        if not isinstance(self.dataset.folder, Path):
+            told["failure"] = failure.replace(f"{trial.log_dir}/", where)
+        first = next(iter(in_order(trial.gang.failures)), None)
+        rank = first.rank if first else 0
+        if rank in kept or (trial.log_dir / _log_name(rank)).is_file():
+            told["log"] = where + _log_name(rank)
+        return told
+
+
+def _log_name(rank: int) -> str:
+    """As gangs name it."""
+    return f"rank{rank}.log"
 
 
 def _wants_the_node(trial: RunningTrial) -> bool:

@@ -13,7 +13,6 @@ from joulelaw.bench.probed_links import ProbedLinks
 from joulelaw.bench.running_trial import RunningTrial
 from joulelaw.bench.tables import TRIALS
 from joulelaw.cluster.inventory import Node
-from joulelaw.cluster.rank_failures import in_order
 from joulelaw.cluster.topology import KINDS, LinkKind, worst_link
 
 # The trial's key is added by its tables.
@@ -67,7 +66,6 @@ def of_its_cluster(trial: RunningTrial, nodes: Iterable[Node], links: ProbedLink
     uuids = [device.uuid for device in trial.gang.devices]
     known = links.of(uuids)
     drivers = {device.driver for device in trial.gang.devices} - {""}
-    root = next(iter(in_order(trial.gang.failures)), None)
     return {
         "cause": trial.cause,
         "driver": "+".join(sorted(drivers)) or None,
@@ -75,13 +73,7 @@ def of_its_cluster(trial: RunningTrial, nodes: Iterable[Node], links: ProbedLink
         "probed_link_bytes_per_s": known.probed_link_bytes_per_s,
         "network_bytes_per_s": known.network_bytes_per_s,
         "link": _worst_link(trial, nodes),
-        "log": None if trial.succeeded else f"logs/{trial.trial_id}/{log_name(root.rank if root else 0)}",
     }
-
-
-def log_name(rank: int) -> str:
-    """Of a rank's log in its trial's folder."""
-    return f"rank{rank}.log"
 
 
 def _worst_link(trial: RunningTrial, nodes: Iterable[Node]) -> str | None:

@@ -49,7 +49,7 @@ class TrialStarter:
         trial.window = window_of(trial, self._fleet.meters)
         update_s = sensor_update_s(trial, self._fleet.meters)
         probe = self._links.missing(device.uuid for device in trial.gang.devices)
-        trial.start(self._dataset.log_folder(trial.trial_id), self._root, update_s, probe=probe)
+        trial.start(self._dataset.log_folder(trial.trial_id, trial.attempt), self._root, update_s, probe=probe)
 
 
 def _note_neighbours(new: RunningTrial, running: Collection[RunningTrial]) -> None:

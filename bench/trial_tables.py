@@ -81,6 +81,11 @@ class TrialTables:
         """Store every row added so far."""
         self._writer.flush(self._tables)
 
+    def close(self) -> None:
+        """Store every row added so far; no more are added."""
+        self.flush()
+        self._writer.drop(self._tables)
+
     def finish(self, row: Row) -> None:
         """Commit the trial: its steps and readings first, then its row of TRIALS (without trial_id and attempt).
 
@@ -90,13 +95,12 @@ class TrialTables:
         table = as_table([{**row, **self._key}], TRIALS, "trials")
         self._check_not_settled()
         self._writer.check_place()
-        self.flush()
+        self.close()
         trial_id, attempt = self._key["trial_id"], self._key["attempt"]
         self._before_commit(trial_id)
         folder = self._writer.folder
         put(folder / "trials" / f"{trial_id}.parquet", encoded(table, TRIALS), folder)
         self._committed[trial_id] = Committed(str(row["status"]), attempt, row["cause"])
-        self._writer.drop(self._tables)
 
     @property
     def _tables(self) -> list[GrowingTable]:

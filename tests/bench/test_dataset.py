@@ -168,7 +168,7 @@ def test_a_folder_that_is_gone_or_another_one_is_not_written_to(tmp_path: Path) 
     uses: tuple[Callable[[], object], ...] = (
         lambda: tables.finish(trial_row(FIRST)),
         lambda: dataset.start_trial("other-r0"),
-        lambda: dataset.log_folder(TRIAL),
+        lambda: dataset.log_folder(TRIAL, 0),
     )
     for there in (False, True):
         for use in uses:
@@ -409,8 +409,8 @@ def test_a_failure_that_is_a_result_is_never_run_again(tmp_path: Path) -> None:
 
 def test_a_log_is_saved_by_name_and_nowhere_else(tmp_path: Path) -> None:
     with new_dataset(tmp_path) as dataset:
-        assert dataset.save_log(TRIAL, "rank1.log", "out of memory\n") == f"logs/{TRIAL}/rank1.log"
-        assert (tmp_path / "logs" / TRIAL / "rank1.log").read_text() == "out of memory\n"
+        dataset.save_log(TRIAL, 1, "rank1.log", "out of memory\n")
+        assert (tmp_path / "logs" / f"{TRIAL}.1" / "rank1.log").read_text() == "out of memory\n"
         for trial_id, name in ((TRIAL, "../x"), ("../..", "x"), (TRIAL, ".."), (TRIAL, ".x"), (TRIAL, "")):
             with pytest.raises(RowError, match="cannot name"):
-                dataset.save_log(trial_id, name, "")
+                dataset.save_log(trial_id, 0, name, "")

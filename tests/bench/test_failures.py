@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from joulelaw.bench import study_loop
+from joulelaw.bench import session, study_loop
 from joulelaw.bench.attempts import note_lost_attempts
 from joulelaw.bench.dataset import Dataset, read_events, read_trials
 from joulelaw.bench.fleet import ByModel
@@ -23,11 +23,11 @@ from joulelaw.bench.trial_watch import NAN_STEPS, LossWatch
 from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.failures import Cause, ClusterError, NodeLostError, RayLostError
 from joulelaw.cluster.gang import GangState, RankGang
-from joulelaw.cluster.metering import readings_batch
+from joulelaw.cluster.metering import HERE, ClockOffset, readings_batch
 from joulelaw.cluster.power.meter import GPU_LOST, Reading
 from joulelaw.cluster.rank_failures import RankFailure
 from joulelaw.cluster.retries import TRIES
-from tests.bench.factories import GPU_MODEL
+from tests.bench.factories import GPU_MODEL, configurations, failure, trial_row
 from tests.bench.fake_fleet import DEVICES, NODE, FakeFleet, FakeGang, planned
 from tests.bench.test_study_loop import a_window
 
@@ -35,7 +35,9 @@ A, B = (device.uuid for device in DEVICES)
 
 
 def failing(cause: Cause, count: int = 1, **more: Any) -> FakeGang:
-    return FakeGang(count, failures=[RankFailure(0, NODE, cause, f"failed of {cause}", "out/rank0.log", **more)])
+    gang = FakeGang(count, failures=[RankFailure(0, NODE, cause, f"failed of {cause}", "out/rank0.log", **more)])
+    gang.log_ends = {0: f"failed of {cause}\n"}
+    return gang
 
 
 def loop_of(fleet: FakeFleet, folder: Path, counts: Sequence[int] = (1,), **limits: Any) -> StudyLoop:
@@ -75,7 +77,9 @@ AGAIN = [Cause.RANK_CRASH, Cause.HANG, Cause.START_TIMEOUT, Cause.NODE_LOST, Cau
 def test_a_failure_is_recorded_with_its_cause_at_each_attempt(cause: Cause, attempts: int, tmp_path: Path) -> None:
     (row,) = run(FakeFleet([failing(cause) for _ in range(attempts)]), tmp_path / "out")
     assert (row["status"], row["cause"], row["attempt"]) == ("failed", cause, attempts - 1)
-    assert row["log"] == f"logs/{row['trial_id']}/rank0.log"
+    assert row["log"] == f"logs/{row['trial_id']}.{attempts - 1}/rank0.log"
+    logs = sorted((tmp_path / "out" / "logs").glob("*/*"))
+    assert len(logs) == attempts, "a retry leaves the logs of the attempts before"
     assert ends(tmp_path / "out") == [(cause, True)] * (attempts - 1) + [(cause, False)]
     assert read_trials(tmp_path / "out")["cause"].tolist() == [cause]
 
@@ -254,6 +258,22 @@ def test_a_late_node_is_taken_up_and_noted(tmp_path: Path) -> None:
     assert "node_joined" in set(read_events(tmp_path / "out")["kind"])
 
 
+def test_a_node_that_gets_ready_while_nothing_runs_is_not_taken_for_a_lost_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_SILENT_S", 0.0)
+    fleet = FakeFleet([failing(Cause.RANK_ERROR)])
+    asked = 0
+
+    def clock_offsets() -> Mapping[str, ClockOffset]:
+        nonlocal asked
+        asked += 1
+        return {NODE: HERE} if asked > 3 else {}
+
+    fleet.clock_offsets = clock_offsets  # type: ignore[method-assign]
+    assert len(run(fleet, tmp_path / "out")) == 1
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_node_that_comes_back_in_time_gets_what_waits_for_it(tmp_path: Path) -> None:
     fleet = FleetOfTwo([failing(Cause.NODE_LOST), failing(Cause.RANK_ERROR)], [NODE], [])
@@ -307,6 +327,18 @@ def test_what_ends_a_run_ends_its_attempts_and_kills_them_all_before_it_waits(
     assert ends(tmp_path / "out") == [(cause, False)] * 2
 
 
+@pytest.mark.parametrize("end", [{}, {**failure(), "cause": "hang"}])
+def test_an_attempt_that_has_its_row_ended_as_that_says_though_its_driver_was_lost_before_noting_it(
+    end: Mapping[str, Any], tmp_path: Path
+) -> None:
+    with Dataset.create(tmp_path / "out", sweep="", plan={}, environment={}) as dataset:
+        dataset.note("attempt_began", trial_id="a-r0", attempt=1)
+        dataset.start_trial("a-r0", 1).finish({**trial_row(next(configurations())), **end})
+    with Dataset.open(tmp_path / "out") as dataset:
+        assert note_lost_attempts(dataset) == 1
+    assert ends(tmp_path / "out") == [(end.get("cause"), False)]
+
+
 def test_attempts_of_a_driver_that_was_lost_are_closed_by_the_next_run(tmp_path: Path) -> None:
     with Dataset.create(tmp_path / "out", sweep="", plan={}, environment={}) as dataset:
         dataset.note("attempt_began", trial_id="a-r0", attempt=0, nodes=[NODE], device_uuids=[A])
@@ -331,7 +363,14 @@ def test_logs_of_other_nodes_are_kept_where_the_row_says(tmp_path: Path) -> None
     gang.log_ends = {0: "its last words\n", 1: ""}
     (row,) = run(FakeFleet([gang]), tmp_path / "out")
     assert (tmp_path / "out" / row["log"]).read_text() == "its last words\n"
-    assert not (tmp_path / "out" / "logs" / row["trial_id"] / "rank1.log").exists()
+    assert not (tmp_path / "out" / row["log"]).with_name("rank1.log").exists()
+
+
+def test_no_row_names_a_log_that_went_with_its_node(tmp_path: Path) -> None:
+    gang = failing(Cause.RANK_ERROR)
+    gang.log_ends = {}
+    (row,) = run(FakeFleet([gang]), tmp_path / "out")
+    assert row["log"] is None
 
 
 def test_devices_that_no_trial_can_use_any_more_are_given_back(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_one_whose_lease_is_removed_writes_no_more(server: S3Server) -> None:
     until_s = time.monotonic() + 60
     with pytest.raises(StorageError, match="this run no longer has it"):  # noqa: PT012 (it takes a renewal)
         while time.monotonic() < until_s:
-            dataset.save_log("a-r0", "rank0.log", "")
+            dataset.save_log("a-r0", 0, "rank0.log", "")
             time.sleep(0.1)
     dataset.close()
 

@@ -243,5 +243,5 @@ def test_a_folder_that_can_no_longer_be_looked_at_is_told(
 
         monkeypatch.setattr(Path, "stat", stat)
         with pytest.raises(StorageError, match=told):
-            dataset.log_folder("a-r0")
-        assert not (tmp_path / "out" / "logs" / "a-r0").exists()
+            dataset.log_folder("a-r0", 0)
+        assert not (tmp_path / "out" / "logs" / "a-r0.0").exists()

@@ -128,11 +128,12 @@ def test_what_ranks_on_this_machine_logged_is_saved_with_their_trial(server: S3S
     folder = place(server.uri("logs"))
     with new_dataset(folder) as dataset:
         tables = dataset.start_trial(TRIAL)
-        (dataset.log_folder(TRIAL) / "rank0.log").write_text("all is well\n")
-        assert dataset.save_log(TRIAL, "rank1.log", "out of memory\n") == f"logs/{TRIAL}/rank1.log"
+        (dataset.log_folder(TRIAL, 0) / "rank0.log").write_text("killed\n")
+        (dataset.log_folder(TRIAL, 1) / "rank0.log").write_text("all is well\n")
+        dataset.save_log(TRIAL, 1, "rank1.log", "out of memory\n")
         tables.finish(trial_row(FIRST))
-    logs = folder / "logs" / TRIAL
-    assert [(logs / name).read_text() for name in ("rank0.log", "rank1.log")] == ["all is well\n", "out of memory\n"]
+    logs = [folder / "logs" / f"{TRIAL}.{name}" for name in ("0/rank0.log", "1/rank0.log", "1/rank1.log")]
+    assert [log.read_text() for log in logs] == ["killed\n", "all is well\n", "out of memory\n"]
 
 
 def numbers_of(server: S3Server, name: str) -> list[int]:
@@ -278,7 +279,7 @@ def test_objects_of_other_folders_are_not_reached(server: S3Server) -> None:
             with pytest.raises(ValueError, match="cannot name"):
                 dataset.start_trial(name)
             with pytest.raises(ValueError, match="cannot name"):
-                dataset.save_log(TRIAL, name, "")
+                dataset.save_log(TRIAL, 0, name, "")
     found = server.filesystem().get_file_info(fs.FileSelector(f"{BUCKET}/inside", recursive=True))
     assert all(info.path.startswith(f"{BUCKET}/inside/a") for info in found)
 
