@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.gang import Seat
 from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.nodes import device_of
+from joulelaw.cluster.ray_devices import device_of
 from joulelaw.cluster.raycalls import Call
 from joulelaw.cluster.remote import Place, RankHost, RemoteRank
 from joulelaw.cluster.topology import neighbours

@@ -13,9 +13,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from joulelaw import InputError
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.inventory import Node
+from joulelaw.cluster.launcher import Launcher
 from joulelaw.cluster.metering import MeterInfo
 from joulelaw.cluster.node_watch import RayNode
-from joulelaw.cluster.nodes import Launcher
 from joulelaw.cluster.power.meter import MeterOptions
 from joulelaw.cluster.raycalls import Call
 from joulelaw.cluster.sampler_host import SamplerHost

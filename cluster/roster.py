@@ -7,9 +7,9 @@ from joulelaw import InputError
 from joulelaw.cluster.changes import ChangeKind, NodeChange
 from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.inventory import Node, hostname_hash, named_by_node
+from joulelaw.cluster.launcher import FILES_REMEDY
 from joulelaw.cluster.members import Files, Member, MemberState, Terms
 from joulelaw.cluster.node_watch import NodeWatch
-from joulelaw.cluster.nodes import FILES_REMEDY
 from joulelaw.cluster.versions import SOURCE, check_same, installed
 
 _LOOK_S = 0.05

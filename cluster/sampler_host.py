@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from joulelaw import InputError
 from joulelaw.cluster.inventory import Device
+from joulelaw.cluster.launcher import usual_priority
 from joulelaw.cluster.metering import Drained, MeterInfo, new_life, readings_batch, to_bytes
-from joulelaw.cluster.nodes import usual_priority
 from joulelaw.cluster.outbox import Outbox
 from joulelaw.cluster.power.meter import MeterOptions, open_meter
 from joulelaw.cluster.power.sampler import CAPACITY, Sampler

@@ -9,7 +9,7 @@ from joulelaw import InputError
 from joulelaw.cluster.inventory import Node
 from joulelaw.cluster.members import cores_of
 from joulelaw.cluster.node_watch import NodeWatch, RayNode
-from joulelaw.cluster.nodes import inspect_offered
+from joulelaw.cluster.ray_devices import inspect_offered
 from joulelaw.cluster.raycalls import fetch
 from joulelaw.cluster.raystart import open_ray
 

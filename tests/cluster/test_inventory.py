@@ -12,7 +12,8 @@ from joulelaw import InputError
 from joulelaw.cluster import inventory
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.inventory import Device, Node, inspect_node, logical_devices, named_by_node
-from joulelaw.cluster.nodes import Launcher, device_of, granted_devices
+from joulelaw.cluster.launcher import Launcher
+from joulelaw.cluster.ray_devices import device_of, granted_devices
 
 GIB = 1 << 30
 

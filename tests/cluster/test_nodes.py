@@ -102,6 +102,7 @@ def test_each_node_has_its_own_devices_and_its_own_models(nodes: Nodes) -> None:
     assert len(set(uuids)) == 6
     assert set(nodes.cluster.meters) == set(nodes.ids.values())
     assert nodes.cluster.meters[nodes.ids["mixed"]].name == "nvml"
+    assert [node.node_id for node in nodes.cluster.nodes if node.numbered_by_cuda] == [nodes.ids["mixed"]]
 
 
 def test_a_plan_is_for_the_clusters_devices_and_leaves_nothing_on_it(nodes: Nodes, tmp_path: Path) -> None:
