@@ -12,7 +12,7 @@ from statistics import NormalDist
 from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.scheduler import WaitingTrial
 from joulelaw.cluster.simulator import Fate
-from joulelaw.cluster.timeline import NodeChange
+from joulelaw.cluster.timeline import CapacityChange
 
 _NORMAL = NormalDist()
 
@@ -47,7 +47,7 @@ class Fates:
 
     def node_changes(
         self, nodes: Mapping[str, Mapping[str, int]], mean_life_s: float, away_s: float, until_s: float
-    ) -> list[NodeChange]:
+    ) -> list[CapacityChange]:
         """Losses of nodes until then, exponentially distributed; each comes back after `away_s`, by another name."""
         changes = []
         for node, devices in nodes.items():
@@ -55,7 +55,7 @@ class Fates:
             while time_s < until_s:
                 returns += 1
                 again = f"{node}+{returns}"
-                changes += [NodeChange(time_s, name, {}), NodeChange(time_s + away_s, again, devices)]
+                changes += [CapacityChange(time_s, name, {}), CapacityChange(time_s + away_s, again, devices)]
                 name, time_s = again, time_s + away_s + self._life_s(again, mean_life_s)
         return changes
 

@@ -14,7 +14,7 @@ from joulelaw.cluster.board import Board
 from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.retries import TRIES, next_step
 from joulelaw.cluster.scheduler import Assignment, FreeDevices, WaitingTrial
-from joulelaw.cluster.timeline import Attempt, NodeChange, Timeline
+from joulelaw.cluster.timeline import Attempt, CapacityChange, Timeline
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def simulate(
     trials: Iterable[WaitingTrial],
     nodes: Mapping[str, Mapping[str, int]],
     fate_of: FateOf,
-    changes: Sequence[NodeChange] = (),
+    changes: Sequence[CapacityChange] = (),
     *,
     scheduler: Scheduler | None = None,
     one_trial_nodes: Collection[str] = (),
@@ -86,11 +86,11 @@ class _Simulation:
         self._ends: list[tuple[float, str, int]] = []  # a heap; (time, trial, attempt)
         self._attempts: list[Attempt] = []
 
-    def play(self, trials: Iterable[WaitingTrial], changes: Sequence[NodeChange]) -> Timeline:
+    def play(self, trials: Iterable[WaitingTrial], changes: Sequence[CapacityChange]) -> Timeline:
         for trial in trials:
             self._wait(trial)
         coming = sorted(changes, key=lambda change: change.time_s, reverse=True)
-        happened = [NodeChange(0.0, node, devices) for node, devices in self._nodes.items()]
+        happened = [CapacityChange(0.0, node, devices) for node, devices in self._nodes.items()]
         self._look()
         now_s = 0.0
         while self._waiting or self._running:
@@ -133,7 +133,7 @@ class _Simulation:
         if cause is not None and next_step(cause, run.attempt, self._limit) == "retry":
             self._wait(trial)
 
-    def _change(self, change: NodeChange) -> None:
+    def _change(self, change: CapacityChange) -> None:
         if change.devices:
             self._nodes[change.node] = change.devices
         else:

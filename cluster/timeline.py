@@ -8,7 +8,7 @@ from joulelaw.cluster.failures import Cause
 
 
 @dataclass(frozen=True)
-class NodeChange:
+class CapacityChange:
     """From `time_s` on the node has these devices (model -> number). None left: it is lost, with the trials on it."""
 
     time_s: float
@@ -42,7 +42,7 @@ class Timeline:
     """A study from its first trial to its last. `stranded` are trials for which no devices were left at the end."""
 
     attempts: list[Attempt] = field(default_factory=list)
-    changes: list[NodeChange] = field(default_factory=list)
+    changes: list[CapacityChange] = field(default_factory=list)
     stranded: list[str] = field(default_factory=list)
 
     @property
@@ -82,7 +82,7 @@ def busy_share(timeline: Timeline, until_s: float) -> float:
     return held_s / there_s if there_s else 0.0
 
 
-def _device_changes(changes: Iterable[NodeChange], model: str) -> list[tuple[float, int]]:
+def _device_changes(changes: Iterable[CapacityChange], model: str) -> list[tuple[float, int]]:
     """By how many the devices of a model grew, and when; in order of time."""
     here: dict[str, int] = {}
     steps = []

@@ -14,7 +14,7 @@ from joulelaw.cluster.fates import Fates
 from joulelaw.cluster.retries import next_step
 from joulelaw.cluster.scheduler import Assignment, WaitingTrial
 from joulelaw.cluster.simulator import Fate, simulate
-from joulelaw.cluster.timeline import Attempt, NodeChange, Timeline, busy_share, lower_bound_s
+from joulelaw.cluster.timeline import Attempt, CapacityChange, Timeline, busy_share, lower_bound_s
 
 FAILURES = {Cause.RANK_CRASH: 0.05, Cause.OUT_OF_MEMORY: 0.02, Cause.RANK_ERROR: 0.02}
 
@@ -31,7 +31,7 @@ def test_a_study_by_hand() -> None:
         return Fate(4.0, Cause.RANK_CRASH) if crashes else Fate(trial.expected_s)
 
     trials = [WaitingTrial("pair", "A", 2, 6.0), WaitingTrial("one", "A", 1, 5.0), WaitingTrial("two", "A", 1, 1.0)]
-    changes = [NodeChange(12.0, "n", {}), NodeChange(20.0, "m", {"A": 2})]
+    changes = [CapacityChange(12.0, "n", {}), CapacityChange(20.0, "m", {"A": 2})]
     played = simulate(trials, {"n": {"A": 2}}, fate, changes)
     assert [(each.trial_id, each.nodes, each.began_s, each.ended_s, each.cause) for each in played.attempts] == [
         ("pair", ("n",), 0.0, 4.0, Cause.RANK_CRASH),
@@ -49,7 +49,7 @@ def test_a_study_by_hand() -> None:
 
 def test_the_least_time_counts_devices_as_they_come_and_the_longest_trial() -> None:
     attempts = [Attempt("a", "A", 1, ("n",), 0.0, 10.0), Attempt("b", "A", 1, ("m",), 4.0, 10.0)]
-    changes = [NodeChange(0.0, "n", {"A": 1}), NodeChange(4.0, "m", {"A": 3})]
+    changes = [CapacityChange(0.0, "n", {"A": 1}), CapacityChange(4.0, "m", {"A": 3})]
     assert lower_bound_s(Timeline(attempts, changes)) == 10.0, "the longest trial"
     short = [Attempt(f"{i}", "A", 1, ("n",), float(i), i + 1.0) for i in range(16)]
     assert lower_bound_s(Timeline(short, changes)) == 4 + 12 / 4, "one device for 4 s, then four"
