@@ -118,7 +118,7 @@ class Board:
                 if trial.expected_s * URGENT >= self._left_s(model, now_s):
                     return Assignment(trial.trial_id, nodes)
                 return self._fresh(trial, nodes, {})
-            reserved = self._capacity.reserve(trial)
+            reserved = self._capacity.reserve(trial, before)
         if reserved is not None:
             self._reserved[model] = reserved
         if reserved != before:
@@ -132,15 +132,15 @@ class Board:
             return None
         sharing = self._capacity.sharing
         reserved = [each for each in self._reserved.values() if model in sharing(each.spare)]
-        # What ends before a reservation begins is not bound by it: of a bucket, the longest such trial is looked at.
-        windows_s = sorted({inf, *(each.start_s - now_s for each in reserved)}, reverse=True)
+        # What ends in time is not bound by a reservation: of a bucket, the longest such trial is looked at.
+        windows_s = sorted({inf, *(each.latest_s - now_s for each in reserved)}, reverse=True)
         fits_nowhere: set[tuple[Shape, tuple[int, ...]]] = set()
         for bucket in self._queues[model].open:
             for trial_id in dict.fromkeys(bucket.longest(within_s) for within_s in windows_s):
                 if trial_id is None:
                     continue
                 trial = self._queues[model].trials[trial_id]
-                binding = tuple(i for i, each in enumerate(reserved) if trial.expected_s > each.start_s - now_s)
+                binding = tuple(i for i, each in enumerate(reserved) if trial.expected_s > each.latest_s - now_s)
                 if (bucket.key[-1], binding) in fits_nowhere:
                     continue
                 limits = self._limits(trial, [reserved[i] for i in binding])

@@ -13,6 +13,9 @@ from joulelaw.cluster.waiting import Shape, micro, shape_of
 # A trial that outlasts its forecast is expected to take this part of it more, and so on: about what is left, on
 # average, of a duration with 30 % of lognormal scatter that has come to its median.
 OVERRUN = 0.2
+# A trial whose turn it is can be kept waiting this part of its own forecast longer, counted once, from when its turn
+# came. Else, of two trials of the same length, the second would leave a device idle for having come a moment later.
+PATIENCE = 0.1
 
 
 @dataclass
@@ -27,10 +30,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Reservation:
-    """The nodes that a trial will get, when it is expected to, and the devices that it will leave over on each."""
+    """The nodes that a trial will get, when it is expected to, and the devices that it will leave over on each.
+
+    Other trials may hold them until `latest_s`.
+    """
 
     trial: WaitingTrial
     start_s: float
+    latest_s: float
     spare: Mapping[str, int]
 
 
@@ -166,8 +173,11 @@ class Capacity:
         """Whether its configuration ran on any of these nodes before."""
         return not self._used.get(trial.configuration, set()).isdisjoint(nodes)
 
-    def reserve(self, trial: WaitingTrial) -> Reservation | None:
-        """Where and when the trial can start by the forecasts of what runs, None where it never can."""
+    def reserve(self, trial: WaitingTrial, before: Reservation | None) -> Reservation | None:
+        """Where and when the trial can start by the forecasts of what runs, None where it never can.
+
+        `before` is what was reserved when this was asked last: for the same trial, `latest_s` stays.
+        """
         mine = self.models[trial.model]
         share = _share(trial)
         kind = share, trial.alone_on_node
@@ -181,7 +191,10 @@ class Capacity:
             node: 0 if self.needs_idle(trial, node) else bisect_right(self._ready(trial.model, node), start_s) - share
             for _, node in soonest
         }
-        return Reservation(trial, start_s, spare)
+        latest_s = start_s + PATIENCE * trial.expected_s
+        if before is not None and before.trial == trial:
+            latest_s = before.latest_s
+        return Reservation(trial, start_s, max(start_s, latest_s), spare)
 
     def needs_idle(self, trial: WaitingTrial, node: str) -> bool:
         """Whether the trial would have the node for itself."""

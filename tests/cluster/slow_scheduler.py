@@ -7,6 +7,7 @@ from joulelaw.cluster.scheduler import Assignment, WaitingTrial
 
 URGENT = 6.0
 OVERRUN = 0.2
+PATIENCE = 0.1
 
 
 @dataclass
@@ -31,6 +32,8 @@ class SlowScheduler:
     waiting: list[WaitingTrial] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
     used: dict[str, set[str]] = field(default_factory=dict)
+    latest: dict[str, tuple[WaitingTrial, float]] = field(default_factory=dict)
+    """By model whose turn it is, and how long it can be kept waiting."""
 
     def next(self, now_s: float) -> Assignment | None:
         models = sorted({t.model for t in self.waiting}, key=lambda model: (-self.left_s(model, now_s), model))
@@ -38,25 +41,32 @@ class SlowScheduler:
         for model in models:
             first = self.first(model, now_s)
             if first is None:
+                self.latest.pop(model, None)
                 continue
             if nodes := self.choose(first, {}):
+                self.latest.pop(model, None)
                 if first.expected_s * URGENT >= self.left_s(model, now_s):
                     return Assignment(first.trial_id, nodes)
                 return self.fresh(first, nodes, {})
+            before = self.latest.pop(model, None)
             if found := self.reservation(first, now_s):
-                reserved.append((first, *found))
+                start_s, places = found
+                same = before is not None and before[0] == first
+                latest_s = max(start_s, before[1] if before and same else start_s + PATIENCE * first.expected_s)
+                self.latest[model] = first, latest_s
+                reserved.append((first, latest_s, {n: self.spare(first, n, start_s, now_s) for n in places}))
         for model in models:
             for trial in sorted((t for t in self.waiting if t.model == model), key=order):
                 if self.baselines_before(trial):
                     continue
                 limits: dict[str, int] = {}
-                for first, start_s, nodes in reserved:
-                    if trial.expected_s > start_s - now_s:
-                        for node in nodes:
+                for first, latest_s, spare in reserved:
+                    if trial.expected_s > latest_s - now_s:
+                        for node in spare:
                             if self.wants_all(trial, node) or self.wants_all(first, node):
                                 limits[node] = 0
                             elif first.model == model:
-                                limits[node] = self.free_then(model, node, start_s, now_s) - share(first)
+                                limits[node] = spare[node]
                 if chosen := self.choose(trial, limits):
                     return self.fresh(trial, chosen, limits)
         return None
@@ -133,6 +143,9 @@ class SlowScheduler:
             return self.size(model, node) if over else 0
         ending = [r for r in self.there(node) if r.trial.model == model and r.end_s(now_s) <= time_s]
         return self.free[node][model] + sum(share(r.trial) for r in ending)
+
+    def spare(self, trial: WaitingTrial, node: str, start_s: float, now_s: float) -> int:
+        return self.free_then(trial.model, node, start_s, now_s) - share(trial)
 
     def reservation(self, trial: WaitingTrial, now_s: float) -> tuple[float, list[str]] | None:
         """When it can start, and where: the first moment at which enough nodes have room."""

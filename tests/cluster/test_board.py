@@ -69,8 +69,8 @@ def test_an_earlier_wave_goes_before_a_bigger_later_one() -> None:
 
 
 def test_small_trials_do_not_starve_a_big_one() -> None:
-    """One of two devices is free and the pair waits for the other: only what ends before that may slip in."""
-    for single_s, slips_in in ((6, False), (4, True)):
+    """One of two devices is free and the pair, of 10 s, waits for the other: only what ends 1 s after that slips in."""
+    for single_s, slips_in in ((6.5, False), (6, True)):
         on = board({"n": 2})
         running(on, "n", 1, 5)
         on.add(trial("pair", 2, 10))
@@ -78,10 +78,29 @@ def test_small_trials_do_not_starve_a_big_one() -> None:
         assert started(on) == (["single"] if slips_in else [])
 
 
+def test_the_big_one_is_kept_waiting_once_and_not_again_and_again() -> None:
+    """Counted from when its turn came: 5 s and a tenth of its own 10."""
+    on = board({"n": 3}, trial("three", 3, 10))
+    running(on, "n", 1, 5)
+    on.add(trial("first", 1, 6))
+    assert started(on) == ["first"]
+    on.add(trial("second", 1, 5.9))
+    assert started(on, 0.5) == [], "until 6.4 s"
+    on.add(trial("third", 1, 5.4))
+    assert started(on, 0.5) == ["third"]
+
+
+def test_a_moment_later_does_not_leave_a_device_idle() -> None:
+    """As in any real study, where starting a trial takes some milliseconds."""
+    on = board({"n": 2}, trial("pair", 2, 4), *(trial(f"single {i}", 1, 4) for i in range(3)))
+    on.start(Assignment("single 0", ("n",)), 0.0)
+    assert on.next(0.005) == Assignment("single 1", ("n",))
+
+
 def test_devices_that_the_waiting_trial_will_not_need_are_used() -> None:
-    on = board({"n": 5}, trial("four", 4, 10), trial("six", 1, 6), trial("seven", 1, 7))
+    on = board({"n": 5}, trial("four", 4, 10), trial("seven", 1, 7), trial("eight", 1, 8))
     running(on, "n", 2, 5)
-    assert started(on) == ["seven"], "5 are free then, 4 needed: one to spare"
+    assert started(on) == ["eight"], "5 are free then, 4 needed: one to spare"
 
 
 def test_a_trial_that_can_never_fit_holds_nobody_up() -> None:
@@ -123,9 +142,9 @@ def test_a_trial_that_wants_a_node_for_itself_waits_for_an_idle_one_and_keeps_it
     on = board({"a": 4}, trial("small", 1, 10))
     started(on)
     on.add(trial("alone", 2, 90, alone_on_node=True))
-    on.add(trial("long", 1, 11))
+    on.add(trial("long", 1, 20))
     on.add(trial("short", 1, 9))
-    assert started(on, 0.0) == ["short"], "it ends before the node is idle; the long one would not"
+    assert started(on, 0.0) == ["short"], "it ends before the node is idle; the long one much later"
     on.end("small")
     on.end("short")
     assert started(on, 10.0) == ["alone"], "two devices are free beside it, and stay so"
