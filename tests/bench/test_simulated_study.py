@@ -21,17 +21,18 @@ SWEEP = """\
 schema: 1
 name: timeline
 seed: 3
-defaults: {vocab_size: 500, num_layers: 2, hidden_size: 64, sequence_length: 32, micro_batch_size: 1}
+defaults: {vocab_size: 500, hidden_size: 128, sequence_length: 64, micro_batch_size: 2}
 grids:
-  - {micro_batch_size: [1, 2, 4], sequence_length: [32, 64]}
-  - {strategy: ddp, gpu_count: 2, micro_batch_size: [1, 2]}
+  - {num_layers: [2, 4, 7, 11, 16]}
+  - {strategy: ddp, gpu_count: 2, num_layers: [2, 7, 11]}
 repeats: 2
-window: {warmup_steps: 1, min_steps: 5, min_s: 1.5, max_s: 30, tolerance: 0}
+window: {warmup_steps: 1, min_steps: 30, min_s: 0.5, max_s: 30, tolerance: 0, warmup_max_s: 0}
 hold_out: {fraction: 0}
-metering: {meter: estimate, cpu_w_per_core: 10.0}
+metering: {meter: none}
 """
-# Of the study's own time: between two trials the driver notices the end of one and starts the next, which takes the
-# simulator no time. 2 % on an idle machine, several times that where others keep the driver from its cores.
+# Of the study's own time. Between two trials the driver notices the end of one and starts the next, which takes the
+# simulator no time: 20 ms in 20 s on a machine with little else to do, more where others keep it from its cores. Trials
+# that end at almost the same moment may then change places, and with them what comes after.
 TOLERANCE = 0.25
 
 
@@ -86,7 +87,6 @@ def played(folder: Path, real: Timeline) -> Timeline:
 
 
 def test_the_same_attempts_in_the_same_order(real: Timeline, played: Timeline) -> None:
-    """Trials that end at almost the same moment may change places, and what follows them."""
     assert sorted(each.trial_id for each in real.attempts) == sorted(each.trial_id for each in played.attempts)
     begins = {(each.trial_id, each.cause): each.began_s for each in played.attempts}
     pairs = list(combinations(real.attempts, 2))
@@ -95,7 +95,7 @@ def test_the_same_attempts_in_the_same_order(real: Timeline, played: Timeline) -
         for first, second in pairs
         if begins[first.trial_id, first.cause] > begins[second.trial_id, second.cause] + 1e-9
     ]
-    assert len(swapped) <= 0.1 * len(pairs), swapped
+    assert len(swapped) <= TOLERANCE / 2 * len(pairs), swapped
 
 
 def test_attempts_begin_when_they_did(real: Timeline, played: Timeline) -> None:
