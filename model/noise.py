@@ -51,7 +51,6 @@ class NoiseFloor:
 
 def noise_floor(table: pd.DataFrame) -> tuple[NoiseFloor, ...]:
     """Every estimate that a checked measurement table supports, repeats first; empty where it supports none."""
-    table = _without_probed_speeds(table)
     found = []
     for target, column in TARGETS.items():
         total = np.log(table[column].to_numpy(dtype=float))
@@ -63,14 +62,6 @@ def noise_floor(table: pd.DataFrame) -> tuple[NoiseFloor, ...]:
             if n >= FEWEST:
                 found.append(_floor(target, method, differences, n, float(np.var(total))))
     return tuple(sorted(found, key=lambda floor: floor.method, reverse=True))
-
-
-def _without_probed_speeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Where a study told the transport, it probed the network itself: no two repeats give the same figure."""
-    if not {"transport", "network_bytes_per_s"} <= set(table.columns):
-        return table
-    stated = table["network_bytes_per_s"].mask(table["transport"].notna())
-    return table.assign(network_bytes_per_s=stated)
 
 
 def repeat_differences(table: pd.DataFrame, values: Array) -> tuple[Array, int]:

@@ -83,13 +83,6 @@ def test_rows_under_another_setting_of_the_machine_are_neither_repeats_nor_neigh
     assert neighbour_differences(three.assign(**{column: [of_one, of_other, of_one]}), np.zeros(3))[1] == 0
 
 
-def test_repeats_whose_network_was_probed_are_repeats_whatever_each_probe_found() -> None:
-    table = pd.concat([measured(CATALOGUE, noise=0.05, seed=seed) for seed in range(2)], ignore_index=True)
-    probed = table.assign(node_count=2, network_bytes_per_s=np.linspace(1.1e9, 1.2e9, len(table)))
-    assert not any(floor.method == "repeats" for floor in noise_floor(probed)), "as stated they are machines' own"
-    assert noise_floor(probed.assign(transport="socket")) == noise_floor(table.assign(node_count=2))
-
-
 def test_a_wider_model_with_as_many_more_heads_is_a_neighbour_and_one_with_other_heads_is_none() -> None:
     base = pd.concat([configurations(most=1)] * 3, ignore_index=True)
     wide = base.assign(hidden_size=[512, 640, 768], num_heads=[8, 10, 12], intermediate_size=[2048, 2560, 3072])
