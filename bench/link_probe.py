@@ -46,8 +46,8 @@ def probe_links(group: Group, context: RankContext, device: torch.device, nccl_l
     """Measures, and emits from rank 0 one event:
 
     {"kind": "links", "transport": str | None, "probed_link_bytes_per_s": float | None,
-    "network_bytes_per_s": float | None}. The first rate is within nodes and None with one device on each; the second
-    is between nodes and None for one node. `transport` is gloo, or what NCCL's log tells (`transports`).
+    "probed_network_bytes_per_s": float | None}. The first rate is within nodes and None with one device on each; the
+    second is between nodes and None for one node. `transport` is gloo, or what NCCL's log tells (`transports`).
     """
     within_s, between_s = (_seconds_a_byte(group, device, ring) for ring in rings(context))
     own = {"within": within_s, "between": between_s, "transports": own_transports(context, nccl_log)}
@@ -61,7 +61,7 @@ def probe_links(group: Group, context: RankContext, device: torch.device, nccl_l
             "kind": "links",
             "transport": joined(name for each in found for name in each["transports"]),
             "probed_link_bytes_per_s": _rate([each["within"] for each in found]),
-            "network_bytes_per_s": _rate([each["between"] for each in found]),
+            "probed_network_bytes_per_s": _rate([each["between"] for each in found]),
         }
     )
 

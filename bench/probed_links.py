@@ -11,7 +11,7 @@ class LinkFacts:
 
     transport: str | None = None
     probed_link_bytes_per_s: float | None = None
-    network_bytes_per_s: float | None = None
+    probed_network_bytes_per_s: float | None = None
 
 
 NOTHING = LinkFacts()

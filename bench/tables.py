@@ -121,7 +121,9 @@ TRIALS = _schema(
         _field("cause", pa.string(), note="of a failure, as one word: rank_crash, out_of_memory, hang, node_lost, ..."),
         _field("driver", pa.string(), note="NVML driver versions of the group's nodes, joined with +"),
         _field("transport", pa.string(), note="what the devices' messages went over; several: joined with +"),
-        _field("probed_link_bytes_per_s", pa.float64(), "B/s", "between its devices, measured before the trial"),
+        # Measured in the set-up of the first trial on these devices: not known before a run, so no law reads them.
+        _field("probed_link_bytes_per_s", pa.float64(), "B/s", "within nodes, one direction, per device"),
+        _field("probed_network_bytes_per_s", pa.float64(), "B/s", "between nodes, one direction, per device"),
         _field("log", pa.string(), note="the log that tells most of a failure, relative to the dataset"),
     ]
 )

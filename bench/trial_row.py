@@ -71,7 +71,7 @@ def of_its_cluster(trial: RunningTrial, nodes: Iterable[Node], links: ProbedLink
         "driver": "+".join(sorted(drivers)) or None,
         "transport": known.transport,
         "probed_link_bytes_per_s": known.probed_link_bytes_per_s,
-        "network_bytes_per_s": known.network_bytes_per_s,
+        "probed_network_bytes_per_s": known.probed_network_bytes_per_s,
         "link": _worst_link(trial, nodes),
     }
 

@@ -308,7 +308,7 @@ def test_files_of_the_schema_before_are_read(tmp_path: Path) -> None:
     of_4 = ["energy_systematic", "energy_others_j", "host_cpu_j", "host_dram_j", "temperature_begin_c"]
     of_4 += ["temperature_max_c", "clock_mhz_mean", "warmup_s", "cooldown_s", "jitter_s"]
     of_3 = ["repeats", "parallel_efficiency", "energy_net_j", "link", "link_bytes_per_s", "network_bytes_per_s"]
-    of_5 = ["cause", "driver", "transport", "probed_link_bytes_per_s", "log"]
+    of_5 = ["cause", "driver", "transport", "probed_link_bytes_per_s", "probed_network_bytes_per_s", "log"]
     for version, gone in (("4", of_5), ("3", of_4), ("2", [*of_3, "input_size"])):
         for path in (tmp_path / "trials").iterdir():
             table = pq.read_table(path).drop_columns(gone)

@@ -383,7 +383,7 @@ LINKS: Mapping[str, Any] = {
     "kind": "links",
     "transport": "nvlink",
     "probed_link_bytes_per_s": 1e11,
-    "network_bytes_per_s": None,
+    "probed_network_bytes_per_s": None,
 }
 
 

@@ -75,7 +75,7 @@ def test_a_study_over_three_hosts_with_a_group_over_two(cluster: RayHosts) -> No
     pair = next(row for row in study.rows("trials") if row["gpu_count"] == 2)
     assert pair["node_count"] == 2
     assert pair["transport"] == "gloo"
-    assert pair["network_bytes_per_s"] > 0
+    assert pair["probed_network_bytes_per_s"] > 0
     metered = {row["device_uuid"] for row in study.rows("power") if row["trial_id"] == pair["trial_id"]}
     assert len(metered) == 2, "the readings of both nodes came to the head"
     ranks = Counter(row["rank"] for row in study.rows("steps") if row["trial_id"] == pair["trial_id"])
