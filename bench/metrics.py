@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from joulelaw.cluster.inventory import Node
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.cluster.metering import EnergyMeter, MeteredDevice, MeterInfo
 
 EVERY_S = 1.0
 # A device of which nothing was heard for so long has no power that could be told.
@@ -19,7 +19,7 @@ class Endpoint(Protocol):
     """Where it is told; see cluster.metrics.StudyMetrics."""
 
     def tell(
-        self, power_w: Mapping[tuple[str, str, str], float], trials: Mapping[str, int], energy_j: float
+        self, power_w: Mapping[MeteredDevice, float], trials: Mapping[str, int], energy_j: Mapping[EnergyMeter, float]
     ) -> None: ...
 
 
@@ -45,7 +45,11 @@ class Metrics:
         return self._endpoint is not None and self._clock() >= self._due_s
 
     def tell(
-        self, nodes: Sequence[Node], meters: Mapping[str, MeterInfo], trials: Mapping[str, int], energy_j: float
+        self,
+        nodes: Sequence[Node],
+        meters: Mapping[str, MeterInfo],
+        trials: Mapping[str, int],
+        energy_j: Mapping[EnergyMeter, float],
     ) -> None:
         """Tells how it stands, unless that is not due. `trials` by state; `energy_j` of those that have ended."""
         if self._endpoint is None or not self.is_due:
@@ -56,8 +60,9 @@ class Metrics:
         power_w = {}
         for (node, domain), (watts, heard_s) in self._power_w.items():
             if now_s - heard_s < SILENT_S:
-                covered = {models[uuid] for uuid in meters[node].covers.get(domain, ()) if uuid in models}
-                power_w["+".join(sorted(covered)), domain, node] = watts
+                meter = meters[node]
+                covered = {models[uuid] for uuid in meter.covers.get(domain, ()) if uuid in models}
+                power_w[MeteredDevice("+".join(sorted(covered)), domain, node, meter.name, meter.kind)] = watts
         self._endpoint.tell(power_w, trials, energy_j)
 
 

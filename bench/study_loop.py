@@ -1,6 +1,5 @@
 """The loop that carries a study out: it starts what fits, listens, and ends what is over. It waits for no node."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -25,6 +24,7 @@ from joulelaw.bench.spec_schema import LimitsSection, MeteringSection
 from joulelaw.bench.trial_fate import TrialEnder
 from joulelaw.bench.trial_start import TrialStarter
 from joulelaw.cluster.failures import Cause, ClusterError, NodeLostError, RayLostError
+from joulelaw.cluster.metering import EnergyMeter
 from joulelaw.cluster.scheduler import Assignment
 
 # Seldom enough that the driver's time does not show in the steps of ranks on its cores.
@@ -189,7 +189,11 @@ class StudyLoop:
             return
         ended = Counter(row["verdict"] if row["status"] == "done" else row["status"] for row in self.rows)
         trials = {"waiting": len(self._lineup), "running": len(self._metered), "valid": 0, "invalid": 0, "failed": 0}
-        energy_j = math.fsum(row["energy_j"] or 0.0 for row in self.rows)
+        energy_j: dict[EnergyMeter, float] = {}
+        for row in self.rows:
+            if row["energy_j"] is not None:
+                meter = EnergyMeter(row["meter"], row["meter_kind"])
+                energy_j[meter] = energy_j.get(meter, 0.0) + row["energy_j"]
         self._metrics.tell(self._fleet.nodes, self._fleet.meters, {**trials, **ended}, energy_j)
 
     def _give_up_if_hopeless(self, trial: RunningTrial) -> None:

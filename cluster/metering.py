@@ -91,6 +91,23 @@ class MeterInfo:
         )
 
 
+class MeteredDevice(NamedTuple):
+    """Whose power it is, and which meter told it: an estimate is not to pass for a measurement."""
+
+    gpu_model: str
+    device_uuid: str
+    node: str
+    meter: str
+    meter_kind: str
+
+
+class EnergyMeter(NamedTuple):
+    """Which meter joules come from, and what kind of number they are."""
+
+    meter: str
+    meter_kind: str
+
+
 @dataclass(frozen=True)
 class ClockOffset:
     """How far a node's CLOCK_MONOTONIC is ahead of the driver's, in ns, and by how much that may be off."""

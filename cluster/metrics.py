@@ -6,6 +6,8 @@ from typing import Any
 import ray
 from ray.util import metrics
 
+from joulelaw.cluster.metering import EnergyMeter, MeteredDevice
+
 
 class StudyMetrics:
     """Sets joulelaw_power_w, joulelaw_trials and joulelaw_energy_j_total; Ray puts `ray_` before the names.
@@ -15,21 +17,28 @@ class StudyMetrics:
     """
 
     def __init__(self) -> None:
-        where = ("gpu_model", "device_uuid", "node")
-        self._power = metrics.Gauge("joulelaw_power_w", "Power of a metered device of the study, W.", where)
+        device, meter = MeteredDevice._fields, EnergyMeter._fields
+        self._power = metrics.Gauge("joulelaw_power_w", "Power of a device of the study by its meter, W.", device)
         self._trials = metrics.Gauge("joulelaw_trials", "Trials of the study by state.", ("state",))
-        self._energy = metrics.Counter("joulelaw_energy_j_total", "Energy of the trials that this run has ended, J.")
-        self._told_j = 0.0
+        what = "Energy of the trials that this run has ended, by meter, J."
+        self._energy = metrics.Counter("joulelaw_energy_j_total", what, meter)
+        self._told_j: dict[EnergyMeter, float] = {}
 
-    def tell(self, power_w: Mapping[tuple[str, str, str], float], trials: Mapping[str, int], energy_j: float) -> None:
-        """`power_w` by (gpu_model, device_uuid, node), `trials` by state, `energy_j` of this run so far."""
-        for (model, uuid, node), watts in power_w.items():
-            self._power.set(watts, {"gpu_model": model, "device_uuid": uuid, "node": node})
+    def tell(
+        self,
+        power_w: Mapping[MeteredDevice, float],
+        trials: Mapping[str, int],
+        energy_j: Mapping[EnergyMeter, float],
+    ) -> None:
+        """`trials` by state, `energy_j` of this run so far."""
+        for device, watts in power_w.items():
+            self._power.set(watts, device._asdict())
         for state, number in trials.items():
             self._trials.set(number, {"state": state})
-        if energy_j > self._told_j:
-            self._energy.inc(energy_j - self._told_j)
-            self._told_j = energy_j
+        for meter, joules in energy_j.items():
+            if (more_j := joules - self._told_j.get(meter, 0.0)) > 0:
+                self._energy.inc(more_j, meter._asdict())
+                self._told_j[meter] = joules
 
 
 def study_metrics() -> StudyMetrics | None:

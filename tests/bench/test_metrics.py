@@ -6,22 +6,25 @@ import pytest
 
 from joulelaw.bench.metrics import EVERY_S, SILENT_S, Metrics, mean_power_w
 from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.metering import MeterInfo, readings_batch
+from joulelaw.cluster.metering import EnergyMeter, MeteredDevice, MeterInfo, readings_batch
 from joulelaw.cluster.power.meter import Reading
 
 SECOND = 1_000_000_000
 DEVICES = tuple(Device(f"GPU-{i}", "NVIDIA X", i, "cuda", 2**30, (i,), None, "") for i in range(2))
 METERS = {"n": MeterInfo("nvml", "measured", "gpu", ("GPU-0", "GPU-1"), {"GPU-0": ("GPU-0",), "GPU-1": ("GPU-1",)}, {})}
+MEASURED = EnergyMeter("nvml", "measured")
 
 
 class Told:
     """Keeps what it was told."""
 
     def __init__(self) -> None:
-        self.power_w: list[Mapping[tuple[str, str, str], float]] = []
-        self.energy_j = 0.0
+        self.power_w: list[Mapping[MeteredDevice, float]] = []
+        self.energy_j: Mapping[EnergyMeter, float] = {}
 
-    def tell(self, power_w: Mapping[tuple[str, str, str], float], trials: Mapping[str, int], energy_j: float) -> None:
+    def tell(
+        self, power_w: Mapping[MeteredDevice, float], trials: Mapping[str, int], energy_j: Mapping[EnergyMeter, float]
+    ) -> None:
         self.power_w.append(power_w)
         self.energy_j = energy_j
 
@@ -40,11 +43,13 @@ def test_it_is_told_once_a_second_and_not_of_devices_that_are_silent() -> None:
     node = Node("n", "host", DEVICES, 2**30, 2, "")
     metrics.see({"n": readings_batch("nvml", [Reading("GPU-0", 1, 50.0), Reading("GPU-1", 1, 60.0)])})
     for _ in range(3):
-        metrics.tell([node], METERS, {"running": 1}, 5.0)
-    assert told.power_w == [{("NVIDIA X", "GPU-0", "n"): 50.0, ("NVIDIA X", "GPU-1", "n"): 60.0}]
+        metrics.tell([node], METERS, {"running": 1}, {MEASURED: 5.0})
+    assert told.power_w == [
+        {("NVIDIA X", "GPU-0", "n", "nvml", "measured"): 50.0, ("NVIDIA X", "GPU-1", "n", "nvml", "measured"): 60.0}
+    ]
     now_s += SILENT_S - 1
     metrics.see({"n": readings_batch("nvml", [Reading("GPU-1", 2, 70.0)])})
     now_s += EVERY_S + 0.1
-    metrics.tell([node], METERS, {"running": 1}, 9.0)
-    assert told.power_w[1:] == [{("NVIDIA X", "GPU-1", "n"): 70.0}]
-    assert told.energy_j == 9.0
+    metrics.tell([node], METERS, {"running": 1}, {MEASURED: 9.0})
+    assert told.power_w[1:] == [{("NVIDIA X", "GPU-1", "n", "nvml", "measured"): 70.0}]
+    assert told.energy_j == {MEASURED: 9.0}

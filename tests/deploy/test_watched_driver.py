@@ -88,6 +88,7 @@ def test_prometheus_is_told_of_a_study_and_a_killed_driver_costs_two_seconds_of_
                 numbers = wait_for(lambda: found if of(found := told(nodes), "power_w") else {})
                 (power,) = of(numbers, "power_w")  # of the busy device: an estimate knows nothing of the other
                 assert all(label in power for label in ('gpu_model="', 'device_uuid="', 'node="'))
+                assert 'meter_kind="estimated"' in power, "an estimate says so"
                 assert 0 < numbers[power] <= 10.0 * 64, "10 W for each busy core"
                 trials = of(numbers, "trials")
                 assert [value for name, value in trials.items() if 'state="running"' in name] == [1.0]
