@@ -18,7 +18,7 @@ from joulelaw import InputError, __version__
 from joulelaw.bench.commands import imports, law, meter, report, status, study
 from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
-from joulelaw.bench.supervisor import supervised
+from joulelaw.bench.study.supervisor import supervised
 
 HELP = ["-h", "--help"]
 # What a study needs beyond the law; `pip install joulelaw` alone is enough to fit and forecast.

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from joulelaw.bench.storage import ObjectPath, as_argument
+from joulelaw.bench.dataset.storage import ObjectPath, as_argument
 
 MIN_WIDTH = 130
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from joulelaw import InputError, __version__
-from joulelaw.bench.environment import package_version
-from joulelaw.bench.plan_devices import with_assumed
-from joulelaw.bench.precision import TRAINABLE
-from joulelaw.cluster.inventory import Device, Node, inspect_node
+from joulelaw.bench.plan.devices import with_assumed
+from joulelaw.bench.study.environment import package_version
+from joulelaw.bench.training.precision import TRAINABLE
+from joulelaw.cluster.nodes.inventory import Device, Node, inspect_node
+from joulelaw.cluster.nodes.topology import LinkKind
+from joulelaw.cluster.nodes.versions import source_hash
 from joulelaw.cluster.power.meter import MeterChoice, MeterOptions, open_meter
 from joulelaw.cluster.power.nvml import nvml_problem
-from joulelaw.cluster.topology import LinkKind
-from joulelaw.cluster.versions import source_hash
 from joulelaw.model.hardware import Catalogue
 
 State = Literal["ok", "note", "missing"]

@@ -13,7 +13,7 @@ from joulelaw import InputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from joulelaw.bench.storage import Place
+    from joulelaw.bench.dataset.storage import Place
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, then run the same command again: it goes on where it stopped",

@@ -134,7 +134,7 @@ class Study:
         found: list[tuple[int, ...]] = []
         for node in self.cluster.nodes:
             commands = node.processes()
-            servers = [pid for pid, command in commands.items() if "joulelaw.cluster.forkserver" in command]
+            servers = [pid for pid, command in commands.items() if "joulelaw.cluster.ranks.forkserver" in command]
             match target:
                 case "rank":
                     found += [(pid,) for pid in servers if parent(pid) in servers]

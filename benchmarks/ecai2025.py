@@ -18,7 +18,7 @@ from measuring import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from joulelaw.bench.tables import OPERATIONS
+from joulelaw.bench.dataset.tables import OPERATIONS
 
 PUBLISHED = ROOT / "results" / "published" / "ecai2025"
 A100, RTX = "NVIDIA A100 80GB PCIe", "NVIDIA GeForce RTX 2080 Ti"

@@ -27,8 +27,8 @@ from measuring import machine, table
 from joulelaw import InputError
 from joulelaw.bench.cli import main as joulelaw
 from joulelaw.bench.commands.law_tables import noise_notes
-from joulelaw.bench.measurements import devices_files, read_measurements, with_full_texts
-from joulelaw.bench.operation_timings import read_operations
+from joulelaw.bench.dataset.measurements import devices_files, read_measurements, with_full_texts
+from joulelaw.bench.dataset.operation_timings import read_operations
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.metrics import Score
 from joulelaw.model.noise import noise_floor

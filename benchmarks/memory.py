@@ -21,8 +21,8 @@ from measuring import ROOT, machine, table
 
 sys.path.insert(0, str(ROOT))
 
-from joulelaw.bench.configuration import Configuration, TrialSpec
-from joulelaw.bench.precision import TRAINABLE
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec
+from joulelaw.bench.training.precision import TRAINABLE
 from tests.bench.test_peak_memory import (
     ACTIVATIONS,
     LAYERS,

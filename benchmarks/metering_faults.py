@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from metering_ours import Recording
 
-from joulelaw.bench.checks import TrialFacts, Verdict, verdict
-from joulelaw.bench.conditions import conditions_of
-from joulelaw.bench.energy import group_energy
-from joulelaw.bench.readings import from_table, power_table
+from joulelaw.bench.energy.energy import group_energy
+from joulelaw.bench.energy.readings import from_table, power_table
+from joulelaw.bench.trial.checks import TrialFacts, Verdict, verdict
+from joulelaw.bench.trial.conditions import conditions_of
 from tests.fake_nvml.devices import FakeGpu
 
 FAULT_S = 14.0

@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from joulelaw.bench.configuration import Configuration, TrialSpec, Window
-from joulelaw.bench.process_group import Group
-from joulelaw.bench.stepping import StepLoop
-from joulelaw.bench.trial import make_epoch, prepare
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec, Window
+from joulelaw.bench.training.process_group import Group
+from joulelaw.bench.training.rank import make_epoch, prepare
+from joulelaw.bench.training.stepping import StepLoop
 
 BERT_TINY = Configuration(  # Turc et al. 2019, on short sequences
     gpu_model="CPU", gpu_count=1, strategy="single", num_layers=2, hidden_size=128, num_heads=2, intermediate_size=512,

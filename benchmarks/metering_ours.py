@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from joulelaw.bench.energy import DeviceEnergy, window_energy
-from joulelaw.bench.meter_devices import node_devices
-from joulelaw.bench.meter_window import BEYOND_S, measured
-from joulelaw.bench.readings import DeviceReadings, from_readings
-from joulelaw.cluster.inventory import Device
+from joulelaw.bench.energy.energy import DeviceEnergy, window_energy
+from joulelaw.bench.energy.readings import DeviceReadings, from_readings
+from joulelaw.bench.meter.devices import node_devices
+from joulelaw.bench.meter.window import BEYOND_S, measured
+from joulelaw.cluster.nodes.inventory import Device
 from joulelaw.cluster.power.meter import Meter, MeterOptions, Reading, open_meter
 from joulelaw.cluster.power.sampler import Sampler
 from joulelaw.cluster.power.sensor import Sensor

@@ -65,7 +65,7 @@ served: in an order drawn by the seed, and none overtakes; by the same loop."""
 
 def spans_of(folder: Path) -> list[Span]:
     """When each trial ran; from its launch to its ranks' last event."""
-    from joulelaw.bench.dataset import read_trials
+    from joulelaw.bench.dataset.dataset import read_trials
 
     rows = read_trials(folder)
     if not (rows["status"] == "done").all():
@@ -78,8 +78,9 @@ def spans_of(folder: Path) -> list[Span]:
 
 def run_once(sweep: str, seed: int, profile: Path | None) -> Figures:
     """The study, once, in this process."""
-    from joulelaw.bench import running_trial, study_loop
-    from joulelaw.bench.sweep import run_study
+    from joulelaw.bench.study import loop as study_loop
+    from joulelaw.bench.study.study import run_study
+    from joulelaw.bench.trial import running as running_trial
 
     spent_s: list[float] = []
     carry_out = study_loop.StudyLoop.run
@@ -99,7 +100,7 @@ def run_once(sweep: str, seed: int, profile: Path | None) -> Figures:
                 pstats.Stats(profiler, stream=file).sort_stats("cumulative").print_stats(70)
 
     with (
-        mock.patch("joulelaw.bench.plan_making.priced", off_by_some(seed)),
+        mock.patch("joulelaw.bench.plan.making.priced", off_by_some(seed)),
         tempfile.TemporaryDirectory() as home,
         mock.patch.object(running_trial, "ENTRY", "benchmarks.sleeping_rank:run_rank"),
         mock.patch.object(study_loop.StudyLoop, "run", timed),
@@ -123,8 +124,8 @@ def threads() -> list[tuple[str, float]]:
 
 def off_by_some(seed: int) -> Callable[..., list[Any]]:
     """Prices whose seconds are those of a sleeping trial, off by up to 30 % either way."""
-    from joulelaw.bench import plan_price
-    from joulelaw.bench.plan import Price
+    from joulelaw.bench.plan import price as plan_price
+    from joulelaw.bench.plan.plan import Price
 
     counted_price, dice = plan_price.priced, random.Random(seed)
 
@@ -141,8 +142,8 @@ def off_by_some(seed: int) -> Callable[..., list[Any]]:
 
 def first_come_first_served(seed: int) -> Callable[[], Any]:
     """A board for the study's loop on which no trial overtakes another."""
-    from joulelaw.cluster.board import Board
-    from joulelaw.cluster.scheduler import Assignment
+    from joulelaw.cluster.scheduling.board import Board
+    from joulelaw.cluster.scheduling.scheduler import Assignment
 
     class Queue(Board):
         _order: list[Any] | None = None
@@ -194,7 +195,7 @@ def main() -> int:
         print(json.dumps(asdict(ours)), file=sys.stderr)
         if options.no_fifo:
             return 0
-        with mock.patch("joulelaw.bench.lineup.Board", first_come_first_served(options.seed)):
+        with mock.patch("joulelaw.bench.study.lineup.Board", first_come_first_served(options.seed)):
             naive = run_once(sweep, options.seed, None)
     text = markdown(ours, naive, f"python benchmarks/packing.py --seed {options.seed}", where)
     if options.out:

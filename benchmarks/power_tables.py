@@ -56,7 +56,7 @@ def rows_of(columns: dict[str, Any]) -> list[dict[str, Any]]:
 
 def append_columns(folder: Path, rows: int) -> None:
     """Ours, from columns."""
-    from joulelaw.bench.dataset import TrialTables
+    from joulelaw.bench.dataset.dataset import TrialTables
 
     given = list(batches(rows))
 
@@ -71,8 +71,8 @@ def append_columns(folder: Path, rows: int) -> None:
 
 def append_readings(folder: Path, rows: int) -> None:
     """Ours, from the live readings of a sampler, as a study appends them."""
-    from joulelaw.bench.dataset import TrialTables
-    from joulelaw.bench.readings import power_table
+    from joulelaw.bench.dataset.dataset import TrialTables
+    from joulelaw.bench.energy.readings import power_table
     from joulelaw.cluster.power.meter import Reading
 
     names = ("device_uuid", "time_ns", "power_w", "energy_counter_j", "temperature_c")
@@ -128,7 +128,7 @@ def integrate(folder: Path, rows: int) -> None:
     """Ours: energy_of."""
 
     def work() -> float:
-        from joulelaw.bench.stored_power import energy_of
+        from joulelaw.bench.energy.stored_power import energy_of
 
         energies = energy_of(folder, TRIAL, *window_ns(rows))
         return sum(energy.trace_j or 0 for energy in energies.values())

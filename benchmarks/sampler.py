@@ -91,8 +91,8 @@ def sampled(meter: Any, seconds: float, take: Callable[[list[Any]], None] = lamb
 
 def ours_written(recording: Path, seconds: float) -> None:
     """The same, and what a study's driver does with the readings: Parquet that can be read at any moment."""
-    from joulelaw.bench.dataset import TrialTables
-    from joulelaw.bench.readings import power_table
+    from joulelaw.bench.dataset.dataset import TrialTables
+    from joulelaw.bench.energy.readings import power_table
 
     tables = TrialTables(recording.parent, "trial", 0)
 

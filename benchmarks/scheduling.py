@@ -22,16 +22,16 @@ from pathlib import Path
 
 from measuring import machine, table
 
-from joulelaw.bench.lineup import waiting_trial
-from joulelaw.bench.plan_making import make_plan
-from joulelaw.bench.spec import load_sweep
-from joulelaw.cluster.capacity import Capacity
+from joulelaw.bench.plan.making import make_plan
+from joulelaw.bench.spec.sweep_file import load_sweep
+from joulelaw.bench.study.lineup import waiting_trial
 from joulelaw.cluster.failures import Cause
-from joulelaw.cluster.fates import Fates
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.scheduler import Assignment, FreeDevices, WaitingTrial
-from joulelaw.cluster.simulator import Scheduler, simulate
-from joulelaw.cluster.timeline import Timeline, busy_share, lower_bound_s
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.scheduling.capacity import Capacity
+from joulelaw.cluster.scheduling.fates import Fates
+from joulelaw.cluster.scheduling.scheduler import Assignment, FreeDevices, WaitingTrial
+from joulelaw.cluster.scheduling.simulator import Scheduler, simulate
+from joulelaw.cluster.scheduling.timeline import Timeline, busy_share, lower_bound_s
 from joulelaw.model.hardware import Catalogue
 
 MODELS = (
@@ -44,7 +44,7 @@ MODELS = (
 )
 PER_NODE = 8
 REPEATS = 3
-# Of an attempt; what the causes mean, and which of them are retried, is cluster/retries.py's.
+# Of an attempt; what the causes mean, and which of them are retried, is cluster/scheduling/retries.py's.
 FAILURES = {Cause.RANK_CRASH: 0.01, Cause.RANK_ERROR: 0.005, Cause.OUT_OF_MEMORY: 0.005, Cause.HANG: 0.001}
 NO_HANGS = {cause: share for cause, share in FAILURES.items() if cause is not Cause.HANG}
 NODE_LIFE_S, NODE_AWAY_S = 200 * 3600.0, 1200.0

@@ -31,7 +31,7 @@ def run_rank(payload: dict[str, Any], context: Any) -> None:
     """As `trial.run_rank`."""
     import torch
 
-    from joulelaw.bench import trial
+    from joulelaw.bench.training import rank as trial
 
     step_s = SEQUENCE_S * payload["trial"]["configuration"]["micro_batch_size"]
     trial.prepare = lambda *_: (Sleeper(step_s, torch.ones(())), 0)

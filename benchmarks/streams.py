@@ -29,16 +29,16 @@ import pyarrow.parquet as pq
 import ray
 from measuring import machine, peak_mb, table
 
-from joulelaw.bench.dataset import Dataset
-from joulelaw.bench.power_feed import hand_out
-from joulelaw.bench.running_trial import RunningTrial
-from joulelaw.cluster.gang import Gang
-from joulelaw.cluster.inventory import Device
-from joulelaw.cluster.metering import ClockOffset, MeterInfo
-from joulelaw.cluster.meters import NodeMeters
+from joulelaw.bench.dataset.dataset import Dataset
+from joulelaw.bench.study.power_feed import hand_out
+from joulelaw.bench.trial.running import RunningTrial
+from joulelaw.cluster.nodes.inventory import Device
 from joulelaw.cluster.power.meter import MeterOptions
+from joulelaw.cluster.ranks.gang import Gang
 from joulelaw.cluster.raystart import open_ray
-from joulelaw.cluster.sampler_host import SamplerHost
+from joulelaw.cluster.streams.metering import ClockOffset, MeterInfo
+from joulelaw.cluster.streams.meters import NodeMeters
+from joulelaw.cluster.streams.sampler_host import SamplerHost
 from tests.bench.fake_fleet import FakeGang, planned
 
 RATE_HZ, DEVICES = 20.0, 8

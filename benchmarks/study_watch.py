@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from joulelaw.bench.measurements import read_events, read_trials
+from joulelaw.bench.dataset.measurements import read_events, read_trials
 from tests.bench.studies import Running
 
 PATIENCE_S = 180.0

@@ -79,7 +79,7 @@ def ours(home: Path, strategies: Sequence[str], shapes: Sequence[int], repeats: 
 
 
 def trials_in(folder: Path) -> list[Trial]:
-    from joulelaw.bench.measurements import read_steps, read_trials
+    from joulelaw.bench.dataset.measurements import read_steps, read_trials
 
     found = []
     for row in read_trials(folder).to_dict("records"):

@@ -8,17 +8,17 @@ from typing import Self
 
 import pyarrow as pa
 
-from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.failures import Cause, ClusterError
-from joulelaw.cluster.feasible import check_feasible
-from joulelaw.cluster.gang import Gang, GangLimits, GangState, RankGang
-from joulelaw.cluster.inventory import Node, inspect_node
-from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo, readings_batch
+from joulelaw.cluster.nodes.changes import NodeChange
+from joulelaw.cluster.nodes.inventory import Node, inspect_node
+from joulelaw.cluster.nodes.topology import neighbours
 from joulelaw.cluster.power.meter import MeterOptions, open_meter
 from joulelaw.cluster.power.sampler import Sampler
-from joulelaw.cluster.server import ForkServer, ServerStatus
-from joulelaw.cluster.topology import neighbours
+from joulelaw.cluster.ranks.gang import Gang, GangLimits, GangState, RankGang
+from joulelaw.cluster.ranks.local import LocalGang
+from joulelaw.cluster.ranks.server import ForkServer, ServerStatus
+from joulelaw.cluster.scheduling.feasible import check_feasible
+from joulelaw.cluster.streams.metering import HERE, ClockOffset, MeterInfo, readings_batch
 
 _LOOK_EVERY_S = 0.05
 

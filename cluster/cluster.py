@@ -12,20 +12,20 @@ import ray
 from ray.exceptions import RayError
 
 from joulelaw import InputError
-from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.failures import Cause, ClusterError, RayLostError
-from joulelaw.cluster.feasible import check_feasible
-from joulelaw.cluster.gang import Gang, GangLimits, RankGang
-from joulelaw.cluster.inventory import Node
-from joulelaw.cluster.members import Files, Terms
-from joulelaw.cluster.metering import ClockOffset, MeterInfo
-from joulelaw.cluster.meters import NodeMeters
 from joulelaw.cluster.metrics import StudyMetrics, study_metrics
-from joulelaw.cluster.pool import DevicePool
+from joulelaw.cluster.nodes.changes import NodeChange
+from joulelaw.cluster.nodes.inventory import Node
+from joulelaw.cluster.nodes.members import Files, Terms
+from joulelaw.cluster.nodes.pool import DevicePool
+from joulelaw.cluster.nodes.roster import Roster
 from joulelaw.cluster.power.meter import MeterOptions
+from joulelaw.cluster.ranks.gang import Gang, GangLimits, RankGang
+from joulelaw.cluster.ranks.server import ServerStatus
 from joulelaw.cluster.raystart import RaySession, open_ray
-from joulelaw.cluster.roster import Roster
-from joulelaw.cluster.server import ServerStatus
+from joulelaw.cluster.scheduling.feasible import check_feasible
+from joulelaw.cluster.streams.metering import ClockOffset, MeterInfo
+from joulelaw.cluster.streams.meters import NodeMeters
 
 _ANSWER_S = 60.0
 _READY_S = 300.0  # torch, transformers and deepspeed from a cold network disk

@@ -6,7 +6,7 @@ from typing import Any
 import ray
 from ray.util import metrics
 
-from joulelaw.cluster.metering import EnergyMeter, MeteredDevice
+from joulelaw.cluster.streams.metering import EnergyMeter, MeteredDevice
 
 
 class StudyMetrics:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import ray
 
 from joulelaw.cluster.failures import RayLostError
-from joulelaw.cluster.inventory import inspect_node, usable_cores
+from joulelaw.cluster.nodes.inventory import inspect_node, usable_cores
+from joulelaw.cluster.ranks.scratch import RAY_PREFIX, ScratchFolder
 from joulelaw.cluster.rayconnect import ROOT, connect_ray
-from joulelaw.cluster.scratch import RAY_PREFIX, ScratchFolder
 
 _OBJECT_STORE_BYTES = 100 << 20  # we pass small messages; Ray's default is 30 % of the memory
 _ESSENTIAL = ("gcs_server", "raylet")

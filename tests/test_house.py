@@ -61,14 +61,14 @@ def modules_loaded_by(statement: str) -> set[str]:
         "model.laws",
         "model.validation",
         "model.coefficients",
-        "bench.dataset",
-        "bench.energy",
-        "bench.checks",
-        "bench.spec",
-        "bench.plan",
+        "bench.dataset.dataset",
+        "bench.energy.energy",
+        "bench.trial.checks",
+        "bench.spec.sweep_file",
+        "bench.plan.plan",
         "bench.report",
         "bench.cli",
-        "cluster.simulator",
+        "cluster.scheduling.simulator",
     ],
 )
 def test_what_follows_the_trials_loads_neither_torch_nor_ray(module: str) -> None:
@@ -77,7 +77,9 @@ def test_what_follows_the_trials_loads_neither_torch_nor_ray(module: str) -> Non
     assert not loaded & {"torch", "ray", "deepspeed", "transformers"}
 
 
-@pytest.mark.parametrize("module", ["bench.trial", "bench.strategies", "bench.workloads", "cluster.power.sampler"])
+@pytest.mark.parametrize(
+    "module", ["bench.training.rank", "bench.strategies", "bench.workloads", "cluster.power.sampler"]
+)
 def test_training_and_metering_load_no_ray(module: str) -> None:
     loaded = modules_loaded_by(f"import joulelaw.{module}")
     assert f"joulelaw.{module}" in loaded
@@ -96,7 +98,8 @@ def test_the_same_names_work_from_a_wheel(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text("MINE = True\n")
     script = (
         f"import sys; sys.path.insert(0, {str(site)!r}); import model; assert model.MINE;"
-        "import joulelaw.model.hardware as h, joulelaw.bench.spec as s; print(h.__file__); print(s.__file__);"
+        "import joulelaw.model.hardware as h, joulelaw.bench.spec.sweep_file as s;"
+        "print(h.__file__); print(s.__file__);"
         "print(len(h.Catalogue.load().names()))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)

@@ -15,7 +15,7 @@ from joulelaw.bench.console import ExitCode, last_line, say
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from joulelaw.bench.imported import Imported
+    from joulelaw.bench.imported.table import Imported
     from joulelaw.model.hardware import Catalogue
 
 MOST_NAMED = 5
@@ -50,9 +50,9 @@ def import_table(
 
     A measurement table is checked whole, told in full where anything is wrong, and kept as fit and validate read it.
     """
-    from joulelaw.bench.dataset import locked
+    from joulelaw.bench.dataset.dataset import locked
     from joulelaw.bench.files import check_folder
-    from joulelaw.bench.imported_folder import add_file, all_devices, check_place, new_rows, save_devices
+    from joulelaw.bench.imported.folder import add_file, all_devices, check_place, new_rows, save_devices
 
     if table is None and operations is None:
         raise InputError("nothing to import", where="import", remedy="name a TABLE, or --operations TIMINGS")
@@ -73,7 +73,7 @@ def import_table(
 
 def _measurements(path: Path, catalogue: "Catalogue", boundary: str | None) -> "Imported":
     from joulelaw.bench.commands.law_files import read_table, told_of
-    from joulelaw.bench.imported import check_imported
+    from joulelaw.bench.imported.table import check_imported
 
     table = read_table(path)
     with told_of(path):
@@ -82,7 +82,7 @@ def _measurements(path: Path, catalogue: "Catalogue", boundary: str | None) -> "
 
 def _timings(path: Path, catalogue: "Catalogue") -> "pa.Table":
     from joulelaw.bench.commands.law_files import read_table, told_of
-    from joulelaw.bench.imported_operations import check_operations
+    from joulelaw.bench.imported.operations import check_operations
 
     table = read_table(path)
     with told_of(path):
@@ -126,7 +126,7 @@ def _told(into: Place, read: "Imported | None", added: "pa.Table | None", timing
 
 
 def _say_of_table(read: "Imported", refused: Mapping[str, Sequence[str]]) -> None:
-    from joulelaw.bench.checks import Reason
+    from joulelaw.bench.trial.checks import Reason
 
     if read.ignored:
         say(f"Columns ignored, as they mean nothing here: {', '.join(map(repr, read.ignored))}")

@@ -39,8 +39,8 @@ def fit(
     """
     from joulelaw.bench.commands.law_files import told_of
     from joulelaw.bench.commands.law_told import resamples_told, tell_fit
+    from joulelaw.bench.dataset.operation_timings import read_operations
     from joulelaw.bench.files import check_target, replacing
-    from joulelaw.bench.operation_timings import read_operations
     from joulelaw.model.coefficients import save_law
     from joulelaw.model.holdout import HOLD_OUT
     from joulelaw.model.laws import fit_law
@@ -84,8 +84,8 @@ def validate(
     """
     from joulelaw.bench.commands.law_files import told_of
     from joulelaw.bench.commands.law_told import tell_validation, write_validation
+    from joulelaw.bench.dataset.operation_timings import read_operations
     from joulelaw.bench.files import check_target
-    from joulelaw.bench.operation_timings import read_operations
     from joulelaw.model.validation import DEFAULT_LAWS
     from joulelaw.model.validation import validate as score
 
@@ -181,7 +181,7 @@ def export(
 
 def _read(folders: Sequence[Place]) -> "tuple[pd.DataFrame, Catalogue]":
     """The valid trials of data sets, and the catalogue with the devices that they bring along."""
-    from joulelaw.bench.measurements import devices_files, read_measurements
+    from joulelaw.bench.dataset.measurements import devices_files, read_measurements
     from joulelaw.model.hardware import Catalogue
 
     measured = read_measurements(folders)
@@ -193,7 +193,7 @@ def _read(folders: Sequence[Place]) -> "tuple[pd.DataFrame, Catalogue]":
 
 def _as_counted(measured: "pd.DataFrame", folders: Sequence[Place]) -> "pd.DataFrame":
     """Without trials on texts shorter than sequence_length, which is said."""
-    from joulelaw.bench.measurements import with_full_texts
+    from joulelaw.bench.dataset.measurements import with_full_texts
 
     counted = with_full_texts(measured)
     if not (left_out := len(measured) - len(counted)):

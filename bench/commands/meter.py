@@ -48,11 +48,11 @@ def meter(
     Per device, with its uncertainty and a verdict. The command keeps its own input, output and signals; our table
     goes to standard error.
     """
-    from joulelaw.bench.meter_command import check_command
-    from joulelaw.bench.meter_devices import chosen, node_devices
-    from joulelaw.bench.meter_readings import store_at
-    from joulelaw.bench.meter_run import Asked, measure_command, measure_stretch
-    from joulelaw.bench.meter_told import as_json, notes, shown
+    from joulelaw.bench.meter.command import check_command
+    from joulelaw.bench.meter.devices import chosen, node_devices
+    from joulelaw.bench.meter.readings import store_at
+    from joulelaw.bench.meter.run import Asked, measure_command, measure_stretch
+    from joulelaw.bench.meter.told import as_json, notes, shown
 
     _check_seconds("--seconds", seconds, above=0.0)
     _check_seconds("--idle-seconds", idle_seconds)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from joulelaw.bench.storage import Place, as_argument, place
+from joulelaw.bench.dataset.storage import Place, as_argument, place
 
 __all__ = ["Place", "Where", "as_argument", "place"]
 

@@ -24,7 +24,7 @@ def report(
 
     Measured against predicted, residuals, the roofline, one trial's power and step times.
     """
-    from joulelaw.bench.leftovers import broken_files
+    from joulelaw.bench.dataset.leftovers import broken_files
     from joulelaw.bench.report import write_report
 
     if out is None and not isinstance(folder, Path):

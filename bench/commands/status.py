@@ -11,8 +11,8 @@ from joulelaw.bench.commands.places import Where, as_argument, place
 from joulelaw.bench.console import ExitCode, last_line, to_people
 
 if TYPE_CHECKING:
-    from joulelaw.bench.status import StudyStatus
-    from joulelaw.bench.status_reader import StatusReader
+    from joulelaw.bench.status.reader import StatusReader
+    from joulelaw.bench.status.status import StudyStatus
 
 WATCH_EVERY_S = 1.0
 
@@ -28,9 +28,9 @@ def status(
     What is done, runs and waits, what failed and why, the energy so far, and when it will be over. Reads only the
     folder, from any machine that sees it, while the study runs and after.
     """
-    from joulelaw.bench.status import status_of
-    from joulelaw.bench.status_reader import StatusReader
-    from joulelaw.bench.status_view import show
+    from joulelaw.bench.status.reader import StatusReader
+    from joulelaw.bench.status.status import status_of
+    from joulelaw.bench.status.view import show
 
     reader = StatusReader(folder)
     found = status_of(reader.look())
@@ -46,8 +46,8 @@ def _watched(reader: "StatusReader", found: "StudyStatus") -> "StudyStatus":
     """The last status seen: by then the study has ended, or the person has seen enough."""
     from rich.live import Live
 
-    from joulelaw.bench.status import status_of
-    from joulelaw.bench.status_view import news, show
+    from joulelaw.bench.status.status import status_of
+    from joulelaw.bench.status.view import news, show
 
     console = to_people()
     before = None

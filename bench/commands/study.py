@@ -63,13 +63,13 @@ def plan(
     Nothing is written.
     """
     from joulelaw.bench.installed import missing_strategies
-    from joulelaw.bench.plan_devices import cluster_nodes, local_nodes, with_assumed
-    from joulelaw.bench.plan_display import set_aside_counts, show_plan
-    from joulelaw.bench.plan_making import make_plan
-    from joulelaw.bench.plan_meter import local_meter
-    from joulelaw.bench.plan_table import is_long
-    from joulelaw.bench.plan_wall import expected_wall_s, one_trial_nodes
-    from joulelaw.bench.spec import load_sweep
+    from joulelaw.bench.plan.devices import cluster_nodes, local_nodes, with_assumed
+    from joulelaw.bench.plan.display import set_aside_counts, show_plan
+    from joulelaw.bench.plan.making import make_plan
+    from joulelaw.bench.plan.meter import local_meter
+    from joulelaw.bench.plan.table import is_long
+    from joulelaw.bench.plan.wall import expected_wall_s, one_trial_nodes
+    from joulelaw.bench.spec.sweep_file import load_sweep
     from joulelaw.model.coefficients import load_law
     from joulelaw.model.hardware import Catalogue
 
@@ -127,8 +127,8 @@ def run(
     time is short, --minutes ends a run before its trials are all done, as Ctrl-C does, but with none of them cut.
     """
     _check(sweep, into, here=alone or "RAY_ADDRESS" not in os.environ)
-    from joulelaw.bench.spec import find_sweep
-    from joulelaw.bench.sweep import run_study
+    from joulelaw.bench.spec.sweep_file import find_sweep
+    from joulelaw.bench.study.study import run_study
 
     if to_people(stderr=True).is_terminal:
         say(f"Starting {'' if alone else 'Ray and '}the meters")  # seconds in which nothing else is seen
@@ -174,8 +174,8 @@ def trial(
     _check(sweep, into, here=True)
     if operations:
         return _time_operations(sweep, trial_id, into)
-    from joulelaw.bench.single_trial import run_trial
-    from joulelaw.bench.spec import find_sweep
+    from joulelaw.bench.spec.sweep_file import find_sweep
+    from joulelaw.bench.study.single_trial import run_trial
 
     row = run_trial(find_sweep(sweep), trial_id, into)
     shown = table(f"Trial {row['trial_id']}", ["", "value"])
@@ -189,9 +189,9 @@ def trial(
 
 
 def _time_operations(sweep: str, trial_id: str | None, into: Place | None) -> ExitCode:
-    from joulelaw.bench.operations import time_operations
-    from joulelaw.bench.operations_display import as_json, show
-    from joulelaw.bench.spec import find_sweep
+    from joulelaw.bench.operations.display import as_json, show
+    from joulelaw.bench.operations.operations import time_operations
+    from joulelaw.bench.spec.sweep_file import find_sweep
 
     outcome = time_operations(find_sweep(sweep), trial_id, into, say)
     show(outcome, to_people())
@@ -211,10 +211,10 @@ def _check(sweep: str, into: Place | None, *, here: bool) -> None:
     """
     from joulelaw.bench.files import check_folder
     from joulelaw.bench.installed import missing_strategies
-    from joulelaw.bench.plan_devices import local_nodes, with_assumed
-    from joulelaw.bench.plan_making import make_plan
-    from joulelaw.bench.plan_meter import NO_JOULES, local_meter
-    from joulelaw.bench.spec import load_sweep
+    from joulelaw.bench.plan.devices import local_nodes, with_assumed
+    from joulelaw.bench.plan.making import make_plan
+    from joulelaw.bench.plan.meter import NO_JOULES, local_meter
+    from joulelaw.bench.spec.sweep_file import load_sweep
     from joulelaw.model.hardware import Catalogue
 
     asked = load_sweep(sweep)

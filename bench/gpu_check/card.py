@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from joulelaw import InputError
-from joulelaw.bench.precision import trainable
-from joulelaw.bench.study_folder import default_folder
-from joulelaw.cluster.inventory import Device, Node, cuda_devices, inspect_node
+from joulelaw.bench.study.folder import default_folder
+from joulelaw.bench.training.precision import trainable
+from joulelaw.cluster.nodes.inventory import Device, Node, cuda_devices, inspect_node
 from joulelaw.cluster.power.meter import MeterOptions
 from joulelaw.cluster.power.nvml import nvml_problem
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.spec.configuration import Configuration
 
 VOCABULARY = 30522
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from joulelaw.bench.configuration import Attention, Configuration, Precision, TrialSpec
 from joulelaw.bench.gpu_check.cases import configuration
 from joulelaw.bench.gpu_check.rank import Teller
 from joulelaw.bench.gpu_check.training import SEED
-from joulelaw.bench.process_group import Group
-from joulelaw.bench.rank_state import claim_device
-from joulelaw.bench.trial import make_epoch, prepare
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.spec.configuration import Attention, Configuration, Precision, TrialSpec
+from joulelaw.bench.training.process_group import Group
+from joulelaw.bench.training.rank import make_epoch, prepare
+from joulelaw.bench.training.rank_state import claim_device
+from joulelaw.cluster.ranks.rank import RankContext
 
 STEPS = 8
 ATTENTIONS: tuple[Attention, ...] = ("sdpa", "eager")

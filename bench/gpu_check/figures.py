@@ -9,7 +9,7 @@ import pandas as pd
 
 from joulelaw.bench.console import number
 from joulelaw.bench.gpu_check.cases import configuration
-from joulelaw.bench.plan_price import counted
+from joulelaw.bench.plan.price import counted
 from joulelaw.model.hardware import Catalogue
 
 

@@ -9,9 +9,9 @@ import torch
 from joulelaw.bench.gpu_check.cases import configuration
 from joulelaw.bench.gpu_check.rank import Teller
 from joulelaw.bench.gpu_check.training import Ours
-from joulelaw.bench.probe import DTYPES
-from joulelaw.bench.rank_state import claim_device, synchronize
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.study.probe import DTYPES
+from joulelaw.bench.training.rank_state import claim_device, synchronize
+from joulelaw.cluster.ranks.rank import RankContext
 
 BURST_S = 0.4
 # Until a device that has just worked has lowered its clocks.

@@ -11,13 +11,13 @@ from typing import Any, Self
 from joulelaw.bench.gpu_check.card import Card
 from joulelaw.bench.gpu_check.meter_figures import Stretch, figures_of
 from joulelaw.bench.gpu_check.parts import Part
-from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
+from joulelaw.bench.training.preload import ENVIRONMENT, PRELOAD
 from joulelaw.cluster.failures import ClusterError
-from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.local import LocalGang
 from joulelaw.cluster.power.meter import Reading, open_meter
 from joulelaw.cluster.power.sampler import Sampler
-from joulelaw.cluster.server import ForkServer
+from joulelaw.cluster.ranks.gang import GangState
+from joulelaw.cluster.ranks.local import LocalGang
+from joulelaw.cluster.ranks.server import ForkServer
 
 ENTRY = "joulelaw.bench.gpu_check.rank:run"
 LOOK_EVERY_S = 0.02

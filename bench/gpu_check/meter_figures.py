@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from joulelaw.bench.energy import window_energy
-from joulelaw.bench.readings import DeviceReadings, from_readings
+from joulelaw.bench.energy.energy import window_energy
+from joulelaw.bench.energy.readings import DeviceReadings, from_readings
 from joulelaw.cluster.power.meter import Reading
 
 # A gap between readings beyond which a change between them says nothing of when it came.

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from joulelaw.bench.gpu_check.rank import Teller
-from joulelaw.bench.precision import set_matmul_precision
-from joulelaw.bench.probe import DTYPES
-from joulelaw.bench.rank_state import claim_device, synchronize
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.study.probe import DTYPES
+from joulelaw.bench.training.precision import set_matmul_precision
+from joulelaw.bench.training.rank_state import claim_device, synchronize
+from joulelaw.cluster.ranks.rank import RankContext
 
 
 def products(

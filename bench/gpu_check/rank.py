@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import Any
 
 from joulelaw.bench.gpu_check.parts import RANK_MODULE
-from joulelaw.bench.rank_state import collector_off
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.training.rank_state import collector_off
+from joulelaw.cluster.ranks.rank import RankContext
 
 ANSWER_S = 60.0
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.gpu_check.card import DRY_WATTS
 from joulelaw.bench.gpu_check.cases import configuration
 from joulelaw.bench.gpu_check.parts import BATCH, BERT_BASE, BERT_LARGE, LENGTHS
-from joulelaw.bench.plan_fit import USABLE_MEMORY
-from joulelaw.bench.plan_price import counted, forecast_steps
+from joulelaw.bench.plan.price import counted, forecast_steps
+from joulelaw.bench.plan.runnable import USABLE_MEMORY
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws.roofline import a_priori
 

@@ -9,8 +9,8 @@ import torch
 from joulelaw.bench.gpu_check.cases import configuration
 from joulelaw.bench.gpu_check.rank import Teller
 from joulelaw.bench.gpu_check.training import Ours, Plain
-from joulelaw.bench.rank_state import claim_device, memory_bytes, reset_peak_memory
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.training.rank_state import claim_device, memory_bytes, reset_peak_memory
+from joulelaw.cluster.ranks.rank import RankContext
 
 WARM_UP = 5
 

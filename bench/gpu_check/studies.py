@@ -10,7 +10,7 @@ from joulelaw.bench.console import say
 from joulelaw.bench.gpu_check.card import Card
 from joulelaw.bench.gpu_check.sized import sweeps
 from joulelaw.bench.gpu_check.store import Store
-from joulelaw.bench.plan_devices import with_assumed
+from joulelaw.bench.plan.devices import with_assumed
 from joulelaw.model.hardware import Catalogue
 
 FITTING = "fitting"  # a step of its own: the commands after the sweeps
@@ -30,7 +30,7 @@ def write_sweeps(store: Store, card: Card) -> None:
 
 def run_studies(store: Store, card: Card, left_s: Callable[[], float]) -> bool:
     """Both sweeps, as far as the time goes; whether they are complete."""
-    from joulelaw.bench.sweep import run_study
+    from joulelaw.bench.study.study import run_study
 
     write_sweeps(store, card)
     for name in ("sweep", "repeats"):

@@ -9,7 +9,7 @@ from joulelaw.bench.gpu_check.card import Card
 from joulelaw.bench.gpu_check.figures import Cell, flop_of_step, of_arms, row, scores, spread
 from joulelaw.bench.gpu_check.store import Store
 from joulelaw.bench.gpu_check.studies import FITTING
-from joulelaw.bench.plan_devices import with_assumed
+from joulelaw.bench.plan.devices import with_assumed
 from joulelaw.model.hardware import Catalogue, DeviceSpec
 
 # Our steps may take so little longer than plain PyTorch's.

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from joulelaw.bench.configuration import Configuration, TrialSpec
-from joulelaw.bench.data import Batch, mixed_seed
-from joulelaw.bench.precision import autocast
-from joulelaw.bench.process_group import Group
-from joulelaw.bench.rank_state import synchronize
-from joulelaw.bench.step_clock import step_clock
-from joulelaw.bench.stepping import AHEAD
-from joulelaw.bench.trial import make_epoch, prepare
+from joulelaw.bench.data.batches import Batch, mixed_seed
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec
+from joulelaw.bench.training.precision import autocast
+from joulelaw.bench.training.process_group import Group
+from joulelaw.bench.training.rank import make_epoch, prepare
+from joulelaw.bench.training.rank_state import synchronize
+from joulelaw.bench.training.step_clock import step_clock
+from joulelaw.bench.training.stepping import AHEAD
 from joulelaw.bench.workloads.config_keys import CONFIG_KEYS
 
 SEED = 5

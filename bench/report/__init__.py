@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from joulelaw.bench.dataset.storage import Place
 from joulelaw.bench.files import storage_errors, write_text
 from joulelaw.bench.report import tables
 from joulelaw.bench.report.drawing import Drawing
@@ -10,7 +11,6 @@ from joulelaw.bench.report.page import Section, render
 from joulelaw.bench.report.roofline_figure import roofline
 from joulelaw.bench.report.study import Study
 from joulelaw.bench.report.trial_figure import one_trial
-from joulelaw.bench.storage import Place
 
 __all__ = ["write_report"]
 

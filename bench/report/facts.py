@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from joulelaw.bench.measurements import data_hash
+from joulelaw.bench.dataset.measurements import data_hash
 from joulelaw.bench.report.forecast_figures import held_out_error
 from joulelaw.bench.report.quantity import number, percent, quantity
 from joulelaw.bench.report.study import ESTIMATED, Study

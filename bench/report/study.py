@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.bench.dataset import ORIGIN
-from joulelaw.bench.measurements import devices_files, read_measurements, with_full_texts
+from joulelaw.bench.dataset.dataset import ORIGIN
+from joulelaw.bench.dataset.measurements import devices_files, read_measurements, with_full_texts
+from joulelaw.bench.dataset.storage import Place
 from joulelaw.bench.report.quantity import percent
-from joulelaw.bench.storage import Place
 from joulelaw.model.coefficients import load_law
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws.base import FittedLaw

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from joulelaw.bench.checks import Reason, Remark
 from joulelaw.bench.report.quantity import MISSING, interval, percent, quantity
 from joulelaw.bench.report.study import Study
+from joulelaw.bench.trial.checks import Reason, Remark
 
 CONTENDERS = {
     "roofline": "roofline law",

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from joulelaw.bench.measurements import read_steps
-from joulelaw.bench.readings import power_series
+from joulelaw.bench.dataset.measurements import read_steps
+from joulelaw.bench.energy.readings import power_series
+from joulelaw.bench.energy.stored_power import readings_of
 from joulelaw.bench.report.axes import new_figure, share
 from joulelaw.bench.report.drawing import Drawing
 from joulelaw.bench.report.forecast_figures import meter_lines
 from joulelaw.bench.report.palette import LIGHT
 from joulelaw.bench.report.quantity import tick
 from joulelaw.bench.report.study import Study
-from joulelaw.bench.stored_power import readings_of
 
 _NS = 1e-9
 _SHADES = [LIGHT[f"series-{number}"] for number in range(8)]

@@ -14,13 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import TrainingModel
 
 if TYPE_CHECKING:  # the table is also read where torch is not installed
     import torch
 
-    from joulelaw.bench.data import Batch
+    from joulelaw.bench.data.batches import Batch
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_module, distribute_tensor
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import BlockSplit, TrainingModel
 
 

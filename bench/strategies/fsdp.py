@@ -11,11 +11,11 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-from joulelaw.bench.configuration import Precision
-from joulelaw.bench.precision import low_dtype
+from joulelaw.bench.spec.configuration import Precision
 from joulelaw.bench.strategies import Setup
 from joulelaw.bench.strategies.optimizer import adamw
 from joulelaw.bench.strategies.torch_stepper import TorchStepper
+from joulelaw.bench.training.precision import low_dtype
 
 
 def prepare(setup: Setup) -> TorchStepper:

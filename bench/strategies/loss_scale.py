@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.spec.configuration import Configuration
 
 # Torch and DeepSpeed begin with 16. Where the loss itself is fp16, its gradient of 2^16 would be infinite already.
 INITIAL_SCALE_POWER = 15

@@ -3,7 +3,7 @@
 import torch
 from torch.optim.optimizer import ParamsT
 
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.spec.configuration import Configuration
 
 
 def adamw(parameters: ParamsT, configuration: Configuration) -> torch.optim.AdamW:

@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from joulelaw.bench.data import Batch
-from joulelaw.bench.precision import autocast
+from joulelaw.bench.data.batches import Batch
 from joulelaw.bench.strategies import Setup
 from joulelaw.bench.strategies.block_split import whole_parameters
 from joulelaw.bench.strategies.loss_scale import LossScale
+from joulelaw.bench.training.precision import autocast
 
 
 class TorchStepper:

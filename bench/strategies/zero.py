@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from joulelaw.bench.data import Batch
+from joulelaw.bench.data.batches import Batch
 from joulelaw.bench.strategies import Setup
 from joulelaw.bench.strategies.loss_scale import INITIAL_SCALE_POWER
 from joulelaw.bench.strategies.optimizer import adamw

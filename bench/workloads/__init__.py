@@ -4,7 +4,7 @@ A workload is a module with one function, ``build(configuration, device, root) -
 initial weights from torch's default generator, which the trial seeds, and knows nothing of strategies.
 
 To add a Transformer, train it and count it. Here: a file, a line in `WORKLOADS`, its entry in
-`config_keys.CONFIG_KEYS`, and its vocabulary in `spec_axes.VOCABULARY`. In model/: its entry in
+`config_keys.CONFIG_KEYS`, and its vocabulary in `spec.axes.VOCABULARY`. In model/: its entry in
 `architecture.FAMILIES`, in `kernels.FAMILY_LAUNCHES`, and in `memory.STORED_FFN_TENSORS` and `TEMPORARY_FFN_TENSORS`.
 A family whose language model guesses masked tokens is also named in `text_input.MASKED_FAMILIES`. Recurrent networks
 are counted by `model/recurrent.py` instead: a family of theirs has its entry in `recurrent.FAMILIES`.
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.spec.configuration import Configuration
 
 if TYPE_CHECKING:  # the table is also read where torch is not installed
     import torch

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import BlockSplit, TrainingModel
 from joulelaw.bench.workloads.config_keys import CONFIG_KEYS
 from joulelaw.bench.workloads.hugging_face import Family, build_model

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import TrainingModel
 from joulelaw.bench.workloads.recurrent import build_model
 

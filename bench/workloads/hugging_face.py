@@ -16,8 +16,8 @@ from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.data import PADDING
+from joulelaw.bench.data.batches import PADDING
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import BlockSplit, TrainingModel
 from joulelaw.bench.workloads.config_keys import ConfigKeys
 from joulelaw.bench.workloads.weight_files import weight_files

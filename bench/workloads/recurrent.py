@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.data import PADDING
-from joulelaw.bench.language_model import NOT_SCORED
+from joulelaw.bench.data.batches import PADDING
+from joulelaw.bench.data.language_model import NOT_SCORED
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import BlockSplit, TrainingModel
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from joulelaw.cluster.nodes.topology import FARTHEST, HOST_BRIDGE, Link, LinkKind
 from joulelaw.cluster.power.nvml import library, slices_of
 from joulelaw.cluster.power.nvml_pci import ask, bus_id_of, pcie_of, text
-from joulelaw.cluster.topology import FARTHEST, HOST_BRIDGE, Link, LinkKind
 
 try:
     import pynvml as nvml

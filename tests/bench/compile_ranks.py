@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch._dynamo.utils import counters
 
-from joulelaw.bench.trial import run_rank
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.training.rank import run_rank
+from joulelaw.cluster.ranks.rank import RankContext
 
 
 def run_and_tell(payload: dict[str, Any], context: RankContext) -> None:

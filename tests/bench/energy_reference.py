@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from joulelaw.bench.readings import COUNTER_TICK_S, DeviceReadings
+from joulelaw.bench.energy.readings import COUNTER_TICK_S, DeviceReadings
 from joulelaw.cluster.power.meter import GPU_LOST
 
 Floats = npt.NDArray[np.float64]

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from joulelaw.bench.configuration import Configuration, Strategy, TrialSpec
-from joulelaw.bench.dataset import Dataset
-from joulelaw.bench.plan import HoldOut, Plan, PlannedTrial, Price, Split
-from joulelaw.bench.tables import TRIALS
+from joulelaw.bench.dataset.dataset import Dataset
+from joulelaw.bench.dataset.tables import TRIALS
+from joulelaw.bench.plan.plan import HoldOut, Plan, PlannedTrial, Price, Split
+from joulelaw.bench.spec.configuration import Configuration, Strategy, TrialSpec
 
 GPU_MODEL = "Synthetic Device (1 core)"
 DEVICES = f"""\

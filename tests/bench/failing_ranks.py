@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from joulelaw.bench.trial import run_rank
-from joulelaw.cluster.ranks import RankContext
-from joulelaw.cluster.wire import Message
+from joulelaw.bench.training.rank import run_rank
+from joulelaw.cluster.ranks.rank import RankContext
+from joulelaw.cluster.ranks.wire import Message
 
 ROOM_BYTES = 2**29
 

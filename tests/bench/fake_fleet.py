@@ -6,17 +6,17 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from joulelaw.bench.configuration import TrialSpec, Window
-from joulelaw.bench.fleet import ByModel
-from joulelaw.bench.plan import PlannedTrial, Price
-from joulelaw.bench.running_trial import Event
-from joulelaw.cluster.changes import NodeChange
+from joulelaw.bench.plan.plan import PlannedTrial, Price
+from joulelaw.bench.spec.configuration import TrialSpec, Window
+from joulelaw.bench.study.fleet import ByModel
+from joulelaw.bench.trial.running import Event
 from joulelaw.cluster.failures import Cause, ClusterError
-from joulelaw.cluster.gang import GangState, RankGang
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.metering import HERE, ClockOffset, MeterInfo, readings_batch
+from joulelaw.cluster.nodes.changes import NodeChange
+from joulelaw.cluster.nodes.inventory import Device, Node
 from joulelaw.cluster.power.meter import MeterKind, Reading
-from joulelaw.cluster.rank_failures import RankFailure, cause_of
+from joulelaw.cluster.ranks.gang import GangState, RankGang
+from joulelaw.cluster.ranks.rank_failures import RankFailure, cause_of
+from joulelaw.cluster.streams.metering import HERE, ClockOffset, MeterInfo, readings_batch
 from tests.bench.factories import GPU_MODEL, configurations
 
 NODE = "local"

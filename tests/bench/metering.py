@@ -13,19 +13,19 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from joulelaw.bench import meter_run
-from joulelaw.bench.meter_result import Measured, made_result
-from joulelaw.bench.readings import power_table
+from joulelaw.bench.energy.readings import power_table
+from joulelaw.bench.meter import run as meter_run
+from joulelaw.bench.meter.result import Measured, made_result
 from joulelaw.cluster.power.meter import NoMeter, Reading
 from tests.fake_nvml.build import ROOT, fake_nvml
 from tests.fake_nvml.devices import FakeGpu
 
 # The waveforms begin once all is imported, so that faults fall into the window: it opens within half a second or so.
 WINDOW = """
-from joulelaw.bench.meter_devices import chosen, node_devices
-from joulelaw.bench.meter_readings import FileStore
-from joulelaw.bench.meter_told import as_json
-from joulelaw.bench.meter_window import measured
+from joulelaw.bench.meter.devices import chosen, node_devices
+from joulelaw.bench.meter.readings import FileStore
+from joulelaw.bench.meter.told import as_json
+from joulelaw.bench.meter.window import measured
 
 rest = setup.read_text().split("\\n", 1)[1].replace("OWN", str(os.getpid()))
 origin_ns = time.monotonic_ns()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from joulelaw.bench.readings import DeviceReadings
+from joulelaw.bench.energy.readings import DeviceReadings
 from joulelaw.cluster.power.sampler import deadline_ns
 from joulelaw.cluster.power.sensor import Sensor
 from tests.fake_nvml.devices import FakeGpu

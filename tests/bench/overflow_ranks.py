@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from joulelaw.bench.configuration import TrialSpec
-from joulelaw.bench.data import Batch
-from joulelaw.bench.rank_state import claim_device
-from joulelaw.bench.stepping import StepLoop
+from joulelaw.bench.data.batches import Batch
+from joulelaw.bench.spec.configuration import TrialSpec
 from joulelaw.bench.strategies import Setup, Stepper, load_strategy, loss_scale
-from joulelaw.bench.trial import form_group, make_epoch, prepare
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.training.rank import form_group, make_epoch, prepare
+from joulelaw.bench.training.rank_state import claim_device
+from joulelaw.bench.training.stepping import StepLoop
+from joulelaw.cluster.ranks.rank import RankContext
 
 
 class Overflow:

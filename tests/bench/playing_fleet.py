@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from joulelaw.bench.running_trial import Event
-from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.metering import MeterInfo, readings_batch
+from joulelaw.bench.trial.running import Event
 from joulelaw.cluster.power.meter import MeterKind, Reading, Surrounding
 from joulelaw.cluster.power.sensor import Sensor
+from joulelaw.cluster.ranks.gang import GangState
+from joulelaw.cluster.streams.metering import MeterInfo, readings_batch
 from tests.bench.fake_fleet import DEVICES, NODE, FakeFleet, FakeGang
 
 STEP_S = 0.02

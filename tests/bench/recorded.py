@@ -13,11 +13,11 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from joulelaw.bench.configuration import TrialSpec
-from joulelaw.bench.rank_state import claim_device
+from joulelaw.bench.spec.configuration import TrialSpec
 from joulelaw.bench.strategies import zero
-from joulelaw.bench.trial import form_group, make_epoch, prepare
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.training.rank import form_group, make_epoch, prepare
+from joulelaw.bench.training.rank_state import claim_device
+from joulelaw.cluster.ranks.rank import RankContext
 
 STEP = 2  # DDP cuts its buckets anew after the first step, and ZeRO-3 knows the order of modules after it
 

@@ -83,7 +83,7 @@ class Running:
 
     def ranks(self) -> list[int]:
         """The pids of ranks: forked servers whose parent is a fork server as well."""
-        servers = [pid for pid, command in self.marked().items() if "joulelaw.cluster.forkserver" in command]
+        servers = [pid for pid, command in self.marked().items() if "joulelaw.cluster.ranks.forkserver" in command]
         return [pid for pid in servers if parent(pid) in servers]
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
+from joulelaw.bench.training.preload import ENVIRONMENT, PRELOAD
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
-from joulelaw.cluster import inventory
+from joulelaw.cluster.nodes import inventory
 inventory.cuda_devices = lambda: {found}
-import joulelaw.bench.accelerator
+import joulelaw.bench.training.accelerator
 import os
 print(os.environ["DS_ACCELERATOR"])
 """
@@ -28,4 +28,6 @@ def test_deepspeed_is_told_the_nodes_own_devices(found: str, kind: str) -> None:
 
 
 def test_it_is_told_before_it_is_imported() -> None:
-    assert PRELOAD.index("joulelaw.bench.accelerator") < PRELOAD.index("joulelaw.bench.deepspeed_if_there")
+    assert PRELOAD.index("joulelaw.bench.training.accelerator") < PRELOAD.index(
+        "joulelaw.bench.training.deepspeed_if_there"
+    )

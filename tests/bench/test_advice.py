@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from joulelaw.bench.configuration import Window
-from joulelaw.bench.dataset import Dataset
-from joulelaw.bench.progress import StudyProgress
-from joulelaw.bench.spec_schema import LimitsSection, MeteringSection
-from joulelaw.bench.study_loop import StudyLoop
-from joulelaw.cluster.gang import GangState
+from joulelaw.bench.dataset.dataset import Dataset
+from joulelaw.bench.spec.configuration import Window
+from joulelaw.bench.spec.schema import LimitsSection, MeteringSection
+from joulelaw.bench.study.loop import StudyLoop
+from joulelaw.bench.study.progress import StudyProgress
 from joulelaw.cluster.power.meter import MeterKind, Reading
 from joulelaw.cluster.power.sensor import Sensor
+from joulelaw.cluster.ranks.gang import GangState
 from tests.bench.fake_fleet import DEVICES, NODE, planned
 from tests.bench.playing_fleet import LivingGang, PlayingFleet
 

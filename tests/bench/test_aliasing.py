@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joulelaw.bench.aliasing import MOST, pause_s, sees_partly, swept
+from joulelaw.bench.training.aliasing import MOST, pause_s, sees_partly, swept
 from joulelaw.cluster.power.sensor import Sensor
 
 UPDATE_S, SEEN_S = 0.1, 0.025

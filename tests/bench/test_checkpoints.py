@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration, TrialSpec, Window
-from joulelaw.bench.data_source import make_source
+from joulelaw.bench.data.source import make_source
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.workloads import WORKLOADS, load_workload
 from joulelaw.model.recurrent import FAMILIES as RECURRENT
 from tests.bench.training import spread

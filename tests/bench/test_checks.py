@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from joulelaw.bench import checks
-from joulelaw.bench.checks import Reason, TrialFacts, may_pass, verdict
-from joulelaw.bench.conditions import Conditions
-from joulelaw.bench.energy import DeviceEnergy, GroupEnergy
+from joulelaw.bench.energy.energy import DeviceEnergy, GroupEnergy
+from joulelaw.bench.trial import checks
+from joulelaw.bench.trial.checks import Reason, TrialFacts, may_pass, verdict
+from joulelaw.bench.trial.conditions import Conditions
 
 GOOD_DEVICE = DeviceEnergy(
     "A",

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from joulelaw.bench.rank_state import claim_device
-from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.training.rank_state import claim_device
+from joulelaw.cluster.ranks.gang import GangState
+from joulelaw.cluster.ranks.local import LocalGang
+from joulelaw.cluster.ranks.rank import RankContext
 from tests.bench.trial_ranks import cpu_device, fork_server, run_ranks
 
 pytestmark = pytest.mark.xdist_group("ranks")

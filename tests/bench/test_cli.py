@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench import sweep
 from joulelaw.bench.cli import COMMANDS, main
 from joulelaw.bench.commands.examples import EXAMPLES
 from joulelaw.bench.console import duration, last_line, number
+from joulelaw.bench.study import study as sweep
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.model.hardware import DeviceSpec, to_toml
 from tests.bench.factories import GPU_MODEL, synthetic_dataset
@@ -104,7 +104,8 @@ def test_every_command_has_examples_in_its_help(capsys: pytest.CaptureFixture[st
 
 def stub_studies(monkeypatch: pytest.MonkeyPatch, **outcome: Any) -> None:
     """Studies that are over at once; what they train has its own tests."""
-    from joulelaw.bench import operations, single_trial
+    from joulelaw.bench.operations import operations
+    from joulelaw.bench.study import single_trial
 
     values = {"done": 2, "failed": 0, "unfit": 0, "invalid": 0, "already_done": 0, "interrupted": False} | outcome
     result = SimpleNamespace(folder=Path("results/lab/my sweep"), **values)
@@ -313,8 +314,9 @@ def test_what_follows_the_trials_loads_neither_torch_nor_ray(home: Path) -> None
 
 def test_ctrl_c_before_the_first_trial_ends_with_130_and_json(home: Path) -> None:
     script = (
-        f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from joulelaw.bench import cli, sweep;"
-        "sweep.run_study = lambda path, into, **_: (print('started', flush=True), time.sleep(60));"
+        f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); from joulelaw.bench import cli;"
+        "from joulelaw.bench.study import study;"
+        "study.run_study = lambda path, into, **_: (print('started', flush=True), time.sleep(60));"
         "sys.exit(cli.main(['run', 'my_sweep.yaml']))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from joulelaw.bench.configuration import Configuration, TrialSpec
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec
 from joulelaw.model import zero
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import counts

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.compilation import check_compiled, nothing_compiles
-from joulelaw.bench.configuration import Configuration, TrialSpec, Window
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.strategies import STRATEGIES
+from joulelaw.bench.training.compilation import check_compiled, nothing_compiles
 from tests.bench.texts import DATA, study_folder, text_configuration
 from tests.bench.trial_ranks import TINY, Outcome, run_ranks, run_trial
 

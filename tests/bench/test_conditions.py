@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from joulelaw.bench.conditions import NO_CONDITIONS, Conditions, conditions_of, together
-from joulelaw.bench.tables import POWER
+from joulelaw.bench.dataset.tables import POWER
+from joulelaw.bench.trial.conditions import NO_CONDITIONS, Conditions, conditions_of, together
 
 BEGIN_NS, END_NS = 1_000, 2_000
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.data import EPOCH_STEPS, Epoch, SyntheticText, share_of
+from joulelaw.bench.data.batches import EPOCH_STEPS, Epoch, SyntheticText, share_of
 from tests.bench.trial_ranks import TINY
 
 CPU = torch.device("cpu")

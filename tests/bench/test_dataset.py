@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench.columns import RowError
-from joulelaw.bench.dataset import (
+from joulelaw.bench.dataset.columns import RowError
+from joulelaw.bench.dataset.dataset import (
     Dataset,
     DatasetError,
     data_hash,
@@ -24,10 +24,10 @@ from joulelaw.bench.dataset import (
     read_steps,
     read_trials,
 )
+from joulelaw.bench.dataset.leftovers import broken_files
+from joulelaw.bench.dataset.measurements import UnreadableTableError
+from joulelaw.bench.dataset.tables import POWER, SCHEMA_VERSION, TABLES, TRIALS
 from joulelaw.bench.files import StorageError
-from joulelaw.bench.leftovers import broken_files
-from joulelaw.bench.measurements import UnreadableTableError
-from joulelaw.bench.tables import POWER, SCHEMA_VERSION, TABLES, TRIALS
 from tests.bench.factories import (
     configurations,
     failure,

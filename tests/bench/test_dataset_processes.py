@@ -11,8 +11,8 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from joulelaw.bench.dataset import Dataset, DatasetError
-from joulelaw.bench.measurements import read_power, read_trials
+from joulelaw.bench.dataset.dataset import Dataset, DatasetError
+from joulelaw.bench.dataset.measurements import read_power, read_trials
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,7 +21,7 @@ DRIVER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.dataset.dataset import Dataset
 from tests.bench.factories import configurations, new_dataset, power_rows, step_rows, trial_row
 folder = Path(sys.argv[1])
 dataset = Dataset.open(folder, flush_every_s=0) if Dataset.exists(folder) else new_dataset(folder, flush_every_s=0)

@@ -11,10 +11,10 @@ import pytest
 from joulelaw import InputError
 from joulelaw.bench import doctor
 from joulelaw.bench.doctor import Check, Diagnosis, examine, read_pins
-from joulelaw.cluster.inventory import Device, Node
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.nodes.topology import Link
+from joulelaw.cluster.nodes.versions import source_hash
 from joulelaw.cluster.power.meter import Reading
-from joulelaw.cluster.topology import Link
-from joulelaw.cluster.versions import source_hash
 
 CORE = Device("CPU-0a-0", "AMD EPYC (1 core)", 0, "cpu", 2**33, (0,), None, "")
 GPU = Device("GPU-1", "NVIDIA A40", 0, "cuda", 48 * 2**30, (), 300.0, "570.86")

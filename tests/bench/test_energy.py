@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joulelaw.bench.energy import DeviceEnergy, combine, group_energy, window_energy
-from joulelaw.bench.readings import DeviceReadings, from_readings, from_table, power_series
-from joulelaw.bench.tables import POWER
+from joulelaw.bench.dataset.tables import POWER
+from joulelaw.bench.energy.energy import DeviceEnergy, combine, group_energy, window_energy
+from joulelaw.bench.energy.readings import DeviceReadings, from_readings, from_table, power_series
 from joulelaw.cluster.power.meter import Reading
 
 Floats = npt.NDArray[np.float64]

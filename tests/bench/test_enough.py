@@ -6,7 +6,7 @@ import random
 import pytest
 from scipy import stats
 
-from joulelaw.bench.enough import LEAST_STEPS, half_width
+from joulelaw.bench.trial.enough import LEAST_STEPS, half_width
 
 
 def steps(count: int, seed: int, share: float = 0.1, memory: float = 0.0) -> list[float]:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from joulelaw.bench import environment
-from joulelaw.bench.environment import describe_environment, git_state, package_version
-from joulelaw.cluster.inventory import Device, Node, inspect_node
-from joulelaw.cluster.topology import Link
+from joulelaw.bench.study import environment
+from joulelaw.bench.study.environment import describe_environment, git_state, package_version
+from joulelaw.cluster.nodes.inventory import Device, Node, inspect_node
+from joulelaw.cluster.nodes.topology import Link
 
 GPU = Device(
     "GPU-secret-serial", "NVIDIA A40", 0, "cuda", 48 * 2**30, (), 300.0, "570.86", (8, 6), "0000:01:00.0", (4, 16)

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from joulelaw.bench import running_trial
-from joulelaw.bench.configuration import TrialSpec, Window
-from joulelaw.bench.dataset import Dataset, read_events
-from joulelaw.bench.plan import PlannedTrial, Price
-from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
-from joulelaw.bench.progress import StudyProgress
-from joulelaw.bench.spec_schema import LimitsSection
-from joulelaw.bench.study_loop import StudyLoop
+from joulelaw.bench.dataset.dataset import Dataset, read_events
+from joulelaw.bench.plan.plan import PlannedTrial, Price
+from joulelaw.bench.spec.configuration import TrialSpec, Window
+from joulelaw.bench.spec.schema import LimitsSection
+from joulelaw.bench.study.loop import StudyLoop
+from joulelaw.bench.study.progress import StudyProgress
+from joulelaw.bench.training.preload import ENVIRONMENT, PRELOAD
+from joulelaw.bench.trial import running as running_trial
 from joulelaw.cluster.alone import LocalCluster
-from joulelaw.cluster.gang import GangLimits
 from joulelaw.cluster.power.meter import MeterOptions
+from joulelaw.cluster.ranks.gang import GangLimits
 from tests.bench.trial_ranks import TINY
 
 pytestmark = [pytest.mark.xdist_group("failing_ranks"), pytest.mark.timeout(300)]

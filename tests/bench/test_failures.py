@@ -11,22 +11,23 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from joulelaw.bench import session, study_loop
-from joulelaw.bench.attempts import note_lost_attempts
-from joulelaw.bench.dataset import Dataset, read_events, read_trials
-from joulelaw.bench.fleet import ByModel
-from joulelaw.bench.progress import StudyProgress
-from joulelaw.bench.running_trial import Event
-from joulelaw.bench.spec_schema import LimitsSection
-from joulelaw.bench.study_loop import StudyLoop
-from joulelaw.bench.trial_watch import NAN_STEPS, LossWatch
-from joulelaw.cluster.changes import NodeChange
+from joulelaw.bench.dataset.dataset import Dataset, read_events, read_trials
+from joulelaw.bench.spec.schema import LimitsSection
+from joulelaw.bench.study import loop as study_loop
+from joulelaw.bench.study import session
+from joulelaw.bench.study.attempts import note_lost_attempts
+from joulelaw.bench.study.fleet import ByModel
+from joulelaw.bench.study.loop import StudyLoop
+from joulelaw.bench.study.progress import StudyProgress
+from joulelaw.bench.trial.running import Event
+from joulelaw.bench.trial.watch import NAN_STEPS, LossWatch
 from joulelaw.cluster.failures import Cause, ClusterError, NodeLostError, RayLostError
-from joulelaw.cluster.gang import GangState, RankGang
-from joulelaw.cluster.metering import HERE, ClockOffset, readings_batch
+from joulelaw.cluster.nodes.changes import NodeChange
 from joulelaw.cluster.power.meter import GPU_LOST, Reading
-from joulelaw.cluster.rank_failures import RankFailure
-from joulelaw.cluster.retries import TRIES
+from joulelaw.cluster.ranks.gang import GangState, RankGang
+from joulelaw.cluster.ranks.rank_failures import RankFailure
+from joulelaw.cluster.scheduling.retries import TRIES
+from joulelaw.cluster.streams.metering import HERE, ClockOffset, readings_batch
 from tests.bench.factories import GPU_MODEL, configurations, failure, trial_row
 from tests.bench.fake_fleet import DEVICES, NODE, FakeFleet, FakeGang, planned
 from tests.bench.test_study_loop import a_window

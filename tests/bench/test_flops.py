@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.data_source import make_source
+from joulelaw.bench.data.source import make_source
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import load_workload
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import counts

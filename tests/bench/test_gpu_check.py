@@ -21,7 +21,7 @@ from joulelaw.bench.gpu_check.machine import Machine, PartError
 from joulelaw.bench.gpu_check.parts import Part
 from joulelaw.bench.gpu_check.store import Store
 from joulelaw.bench.gpu_check.summary import log_line, write_summary
-from joulelaw.cluster.inventory import Device, Node
+from joulelaw.cluster.nodes.inventory import Device, Node
 from tests.bench.bare_python import python_without
 from tests.fake_nvml.build import fake_nvml
 from tests.fake_nvml.devices import FakeGpu

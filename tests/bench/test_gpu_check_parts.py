@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from joulelaw.bench.configuration import Configuration, Precision
 from joulelaw.bench.gpu_check import equal, loads, steps
 from joulelaw.bench.gpu_check.meter_figures import Stretch, figures_of, update_s
 from joulelaw.bench.gpu_check.parts import parts
 from joulelaw.bench.gpu_check.training import Ours, Plain
+from joulelaw.bench.spec.configuration import Configuration, Precision
 from joulelaw.cluster.power.meter import Reading
 
 SECOND = 1_000_000_000

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
-from joulelaw.bench.configuration import Configuration
 from joulelaw.bench.gpu_check.sized import sweeps
 from joulelaw.bench.installed import DEEPSPEED_STRATEGIES
-from joulelaw.bench.plan import Plan
-from joulelaw.bench.plan_making import make_plan
-from joulelaw.bench.spec import load_sweep
-from joulelaw.cluster.inventory import Device, Node
+from joulelaw.bench.plan.making import make_plan
+from joulelaw.bench.plan.plan import Plan
+from joulelaw.bench.spec.configuration import Configuration
+from joulelaw.bench.spec.sweep_file import load_sweep
+from joulelaw.cluster.nodes.inventory import Device, Node
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.tables import CASE_COLUMNS
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from joulelaw.bench.columns import RowError
+from joulelaw.bench.dataset.columns import RowError
+from joulelaw.bench.dataset.growing_table import GrowingTable
 from joulelaw.bench.files import StorageError
-from joulelaw.bench.growing_table import GrowingTable
 
 SCHEMA = pa.schema([pa.field("number", pa.int64()), pa.field("text", pa.string())], metadata={"joulelaw_schema": "1"})
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ import sys, itertools, random, time
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 import pyarrow as pa
-from joulelaw.bench.growing_table import GrowingTable
+from joulelaw.bench.dataset.growing_table import GrowingTable
 schema = pa.schema([pa.field("number", pa.int64()), pa.field("text", pa.string())], metadata={{"joulelaw_schema": "1"}})
 table = GrowingTable(Path(sys.argv[1]), "t", schema, flushes_per_file=7)
 numbers = itertools.count()

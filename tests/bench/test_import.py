@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench.checks import Reason
-from joulelaw.bench.imported import NEEDED, OPTIONAL
-from joulelaw.bench.imported_checks import HOST_W
-from joulelaw.bench.measurements import data_hash, read_measurements, read_trials
+from joulelaw.bench.dataset.measurements import data_hash, read_measurements, read_trials
+from joulelaw.bench.imported.checks import HOST_W
+from joulelaw.bench.imported.table import NEEDED, OPTIONAL
+from joulelaw.bench.trial.checks import Reason
 from joulelaw.model import laws
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import counts

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import TextData
-from joulelaw.bench.data import PADDING, Batch, share_of
-from joulelaw.bench.data_source import make_source
-from joulelaw.bench.language_model import NOT_SCORED, MaskedTokens, NextToken
+from joulelaw.bench.data.batches import PADDING, Batch, share_of
+from joulelaw.bench.data.language_model import NOT_SCORED, MaskedTokens, NextToken
+from joulelaw.bench.data.source import make_source
+from joulelaw.bench.spec.configuration import TextData
 from tests.bench.texts import IDS, save_tokenizer, study_folder, text_configuration
 from tests.bench.trial_ranks import TINY
 

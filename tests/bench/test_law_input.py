@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from joulelaw.bench.cli import main
-from joulelaw.bench.measurements import read_measurements
+from joulelaw.bench.dataset.measurements import read_measurements
 from joulelaw.model.coefficients import load_law, save_law
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import fit_law

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from joulelaw.bench import lease
-from joulelaw.bench.dataset import Dataset, DatasetError, read_steps, read_trials
-from joulelaw.bench.exclusive import taken, writer_of
+from joulelaw.bench.dataset import lease
+from joulelaw.bench.dataset.dataset import Dataset, DatasetError, read_steps, read_trials
+from joulelaw.bench.dataset.exclusive import taken, writer_of
+from joulelaw.bench.dataset.lease import Lease, LeaseHeldError
+from joulelaw.bench.dataset.storage import ObjectPath, place
 from joulelaw.bench.files import StorageError
-from joulelaw.bench.lease import Lease, LeaseHeldError
-from joulelaw.bench.storage import ObjectPath, place
 from tests.bench.factories import configurations, new_dataset, step_rows, trial_row
 from tests.bench.object_stores import S3Server, child_environment, s3_server
 
@@ -32,9 +32,9 @@ WRITER = f"""
 import itertools, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from joulelaw import InputError
-from joulelaw.bench import lease
-from joulelaw.bench.dataset import Dataset
-from joulelaw.bench.storage import place
+from joulelaw.bench.dataset import lease
+from joulelaw.bench.dataset.dataset import Dataset
+from joulelaw.bench.dataset.storage import place
 from tests.bench.factories import configurations, new_dataset, step_rows, trial_row
 lease.RENEW_EVERY_S, lease.HOLDS_S, lease.EXPIRES_S = {RENEW_EVERY_S}, {HOLDS_S}, {EXPIRES_S}
 folder = place(sys.argv[1])

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from joulelaw.bench.lineup import Lineup, waiting_trial
-from joulelaw.bench.plan import PlannedTrial
-from joulelaw.cluster.scheduler import Assignment
+from joulelaw.bench.plan.plan import PlannedTrial
+from joulelaw.bench.study.lineup import Lineup, waiting_trial
+from joulelaw.cluster.scheduling.scheduler import Assignment
 from tests.bench.factories import GPU_MODEL
 from tests.bench.fake_fleet import planned
 

@@ -14,17 +14,17 @@ import psutil
 import pytest
 import torch
 
-from joulelaw.bench import link_probe
-from joulelaw.bench.configuration import TrialSpec, Window
-from joulelaw.bench.link_probe import Ring, logged_nccl, own_transports, rings
-from joulelaw.bench.probed_links import NOTHING, LinkFacts, ProbedLinks
-from joulelaw.bench.process_group import interface_of
-from joulelaw.bench.rank_state import claim_device
-from joulelaw.bench.trial import form_group
-from joulelaw.cluster.gang import GangState, RankGang, Seat
-from joulelaw.cluster.local import LocalRank
-from joulelaw.cluster.ranks import RankContext
-from joulelaw.cluster.topology import Link
+from joulelaw.bench.spec.configuration import TrialSpec, Window
+from joulelaw.bench.study.probed_links import NOTHING, LinkFacts, ProbedLinks
+from joulelaw.bench.training import link_probe
+from joulelaw.bench.training.link_probe import Ring, logged_nccl, own_transports, rings
+from joulelaw.bench.training.process_group import interface_of
+from joulelaw.bench.training.rank import form_group
+from joulelaw.bench.training.rank_state import claim_device
+from joulelaw.cluster.nodes.topology import Link
+from joulelaw.cluster.ranks.gang import GangState, RankGang, Seat
+from joulelaw.cluster.ranks.local import LocalRank
+from joulelaw.cluster.ranks.rank import RankContext
 from tests.bench.trial_ranks import TIME_OUT_S, TINY, Outcome, cpu_device, fork_server, run_ranks
 
 pytestmark = pytest.mark.xdist_group("ranks")

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from joulelaw.bench.stored_power import energy_of
+from joulelaw.bench.energy.stored_power import energy_of
 from tests.bench.metering import command_line, environment
 from tests.fake_nvml.build import ROOT
 from tests.fake_nvml.devices import FakeGpu

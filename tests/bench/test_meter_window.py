@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench import meter_window
-from joulelaw.bench.meter_devices import chosen, node_devices
-from joulelaw.bench.meter_processes import LOOK_EVERY_NS, ProcessTree, descendants
-from joulelaw.bench.meter_readings import store_at
-from joulelaw.bench.meter_result import Measured, inseparable, made_result
-from joulelaw.bench.meter_window import measured
-from joulelaw.bench.readings import power_table
-from joulelaw.cluster.inventory import Device
+from joulelaw.bench.energy.readings import power_table
+from joulelaw.bench.meter import window as meter_window
+from joulelaw.bench.meter.devices import chosen, node_devices
+from joulelaw.bench.meter.processes import LOOK_EVERY_NS, ProcessTree, descendants
+from joulelaw.bench.meter.readings import store_at
+from joulelaw.bench.meter.result import Measured, inseparable, made_result
+from joulelaw.bench.meter.window import measured
+from joulelaw.cluster.nodes.inventory import Device
 from joulelaw.cluster.power import rapl_zones
 from joulelaw.cluster.power.meter import MeterOptions, NoMeter, Reading
 from tests.bench.metering import window

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from joulelaw.bench.metrics import EVERY_S, SILENT_S, Metrics, mean_power_w
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.metering import EnergyMeter, MeteredDevice, MeterInfo, readings_batch
+from joulelaw.bench.study.metrics import EVERY_S, SILENT_S, Metrics, mean_power_w
+from joulelaw.cluster.nodes.inventory import Device, Node
 from joulelaw.cluster.power.meter import Reading
+from joulelaw.cluster.streams.metering import EnergyMeter, MeteredDevice, MeterInfo, readings_batch
 
 SECOND = 1_000_000_000
 DEVICES = tuple(Device(f"GPU-{i}", "NVIDIA X", i, "cuda", 2**30, (i,), None, "") for i in range(2))

@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from joulelaw import InputError
-from joulelaw.bench.plan_devices import with_assumed
-from joulelaw.bench.plan_display import show_plan
-from joulelaw.bench.plan_making import make_plan
-from joulelaw.bench.spec import SHIPPED, load_sweep
-from joulelaw.bench.spec_schema import Axes, SweepSection
-from joulelaw.bench.yaml_lines import parse_yaml
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.bench.plan.devices import with_assumed
+from joulelaw.bench.plan.display import show_plan
+from joulelaw.bench.plan.making import make_plan
+from joulelaw.bench.spec.schema import Axes, SweepSection
+from joulelaw.bench.spec.sweep_file import SHIPPED, load_sweep
+from joulelaw.bench.spec.yaml_lines import parse_yaml
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.streams.metering import MeterInfo
 from joulelaw.model.hardware import Catalogue
 from tests.bench.texts import study_folder
 

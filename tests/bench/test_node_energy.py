@@ -8,16 +8,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from joulelaw.bench.dataset import Dataset, read_events, read_meters
-from joulelaw.bench.idle import NOTHING, Idle
-from joulelaw.bench.progress import StudyProgress
-from joulelaw.bench.session import Session
-from joulelaw.bench.spec_schema import LimitsSection, MeteringSection
-from joulelaw.bench.study_loop import StudyLoop
-from joulelaw.cluster.gang import RankGang
-from joulelaw.cluster.metering import READINGS, ClockOffset
+from joulelaw.bench.dataset.dataset import Dataset, read_events, read_meters
+from joulelaw.bench.energy.idle import NOTHING, Idle
+from joulelaw.bench.spec.schema import LimitsSection, MeteringSection
+from joulelaw.bench.study.loop import StudyLoop
+from joulelaw.bench.study.progress import StudyProgress
+from joulelaw.bench.study.session import Session
 from joulelaw.cluster.power.meter import MeterKind, Surrounding
 from joulelaw.cluster.power.sensor import Sensor
+from joulelaw.cluster.ranks.gang import RankGang
+from joulelaw.cluster.streams.metering import READINGS, ClockOffset
 from tests.bench.fake_fleet import DEVICES, NODE, planned
 from tests.bench.playing_fleet import LivingGang, PlayingFleet
 

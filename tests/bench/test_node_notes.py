@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from joulelaw.bench import sweep
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.metering import HERE
-from joulelaw.cluster.versions import own_epoch_ns
+from joulelaw.bench.study import study as sweep
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.nodes.versions import own_epoch_ns
+from joulelaw.cluster.streams.metering import HERE
 
 
 def node(name: str, driver: str, ahead_s: int) -> Node:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from joulelaw.bench.operation_timings import read_operations
+from joulelaw.bench.dataset.operation_timings import read_operations
 from tests.bench.imported_tables import few_draws, refusal, run, written
 from tests.model.rows import CPU
 from tests.model.test_operation_law import PEAK, timings, trials

@@ -13,13 +13,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from joulelaw import InputError
-from joulelaw.bench import operations, operations_rank
-from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.data_source import make_source
-from joulelaw.bench.operation_timings import read_operations
-from joulelaw.bench.operations_shapes import distinct_shapes
-from joulelaw.bench.operations_table import compared, write_parts
-from joulelaw.bench.operations_timing import FEWEST, MIN_S, WHOLE, Operation, time_operation, timed
+from joulelaw.bench.data.source import make_source
+from joulelaw.bench.dataset.operation_timings import read_operations
+from joulelaw.bench.operations import operations
+from joulelaw.bench.operations import rank as operations_rank
+from joulelaw.bench.operations.shapes import distinct_shapes
+from joulelaw.bench.operations.table import compared, write_parts
+from joulelaw.bench.operations.timing import FEWEST, MIN_S, WHOLE, Operation, time_operation, timed
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import load_workload
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.operations import FLOP, forward_calls
@@ -204,9 +205,9 @@ def test_each_distinct_shape_of_a_sweep_is_timed_once(tiny: Path, tmp_path: Path
 
 
 def test_a_trial_on_several_devices_has_no_operations_of_its_own(tiny: Path) -> None:
-    from joulelaw.bench.plan_devices import local_nodes, with_assumed
-    from joulelaw.bench.plan_making import make_plan
-    from joulelaw.bench.spec import load_sweep
+    from joulelaw.bench.plan.devices import local_nodes, with_assumed
+    from joulelaw.bench.plan.making import make_plan
+    from joulelaw.bench.spec.sweep_file import load_sweep
 
     sweep = load_sweep(tiny)
     nodes = local_nodes(sweep)

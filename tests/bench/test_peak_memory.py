@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from joulelaw.bench.configuration import Configuration, TrialSpec, Window
-from joulelaw.bench.plan_price import counted
-from joulelaw.bench.precision import TRAINABLE
-from joulelaw.bench.rank_state import claim_device, memory_bytes, reset_peak_memory, return_freed_memory
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.plan.price import counted
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec, Window
+from joulelaw.bench.training.precision import TRAINABLE
+from joulelaw.bench.training.rank_state import claim_device, memory_bytes, reset_peak_memory, return_freed_memory
+from joulelaw.cluster.ranks.rank import RankContext
 from joulelaw.model.hardware import Catalogue
 from tests.bench.trial_ranks import TINY, run_ranks, run_trial
 from tests.evidence import record

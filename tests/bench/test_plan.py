@@ -10,16 +10,16 @@ import pytest
 from rich.console import Console
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Window
-from joulelaw.bench.plan import Plan
-from joulelaw.bench.plan_devices import local_nodes, with_assumed
-from joulelaw.bench.plan_display import show_plan
-from joulelaw.bench.plan_making import make_plan
-from joulelaw.bench.plan_price import measured_steps
-from joulelaw.bench.plan_wall import expected_wall_s
-from joulelaw.bench.spec import load_sweep
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.metering import MeterInfo
+from joulelaw.bench.plan.devices import local_nodes, with_assumed
+from joulelaw.bench.plan.display import show_plan
+from joulelaw.bench.plan.making import make_plan
+from joulelaw.bench.plan.plan import Plan
+from joulelaw.bench.plan.price import measured_steps
+from joulelaw.bench.plan.wall import expected_wall_s
+from joulelaw.bench.spec.configuration import Window
+from joulelaw.bench.spec.sweep_file import load_sweep
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.streams.metering import MeterInfo
 from joulelaw.model.architecture import Shape, parameters
 from joulelaw.model.hardware import Catalogue
 from tests.bench.texts import study_folder

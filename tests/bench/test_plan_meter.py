@@ -8,9 +8,9 @@ import pytest
 
 from joulelaw import InputError
 from joulelaw.bench.cli import main
-from joulelaw.bench.plan_meter import NO_JOULES, local_meter
-from joulelaw.bench.spec import Sweep, load_sweep
-from joulelaw.cluster.inventory import Device, Node
+from joulelaw.bench.plan.meter import NO_JOULES, local_meter
+from joulelaw.bench.spec.sweep_file import Sweep, load_sweep
+from joulelaw.cluster.nodes.inventory import Device, Node
 
 GRID = "{num_layers: 2, hidden_size: 128, sequence_length: 64, micro_batch_size: 1, vocab_size: 1000}"
 CORE = Device("CPU-0", "a core", 0, "cpu", 2**30, (0,), None, "")

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration, TrialSpec, Window
-from joulelaw.bench.precision import autocast, check_precision
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.strategies import STRATEGIES
 from joulelaw.bench.strategies.loss_scale import LossScale
+from joulelaw.bench.training.precision import autocast, check_precision
 from tests.bench.trial_ranks import TINY, run_ranks, run_trial
 
 pytestmark = pytest.mark.xdist_group("ranks")

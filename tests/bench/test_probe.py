@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from joulelaw.bench.probed_device import device_spec
+from joulelaw.bench.study.probed_device import device_spec
 from joulelaw.model.hardware import Catalogue, to_toml
 from tests.bench.trial_ranks import TINY, run_ranks
 
@@ -46,7 +46,7 @@ def numpy_copy_bytes_per_s() -> float:
 
 
 def test_the_probe_agrees_with_numpy_within_a_loose_factor(tmp_path: Path) -> None:
-    first, second = run_ranks(tmp_path, "joulelaw.bench.probe:run_probe", {"seconds": 0.1}, world_size=2)
+    first, second = run_ranks(tmp_path, "joulelaw.bench.study.probe:run_probe", {"seconds": 0.1}, world_size=2)
     assert (first.exit_status, second.exit_status) == (0, 0)
     probe = first.one("probe")
     assert 0.1 < probe["peak_flop_per_s"]["fp32"] / numpy_flop_per_s() < 10
@@ -58,7 +58,7 @@ def test_the_probe_agrees_with_numpy_within_a_loose_factor(tmp_path: Path) -> No
 
 
 def test_one_device_has_no_link(tmp_path: Path) -> None:
-    (outcome,) = run_ranks(tmp_path, "joulelaw.bench.probe:run_probe", {"seconds": 0.01})
+    (outcome,) = run_ranks(tmp_path, "joulelaw.bench.study.probe:run_probe", {"seconds": 0.01})
     probe = outcome.one("probe")
     assert probe["link_bytes_per_s"] is None
     spec = device_spec(probe, "Lone device", 2**30, None, TODAY, "cpu")

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from joulelaw.bench.progress import GroupView, StudyProgress
+from joulelaw.bench.study.progress import GroupView, StudyProgress
 
 
 def row(**values: Any) -> dict[str, Any]:

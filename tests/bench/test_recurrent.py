@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration, TrialSpec, Window
-from joulelaw.bench.data_source import make_source
-from joulelaw.bench.precision import TRAINABLE, set_matmul_precision
-from joulelaw.bench.spec import load_sweep
-from joulelaw.bench.sweep import run_study
+from joulelaw.bench.data.source import make_source
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec, Window
+from joulelaw.bench.spec.sweep_file import load_sweep
+from joulelaw.bench.study.study import run_study
+from joulelaw.bench.training.precision import TRAINABLE, set_matmul_precision
 from joulelaw.bench.workloads import load_workload
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import counts
@@ -33,7 +33,7 @@ def recurrent(family: str, **changes: Any) -> Configuration:
 
 def plain_loop(configuration: Configuration, seed: int, steps: int) -> list[float]:
     """The same training written out with torch.nn alone."""
-    from joulelaw.bench.data import mixed_seed
+    from joulelaw.bench.data.batches import mixed_seed
 
     torch.manual_seed(mixed_seed(seed))
     c = configuration

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench.measurements import devices_files, read_measurements, read_trials
+from joulelaw.bench.dataset.measurements import devices_files, read_measurements, read_trials
+from joulelaw.bench.dataset.tables import TRIALS
 from joulelaw.bench.report import write_report
 from joulelaw.bench.report.palette import ROLES
 from joulelaw.bench.report.quantity import percent, quantity
 from joulelaw.bench.report.study import Study
-from joulelaw.bench.tables import TRIALS
 from joulelaw.model.coefficients import load_law, save_law
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import fit_law

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from joulelaw.bench.cli import main
-from joulelaw.bench.measurements import devices_files, read_measurements
+from joulelaw.bench.dataset.measurements import devices_files, read_measurements
 from joulelaw.bench.report import write_report
 from joulelaw.bench.report.axes import log_ticks
 from joulelaw.bench.report.palette import ROLES

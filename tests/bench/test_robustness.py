@@ -13,14 +13,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from joulelaw.bench.dataset import Dataset, read_power, read_steps, read_trials
+from joulelaw.bench.dataset.dataset import Dataset, read_power, read_steps, read_trials
 from joulelaw.bench.files import StorageError
-from joulelaw.bench.progress import StudyProgress
-from joulelaw.bench.running_trial import Event
-from joulelaw.bench.spec_schema import LimitsSection
-from joulelaw.bench.study_loop import StudyLoop
+from joulelaw.bench.spec.schema import LimitsSection
+from joulelaw.bench.study.loop import StudyLoop
+from joulelaw.bench.study.progress import StudyProgress
+from joulelaw.bench.trial.running import Event
 from joulelaw.cluster.failures import Cause
-from joulelaw.cluster.rank_failures import RankFailure
+from joulelaw.cluster.ranks.rank_failures import RankFailure
 from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ WRITER = f"""
 import errno, os, sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from joulelaw.bench.dataset import Dataset
+from joulelaw.bench.dataset.dataset import Dataset
 from tests.bench.factories import configurations, failure, new_dataset, power_rows, step_rows, trial_row
 
 def write(folder):

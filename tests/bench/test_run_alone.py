@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from joulelaw.bench.configuration import TrialSpec, Window
-from joulelaw.bench.plan import PlannedTrial, Price
-from joulelaw.bench.spec import load_sweep
-from joulelaw.bench.time_limit import SLACK, SLACK_S, OutOfTime, TimeLimit
-from joulelaw.cluster.inventory import Device, Node
+from joulelaw.bench.plan.plan import PlannedTrial, Price
+from joulelaw.bench.spec.configuration import TrialSpec, Window
+from joulelaw.bench.spec.sweep_file import load_sweep
+from joulelaw.bench.study.time_limit import SLACK, SLACK_S, OutOfTime, TimeLimit
+from joulelaw.cluster.nodes.inventory import Device, Node
 from tests.bench.bare_python import python_without
 from tests.bench.factories import configurations
 

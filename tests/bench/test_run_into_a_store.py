@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from joulelaw.bench.storage import place
+from joulelaw.bench.dataset.storage import place
 from tests.bench.object_stores import CREDENTIALS, S3Server, child_environment, s3_server
 
 pytestmark = [pytest.mark.xdist_group("object store"), pytest.mark.timeout(300)]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.plan import Plan
-from joulelaw.bench.plan_devices import local_nodes, with_assumed
-from joulelaw.bench.plan_making import make_plan
-from joulelaw.bench.spec import SHIPPED, load_sweep
-from joulelaw.cluster.inventory import Device, Node
+from joulelaw.bench.plan.devices import local_nodes, with_assumed
+from joulelaw.bench.plan.making import make_plan
+from joulelaw.bench.plan.plan import Plan
+from joulelaw.bench.spec.configuration import Configuration
+from joulelaw.bench.spec.sweep_file import SHIPPED, load_sweep
+from joulelaw.cluster.nodes.inventory import Device, Node
 from joulelaw.model.hardware import Catalogue
 
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.yaml"))

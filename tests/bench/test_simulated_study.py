@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from joulelaw.bench.lineup import waiting_trial
-from joulelaw.bench.measurements import read_events, read_trials
-from joulelaw.bench.plan import Plan
+from joulelaw.bench.dataset.measurements import read_events, read_trials
+from joulelaw.bench.plan.plan import Plan
+from joulelaw.bench.study.lineup import waiting_trial
 from joulelaw.cluster.failures import Cause
-from joulelaw.cluster.scheduler import WaitingTrial
-from joulelaw.cluster.simulator import Fate, simulate
-from joulelaw.cluster.timeline import Attempt, Timeline
+from joulelaw.cluster.scheduling.scheduler import WaitingTrial
+from joulelaw.cluster.scheduling.simulator import Fate, simulate
+from joulelaw.cluster.scheduling.timeline import Attempt, Timeline
 from tests.bench.studies import program
 
 pytestmark = [pytest.mark.xdist_group("study"), pytest.mark.timeout(300)]

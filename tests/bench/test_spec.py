@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.spec import find_sweep, load_sweep
-from joulelaw.bench.spec_schema import Axes
-from joulelaw.bench.yaml_lines import parse_yaml
+from joulelaw.bench.spec.configuration import Configuration
+from joulelaw.bench.spec.schema import Axes
+from joulelaw.bench.spec.sweep_file import find_sweep, load_sweep
+from joulelaw.bench.spec.yaml_lines import parse_yaml
 
 GOOD = """\
 schema: 1

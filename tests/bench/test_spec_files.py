@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import TextData
-from joulelaw.bench.spec import load_sweep
+from joulelaw.bench.spec.configuration import TextData
+from joulelaw.bench.spec.sweep_file import load_sweep
 from tests.bench.texts import save_tokenizer, study_folder, write_csv
 
 BERT = {
@@ -279,7 +279,7 @@ def test_a_sweep_with_checkpoint_and_texts_is_read_without_torch(tmp_path: Path)
     save(tmp_path / "saved", **BERT)
     path = write(tmp_path, FROM_CHECKPOINT, rest=DATA)
     script = (
-        "import sys; from joulelaw.bench.spec import load_sweep; asked = load_sweep(sys.argv[1]).asked;"
+        "import sys; from joulelaw.bench.spec.sweep_file import load_sweep; asked = load_sweep(sys.argv[1]).asked;"
         "print(len(asked), *sorted({'torch', 'ray', 'transformers'} & set(sys.modules)))"
     )
     root = Path(__file__).resolve().parents[2]

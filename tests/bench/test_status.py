@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench import status_reader
-from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.dataset import Dataset
-from joulelaw.bench.status import StudyStatus, status_of
-from joulelaw.bench.status_forecast import time_left_s
-from joulelaw.bench.status_reader import StatusReader
-from joulelaw.bench.status_seen import Planned, Seen
-from joulelaw.bench.status_view import headline, line, news
-from joulelaw.bench.storage import Place, place
+from joulelaw.bench.dataset.dataset import Dataset
+from joulelaw.bench.dataset.storage import Place, place
+from joulelaw.bench.spec.configuration import Configuration
+from joulelaw.bench.status import reader as status_reader
+from joulelaw.bench.status.forecast import time_left_s
+from joulelaw.bench.status.reader import StatusReader
+from joulelaw.bench.status.seen import Planned, Seen
+from joulelaw.bench.status.status import StudyStatus, status_of
+from joulelaw.bench.status.view import headline, line, news
 from tests.bench.factories import (
     GPU_MODEL,
     PRICE,
@@ -150,7 +150,7 @@ def test_it_says_whether_a_driver_is_at_work_and_how_it_left(tmp_path: Path) -> 
 
 
 def test_readings_are_as_old_as_they_are_whatever_the_nodes_clock_says(tmp_path: Path) -> None:
-    from joulelaw.bench.tables import METERS
+    from joulelaw.bench.dataset.tables import METERS
 
     ahead_ns = 7 * 10**12
     with study_at_work(tmp_path) as dataset:

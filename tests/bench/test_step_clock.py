@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from joulelaw.bench import step_clock
-from joulelaw.bench.step_clock import CudaClock, HostClock
+from joulelaw.bench.training import step_clock
+from joulelaw.bench.training.step_clock import CudaClock, HostClock
 
 MS = 1_000_000
 

@@ -8,14 +8,14 @@ from typing import Any, cast
 import pytest
 import torch
 
-from joulelaw.bench import stepping
-from joulelaw.bench.aliasing import MOST
-from joulelaw.bench.configuration import Window
-from joulelaw.bench.data import Epoch
-from joulelaw.bench.process_group import Group
-from joulelaw.bench.step_clock import StepRow
-from joulelaw.bench.stepping import AHEAD, Measured, StepLoop
+from joulelaw.bench.data.batches import Epoch
+from joulelaw.bench.spec.configuration import Window
 from joulelaw.bench.strategies import Stepper
+from joulelaw.bench.training import stepping
+from joulelaw.bench.training.aliasing import MOST
+from joulelaw.bench.training.process_group import Group
+from joulelaw.bench.training.step_clock import StepRow
+from joulelaw.bench.training.stepping import AHEAD, Measured, StepLoop
 
 CPU = torch.device("cpu")
 STEP_S = 0.02

@@ -13,13 +13,13 @@ import pytest
 from pyarrow import fs
 
 from joulelaw import InputError
-from joulelaw.bench.dataset import Dataset, data_hash, read_events, read_measurements, read_power, read_steps
+from joulelaw.bench.dataset.dataset import Dataset, data_hash, read_events, read_measurements, read_power, read_steps
+from joulelaw.bench.dataset.growing_table import GrowingTable
+from joulelaw.bench.dataset.leftovers import broken_files
+from joulelaw.bench.dataset.measurements import UnreadableTableError, devices_files
+from joulelaw.bench.dataset.storage import ObjectPath, Place, place
+from joulelaw.bench.energy.stored_power import energy_of
 from joulelaw.bench.files import StorageError, check_folder
-from joulelaw.bench.growing_table import GrowingTable
-from joulelaw.bench.leftovers import broken_files
-from joulelaw.bench.measurements import UnreadableTableError, devices_files
-from joulelaw.bench.storage import ObjectPath, Place, place
-from joulelaw.bench.stored_power import energy_of
 from joulelaw.model.hardware import Catalogue
 from tests.bench.factories import (
     configurations,
@@ -44,8 +44,8 @@ WRITER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import pyarrow as pa
-from joulelaw.bench.growing_table import GrowingTable
-from joulelaw.bench.storage import place
+from joulelaw.bench.dataset.growing_table import GrowingTable
+from joulelaw.bench.dataset.storage import place
 schema = pa.schema([pa.field("number", pa.int64())], metadata={{"joulelaw_schema": "1"}})
 table = GrowingTable(place(sys.argv[1]), "t", schema, every_s=1e9, flushes_per_file=4)
 number = 0
@@ -142,7 +142,7 @@ def numbers_of(server: S3Server, name: str) -> list[int]:
 
 
 def our_numbers(server: S3Server, name: str) -> list[int]:
-    from joulelaw.bench.table_files import read_files
+    from joulelaw.bench.dataset.table_files import read_files
 
     folder = place(server.uri(name))
     paths = sorted(folder.glob("t.*.parquet"), key=lambda path: int(path.name.split(".")[1]))

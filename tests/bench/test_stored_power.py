@@ -16,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joulelaw import InputError
-from joulelaw.bench.columns import RowError
-from joulelaw.bench.counter_ticks import ticks_near
-from joulelaw.bench.dataset import TrialTables
-from joulelaw.bench.energy import DeviceEnergy, window_energy
-from joulelaw.bench.leftovers import broken_files
-from joulelaw.bench.measurements import read_power, read_steps
-from joulelaw.bench.readings import from_readings, from_table, from_tables
-from joulelaw.bench.stored_power import energy_of, nodes_of, readings_of
-from joulelaw.bench.table_files import UnreadableTableError
-from joulelaw.bench.tables import POWER
-from joulelaw.bench.trace_energy import largest_gap_s, trace_energy
+from joulelaw.bench.dataset.columns import RowError
+from joulelaw.bench.dataset.dataset import TrialTables
+from joulelaw.bench.dataset.leftovers import broken_files
+from joulelaw.bench.dataset.measurements import read_power, read_steps
+from joulelaw.bench.dataset.table_files import UnreadableTableError
+from joulelaw.bench.dataset.tables import POWER
+from joulelaw.bench.energy.counter_ticks import ticks_near
+from joulelaw.bench.energy.energy import DeviceEnergy, window_energy
+from joulelaw.bench.energy.readings import from_readings, from_table, from_tables
+from joulelaw.bench.energy.stored_power import energy_of, nodes_of, readings_of
+from joulelaw.bench.energy.trace_energy import largest_gap_s, trace_energy
 from joulelaw.cluster.power.meter import Reading
 from tests.bench import energy_reference as plain
 from tests.bench.factories import configurations, new_dataset, power_rows, step_rows, trial_row

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.strategies import load_strategy
 from joulelaw.bench.workloads import WORKLOADS
 from tests.bench.training import SHARDED, alone, spread, trained

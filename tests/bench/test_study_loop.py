@@ -9,16 +9,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from joulelaw.bench.dataset import Dataset, read_steps, read_trials
-from joulelaw.bench.progress import StudyProgress, time_left_s
-from joulelaw.bench.running_trial import Event
-from joulelaw.bench.spec_schema import LimitsSection
-from joulelaw.bench.study_loop import StudyLoop
+from joulelaw.bench.dataset.dataset import Dataset, read_steps, read_trials
+from joulelaw.bench.spec.schema import LimitsSection
+from joulelaw.bench.study.loop import StudyLoop
+from joulelaw.bench.study.progress import StudyProgress, time_left_s
+from joulelaw.bench.trial.running import Event
 from joulelaw.cluster.failures import Cause, ClusterError, GroupTimeoutError, NodeLostError
-from joulelaw.cluster.gang import GangState, RankGang
 from joulelaw.cluster.power.meter import MeterKind
-from joulelaw.cluster.rank_failures import RankFailure
-from joulelaw.cluster.retries import TRIES
+from joulelaw.cluster.ranks.gang import GangState, RankGang
+from joulelaw.cluster.ranks.rank_failures import RankFailure
+from joulelaw.cluster.scheduling.retries import TRIES
 from tests.bench.factories import GPU_MODEL
 from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
 

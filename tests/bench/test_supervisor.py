@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 START = f"""
 import json, os, signal, subprocess, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from joulelaw.bench import supervisor
+from joulelaw.bench.study import supervisor
 
 def report(message):
     print(json.dumps({{"error": message}}), flush=True)

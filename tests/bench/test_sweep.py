@@ -10,16 +10,16 @@ from typing import Any, Self
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench import study_folder as opening
-from joulelaw.bench import sweep
-from joulelaw.bench.dataset import Dataset
-from joulelaw.bench.plan_devices import with_assumed
-from joulelaw.bench.plan_making import make_plan
-from joulelaw.bench.spec import load_sweep
-from joulelaw.bench.study_folder import default_folder, warning_of_copy
-from joulelaw.bench.trial_tables import Committed
+from joulelaw.bench.dataset.dataset import Dataset
+from joulelaw.bench.plan.devices import with_assumed
+from joulelaw.bench.plan.making import make_plan
+from joulelaw.bench.spec.sweep_file import load_sweep
+from joulelaw.bench.study import folder as opening
+from joulelaw.bench.study import study as sweep
+from joulelaw.bench.study.folder import default_folder, warning_of_copy
+from joulelaw.bench.trial.tables import Committed
 from joulelaw.cluster.failures import ForkServerError
-from joulelaw.cluster.inventory import Device, Node
+from joulelaw.cluster.nodes.inventory import Device, Node
 from joulelaw.model.hardware import Catalogue
 from tests.bench.studies import TINY
 from tests.bench.texts import study_folder

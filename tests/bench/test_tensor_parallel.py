@@ -11,13 +11,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import TrialSpec
-from joulelaw.bench.rank_state import claim_device
+from joulelaw.bench.spec.configuration import TrialSpec
 from joulelaw.bench.strategies import Setup, load_strategy
 from joulelaw.bench.strategies.block_split import interleaved
-from joulelaw.bench.trial import form_group, make_epoch, prepare
+from joulelaw.bench.training.rank import form_group, make_epoch, prepare
+from joulelaw.bench.training.rank_state import claim_device
 from joulelaw.bench.workloads import WORKLOADS, load_workload
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.cluster.ranks.rank import RankContext
 from tests.bench.training import TENSOR_PARALLEL, spread, trained
 from tests.bench.trial_ranks import run_ranks
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tokenizers.normalizers import Replace
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration, TextData, TrialSpec, Window
-from joulelaw.bench.data import EPOCH_STEPS, PADDING, Batch, Epoch, share_of
-from joulelaw.bench.text_data import LabelledText
-from joulelaw.bench.text_file import read_text_file
-from joulelaw.bench.text_input import load_tokenizer
+from joulelaw.bench.data.batches import EPOCH_STEPS, PADDING, Batch, Epoch, share_of
+from joulelaw.bench.data.text_data import LabelledText
+from joulelaw.bench.data.text_file import read_text_file
+from joulelaw.bench.data.text_input import load_tokenizer
+from joulelaw.bench.spec.configuration import Configuration, TextData, TrialSpec, Window
 from tests.bench.texts import DATA, IDS, reviews, save_tokenizer, study_folder, text_configuration, write_csv
 from tests.bench.trial_ranks import TINY, Outcome, run_trial
 

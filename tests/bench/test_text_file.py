@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from joulelaw import InputError
-from joulelaw.bench.text_file import TextFile, read_text_file
+from joulelaw.bench.data.text_file import TextFile, read_text_file
 from tests.bench.texts import write_csv
 
 UNICODE = st.text(st.characters(codec="utf-8"), max_size=30)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from joulelaw.bench.counter_ticks import all_ticks, ticks_near
-from joulelaw.bench.energy import DeviceEnergy, group_energy, window_energy
-from joulelaw.bench.tick_grid import find_grid, runs
+from joulelaw.bench.energy.counter_ticks import all_ticks, ticks_near
+from joulelaw.bench.energy.energy import DeviceEnergy, group_energy, window_energy
+from joulelaw.bench.energy.tick_grid import find_grid, runs
 from tests.bench.metering_simulation import SECOND, Floats, Simulated, simulated, tick_times
 from tests.fake_nvml.devices import FakeGpu
 

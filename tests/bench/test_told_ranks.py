@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from joulelaw.bench.configuration import TrialSpec, Window
-from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.local import LocalGang
+from joulelaw.bench.spec.configuration import TrialSpec, Window
+from joulelaw.cluster.ranks.gang import GangState
+from joulelaw.cluster.ranks.local import LocalGang
 from tests.bench.trial_ranks import TIME_OUT_S, TINY, cpu_device, fork_server
 
 pytestmark = pytest.mark.xdist_group("ranks")
@@ -26,7 +26,7 @@ def run(folder: Path, window: Window, tell: Callable[[Said], str], ranks: int = 
     told: set[str] = set()
     until = time.monotonic() + TIME_OUT_S
     gang.start(
-        "joulelaw.bench.trial:run_rank",
+        "joulelaw.bench.training.rank:run_rank",
         {"trial": TrialSpec(configuration, window=window).to_dict(), "root": ".", **payload},
         folder,
     )

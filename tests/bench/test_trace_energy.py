@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from joulelaw.bench.energy import DeviceEnergy, window_energy
+from joulelaw.bench.energy.energy import DeviceEnergy, window_energy
 from joulelaw.cluster.power.sensor import Sensor
 from tests.bench.metering_simulation import SECOND, SENSORS, Simulated, simulated
 from tests.bench.test_energy import device, window

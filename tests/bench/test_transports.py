@@ -2,8 +2,8 @@
 
 import pytest
 
-from joulelaw.bench.transports import joined, transports
-from joulelaw.cluster.topology import LinkKind
+from joulelaw.bench.training.transports import joined, transports
+from joulelaw.cluster.nodes.topology import LinkKind
 
 # By version, as its sources format them: src/transport/{p2p,shm,net}.cc. Hosts, pids and devices are made up.
 SAID = {

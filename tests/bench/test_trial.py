@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from joulelaw.bench.configuration import TrialSpec, Window
-from joulelaw.bench.rank_state import claim_device
-from joulelaw.bench.stepping import StepLoop
-from joulelaw.bench.trial import form_group, make_epoch, prepare
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.bench.spec.configuration import TrialSpec, Window
+from joulelaw.bench.training.rank import form_group, make_epoch, prepare
+from joulelaw.bench.training.rank_state import claim_device
+from joulelaw.bench.training.stepping import StepLoop
+from joulelaw.cluster.ranks.rank import RankContext
 from tests.bench.trial_ranks import TINY, Outcome, fork_server, run_ranks, run_trial
 
 pytestmark = pytest.mark.xdist_group("ranks")
@@ -145,7 +145,7 @@ def imports_of(payload: dict[str, Any], context: RankContext) -> None:
     """An entry that tells what a trial imported."""
     import sys
 
-    from joulelaw.bench.trial import run_rank
+    from joulelaw.bench.training.rank import run_rank
 
     before = set(sys.modules)
     run_rank(payload, context)

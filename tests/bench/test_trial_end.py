@@ -7,19 +7,19 @@ from typing import Any, cast
 
 import pytest
 
-from joulelaw.bench.dataset import Dataset, read_steps
-from joulelaw.bench.power_feed import BEYOND_NS, SETTLE_S, SILENT_S, hand_out, is_settled
-from joulelaw.bench.progress import StudyProgress
-from joulelaw.bench.running_trial import RunningTrial
-from joulelaw.bench.spec_schema import LimitsSection
-from joulelaw.bench.study_loop import StudyLoop
-from joulelaw.bench.trial_end import ended_row
+from joulelaw.bench.dataset.dataset import Dataset, read_steps
+from joulelaw.bench.spec.schema import LimitsSection
+from joulelaw.bench.study.loop import StudyLoop
+from joulelaw.bench.study.power_feed import BEYOND_NS, SETTLE_S, SILENT_S, hand_out, is_settled
+from joulelaw.bench.study.progress import StudyProgress
+from joulelaw.bench.trial.end import ended_row
+from joulelaw.bench.trial.running import RunningTrial
 from joulelaw.cluster.failures import Cause
-from joulelaw.cluster.gang import Gang
-from joulelaw.cluster.metering import ClockOffset, readings_batch
 from joulelaw.cluster.power.meter import Reading
-from joulelaw.cluster.rank_failures import RankFailure
-from joulelaw.cluster.retries import TRIES
+from joulelaw.cluster.ranks.gang import Gang
+from joulelaw.cluster.ranks.rank_failures import RankFailure
+from joulelaw.cluster.scheduling.retries import TRIES
+from joulelaw.cluster.streams.metering import ClockOffset, readings_batch
 from tests.bench.fake_fleet import DEVICES, NODE, SECOND, FakeFleet, FakeGang, planned
 
 KILLED = RankFailure(0, NODE, Cause.RANK_CRASH, "killed by signal 9", "rank0.log")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joulelaw.bench.configuration import Window
-from joulelaw.bench.warmup import LONGEST_S, longest_s, settled, steady, warmup_chunk
+from joulelaw.bench.spec.configuration import Window
+from joulelaw.bench.training.warmup import LONGEST_S, longest_s, settled, steady, warmup_chunk
 
 
 def noisy(count: int, step_s: float = 0.1, share: float = 0.05, seed: int = 1, trend: float = 0.0) -> list[float]:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joulelaw.bench.configuration import Window
-from joulelaw.bench.window import next_chunk
+from joulelaw.bench.spec.configuration import Window
+from joulelaw.bench.training.window import next_chunk
 
 SECONDS = st.floats(0.001, 10)
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from joulelaw import InputError
-from joulelaw.bench import spec_axes
-from joulelaw.bench.configuration import Configuration, Strategy
-from joulelaw.bench.data import Batch
-from joulelaw.bench.data_source import make_source
+from joulelaw.bench.data.batches import Batch
+from joulelaw.bench.data.source import make_source
 from joulelaw.bench.report import palette
+from joulelaw.bench.spec import axes as spec_axes
+from joulelaw.bench.spec.configuration import Configuration, Strategy
 from joulelaw.bench.strategies import STRATEGIES
 from joulelaw.bench.workloads import WORKLOADS, TrainingModel, load_workload
 from joulelaw.bench.workloads.config_keys import CONFIG_KEYS

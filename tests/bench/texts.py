@@ -12,7 +12,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from joulelaw.bench.configuration import Configuration, TextData
+from joulelaw.bench.spec.configuration import Configuration, TextData
 from tests.bench.trial_ranks import TINY
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

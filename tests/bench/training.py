@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from joulelaw.bench.configuration import Configuration, TrialSpec, Window
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec, Window
 from joulelaw.bench.strategies import STRATEGIES
 from joulelaw.model.parallelism import FSDP_TP_DEGREE
 from tests.bench.trial_ranks import TINY, run_ranks

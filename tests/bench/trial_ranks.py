@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from joulelaw.bench.configuration import Configuration, TrialSpec
-from joulelaw.bench.preload import ENVIRONMENT, PRELOAD
-from joulelaw.bench.rank_state import claim_device
-from joulelaw.bench.stepping import StepLoop
+from joulelaw.bench.spec.configuration import Configuration, TrialSpec
 from joulelaw.bench.strategies import load_strategy
-from joulelaw.bench.trial import form_group, make_epoch, prepare
-from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.inventory import Device
-from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.ranks import RankContext
-from joulelaw.cluster.server import ForkServer
+from joulelaw.bench.training.preload import ENVIRONMENT, PRELOAD
+from joulelaw.bench.training.rank import form_group, make_epoch, prepare
+from joulelaw.bench.training.rank_state import claim_device
+from joulelaw.bench.training.stepping import StepLoop
+from joulelaw.cluster.nodes.inventory import Device
+from joulelaw.cluster.ranks.gang import GangState
+from joulelaw.cluster.ranks.local import LocalGang
+from joulelaw.cluster.ranks.rank import RankContext
+from joulelaw.cluster.ranks.server import ForkServer
 
 TINY = Configuration(
     gpu_model="Test device (1 core)",
@@ -107,7 +107,7 @@ def run_ranks(folder: Path, entry: str, payload: dict[str, Any], world_size: int
 def run_trial(folder: Path, spec: TrialSpec, root: Path = Path()) -> list[Outcome]:
     """A trial through its real entry, on as many ranks as its configuration says. Files are relative to `root`."""
     payload = {"trial": spec.to_dict(), "root": str(root)}
-    return run_ranks(folder, "joulelaw.bench.trial:run_rank", payload, spec.configuration.gpu_count)
+    return run_ranks(folder, "joulelaw.bench.training.rank:run_rank", payload, spec.configuration.gpu_count)
 
 
 def almost_sgd(parameters: Iterable[torch.nn.Parameter], configuration: Configuration) -> torch.optim.AdamW:

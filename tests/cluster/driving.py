@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from joulelaw.cluster.gang import GangState, RankGang
+from joulelaw.cluster.ranks.gang import GangState, RankGang
 
 Event = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent.parent

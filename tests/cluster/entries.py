@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from joulelaw.cluster.ranks import RankContext
+from joulelaw.cluster.ranks.rank import RankContext
 
 COLOUR = "white"  # module state that a rank may change
 

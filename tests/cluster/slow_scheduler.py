@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import inf
 
-from joulelaw.cluster.scheduler import Assignment, WaitingTrial
+from joulelaw.cluster.scheduling.scheduler import Assignment, WaitingTrial
 
 URGENT = 6.0
 OVERRUN = 0.2

@@ -13,10 +13,10 @@ import pytest
 from joulelaw.cluster.alone import LocalCluster
 from joulelaw.cluster.cluster import Cluster
 from joulelaw.cluster.failures import ClusterError, InfeasibleGroupError
-from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.inventory import Device, Node
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.nodes.topology import Link
 from joulelaw.cluster.power.meter import MeterOptions
-from joulelaw.cluster.topology import Link
+from joulelaw.cluster.ranks.gang import GangState
 from tests.cluster.driving import gone, run, wait_for_kind
 
 ROOT = Path(__file__).resolve().parent.parent.parent

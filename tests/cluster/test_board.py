@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from joulelaw.cluster.board import Board
-from joulelaw.cluster.scheduler import Assignment, WaitingTrial
+from joulelaw.cluster.scheduling.board import Board
+from joulelaw.cluster.scheduling.scheduler import Assignment, WaitingTrial
 from tests.cluster.slow_scheduler import Running, SlowScheduler, share
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from joulelaw.cluster.clock import AGAIN_S, ASKS, PATIENCE_S, ClockComparison
+from joulelaw.cluster.streams.clock import AGAIN_S, ASKS, PATIENCE_S, ClockComparison
 
 SECOND = 1_000_000_000
 DELAYS_NS = st.tuples(st.integers(0, 50_000_000), st.integers(0, 50_000_000))

@@ -16,12 +16,12 @@ import ray
 from joulelaw import InputError
 from joulelaw.cluster.cluster import Cluster
 from joulelaw.cluster.failures import Cause, ClusterError, GroupTimeoutError, InfeasibleGroupError
-from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.pool import DevicePool
+from joulelaw.cluster.nodes.pool import DevicePool
 from joulelaw.cluster.power.meter import MeterOptions
-from joulelaw.cluster.remote import RemoteRank
-from joulelaw.cluster.server import ForkServer
+from joulelaw.cluster.ranks.gang import GangState
+from joulelaw.cluster.ranks.local import LocalGang
+from joulelaw.cluster.ranks.remote import RemoteRank
+from joulelaw.cluster.ranks.server import ForkServer
 from tests.cluster.driving import Event, environment, finish, gone, of_kind, run, wait_for, wait_for_kind
 
 # One Ray for all: --dist loadgroup sends these to one worker.

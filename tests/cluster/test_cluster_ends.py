@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from joulelaw.cluster.scratch import remove_all_abandoned
+from joulelaw.cluster.ranks.scratch import remove_all_abandoned
 from tests.cluster.driving import environment, gone, wait_for
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -84,7 +84,7 @@ def test_no_process_outlives_the_driver(tmp_path: Path, end: str) -> None:
         assert driver.stdout is not None
         folder = Path(driver.stdout.readline().strip())
         processes = {p.pid: " ".join(p.cmdline()) for p in psutil.Process(driver.pid).children(recursive=True)}
-        for expected in ("raylet/raylet", "ray::Launcher", "ray::RankHost", "joulelaw.cluster.forkserver"):
+        for expected in ("raylet/raylet", "ray::Launcher", "ray::RankHost", "joulelaw.cluster.ranks.forkserver"):
             assert any(expected in name for name in processes.values())
         if end == "close":
             driver.stdin.write("\n")

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from joulelaw.cluster.failures import InfeasibleGroupError
-from joulelaw.cluster.feasible import check_feasible
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.scheduler import choose_nodes
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.scheduling.feasible import check_feasible
+from joulelaw.cluster.scheduling.scheduler import choose_nodes
 
 
 def node(name: str, *models: str) -> Node:

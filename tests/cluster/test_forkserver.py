@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from joulelaw.cluster.failures import ForkServerError
-from joulelaw.cluster.gang import GangState
-from joulelaw.cluster.inventory import Device, inspect_node
-from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.server import ForkServer
+from joulelaw.cluster.nodes.inventory import Device, inspect_node
+from joulelaw.cluster.ranks.gang import GangState
+from joulelaw.cluster.ranks.local import LocalGang
+from joulelaw.cluster.ranks.server import ForkServer
 from tests.cluster.driving import finish, gone, of_kind, run, wait_for, wait_for_kind
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -122,9 +122,9 @@ def test_what_a_rank_started_dies_with_it(server: ForkServer, device: Device, tm
 LAUNCHER = """
 import sys, time
 from pathlib import Path
-from joulelaw.cluster.inventory import inspect_node
-from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.server import ForkServer
+from joulelaw.cluster.nodes.inventory import inspect_node
+from joulelaw.cluster.ranks.local import LocalGang
+from joulelaw.cluster.ranks.server import ForkServer
 
 server = ForkServer()
 gang = LocalGang(server, inspect_node().devices[:1])

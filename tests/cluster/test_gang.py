@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from joulelaw.cluster.failures import Cause, ClusterError
-from joulelaw.cluster.gang import GangLimits, GangState, RankGang, Seat
-from joulelaw.cluster.inventory import Device, inspect_node
-from joulelaw.cluster.local import LocalGang
-from joulelaw.cluster.ranks import RankSpec
-from joulelaw.cluster.server import ForkServer
-from joulelaw.cluster.wire import LineBuffer, Message, encode
+from joulelaw.cluster.nodes.inventory import Device, inspect_node
+from joulelaw.cluster.ranks.gang import GangLimits, GangState, RankGang, Seat
+from joulelaw.cluster.ranks.local import LocalGang
+from joulelaw.cluster.ranks.rank import RankSpec
+from joulelaw.cluster.ranks.server import ForkServer
+from joulelaw.cluster.ranks.wire import LineBuffer, Message, encode
 from tests.cluster.driving import finish, gone, of_kind, run, wait_for_kind
 
 

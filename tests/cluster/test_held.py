@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from joulelaw.cluster import held
 from joulelaw.cluster.failures import ClusterError, NodeLostError
-from joulelaw.cluster.held import NodeDevices
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.remote import Place
+from joulelaw.cluster.nodes import held
+from joulelaw.cluster.nodes.held import NodeDevices
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.ranks.remote import Place
 
 NODE = Node(
     "ab" * 28, "0a", tuple(Device(f"GPU-{i}", "A100", i, "cuda", 2**36, (), 400.0, "") for i in range(2)), 1, 1, ""

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from joulelaw import InputError
-from joulelaw.cluster import inventory
 from joulelaw.cluster.failures import ClusterError
-from joulelaw.cluster.inventory import Device, Node, inspect_node, logical_devices, named_by_node
-from joulelaw.cluster.launcher import Launcher
-from joulelaw.cluster.ray_devices import device_of, granted_devices
+from joulelaw.cluster.nodes import inventory
+from joulelaw.cluster.nodes.inventory import Device, Node, inspect_node, logical_devices, named_by_node
+from joulelaw.cluster.nodes.ray_devices import device_of, granted_devices
+from joulelaw.cluster.ranks.launcher import Launcher
 
 GIB = 1 << 30
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 
 from joulelaw import InputError
-from joulelaw.cluster import sampler_host
-from joulelaw.cluster.metering import MeterInfo, new_life, readings_batch
-from joulelaw.cluster.meters import NodeMeters
-from joulelaw.cluster.node_meter import PATIENCE_S, PROMPT_S, NodeMeter
-from joulelaw.cluster.outbox import Outbox
 from joulelaw.cluster.power.meter import MeterOptions, Reading
-from joulelaw.cluster.sampler_host import SamplerHost
+from joulelaw.cluster.streams import sampler_host
+from joulelaw.cluster.streams.metering import MeterInfo, new_life, readings_batch
+from joulelaw.cluster.streams.meters import NodeMeters
+from joulelaw.cluster.streams.node_meter import PATIENCE_S, PROMPT_S, NodeMeter
+from joulelaw.cluster.streams.outbox import Outbox
+from joulelaw.cluster.streams.sampler_host import SamplerHost
 
 INFO = MeterInfo("nvml", "measured", "gpu", ("A",), {"A": ("A",)}, {})
 

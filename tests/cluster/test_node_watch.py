@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from joulelaw.cluster import node_watch
 from joulelaw.cluster.failures import Cause
-from joulelaw.cluster.node_watch import NodeWatch, answers, death_of
+from joulelaw.cluster.nodes import node_watch
+from joulelaw.cluster.nodes.node_watch import NodeWatch, answers, death_of
 
 MISSED = "health check failed due to missing too many heartbeats"
 

@@ -15,11 +15,11 @@ from ray.cluster_utils import Cluster as RayNodes
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from joulelaw import InputError
-from joulelaw.cluster.changes import NodeChange
 from joulelaw.cluster.cluster import Cluster
 from joulelaw.cluster.failures import Cause, ClusterError
-from joulelaw.cluster.gang import GangState, RankGang
-from joulelaw.cluster.inventory import cpu_model
+from joulelaw.cluster.nodes.changes import NodeChange
+from joulelaw.cluster.nodes.inventory import cpu_model
+from joulelaw.cluster.ranks.gang import GangState, RankGang
 from tests.bench.studies import Running
 from tests.cluster.driving import finish, of_kind, run, wait_for, wait_for_kind
 from tests.fake_nvml.build import fake_nvml
@@ -175,7 +175,7 @@ def test_the_end_of_a_log_travels_where_the_studys_folder_is_not(
     try:
         for same, number in ((True, 1), (False, 2)):
             if not same:
-                monkeypatch.setattr("joulelaw.cluster.rank_log.folder_mark", lambda folder: 0)
+                monkeypatch.setattr("joulelaw.cluster.ranks.rank_log.folder_mark", lambda folder: 0)
             (exit_,) = of_kind(run(gang, "tell", {}, tmp_path / str(number)), "exit")
             log = tmp_path / str(number) / "rank0.log"
             assert exit_.get("log", log.read_text() if same else None) == "said by rank 0\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from joulelaw.cluster.oom import OomCounter, oom_kills
+from joulelaw.cluster.ranks.oom import OomCounter, oom_kills
 
 EVENTS = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n"  # a v2 memory.events
 CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"  # a v1 memory.oom_control

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from joulelaw.cluster.failures import Cause
-from joulelaw.cluster.rank_failures import RankFailure, cause_of, describe_failures, of_error, of_exit, signal_cause
+from joulelaw.cluster.ranks.rank_failures import (
+    RankFailure,
+    cause_of,
+    describe_failures,
+    of_error,
+    of_exit,
+    signal_cause,
+)
 
 
 def failure(rank: int, cause: Cause, what: str = "", time_ns: int = 0, of_peers: bool = False) -> RankFailure:

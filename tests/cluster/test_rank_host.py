@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from joulelaw.cluster import rank_log
-from joulelaw.cluster.inventory import Device
-from joulelaw.cluster.ranks import RankSpec
-from joulelaw.cluster.remote import RankHost
-from joulelaw.cluster.server import ForkServer
+from joulelaw.cluster.nodes.inventory import Device
+from joulelaw.cluster.ranks import rank_log
+from joulelaw.cluster.ranks.rank import RankSpec
+from joulelaw.cluster.ranks.remote import RankHost
+from joulelaw.cluster.ranks.server import ForkServer
 from tests.cluster.driving import Event, of_kind, wait_for
 
 DEVICE = Device("CPU-0", "CPU", 0, "cpu", 1 << 30, (), None, "")

@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from joulelaw.cluster.inventory import Device
-from joulelaw.cluster.ranks import RankProcess, RankSpec
-from joulelaw.cluster.wire import Message
+from joulelaw.cluster.nodes.inventory import Device
+from joulelaw.cluster.ranks.rank import RankProcess, RankSpec
+from joulelaw.cluster.ranks.wire import Message
 from tests.cluster.driving import wait_for
 
 DEVICE = Device("CPU-test-0", "Test (1 core)", 0, "cpu", 2**30, (), None, "")

@@ -3,7 +3,7 @@
 import pytest
 
 from joulelaw.cluster.failures import Cause
-from joulelaw.cluster.retries import TRIES, next_step
+from joulelaw.cluster.scheduling.retries import TRIES, next_step
 
 RESULTS = {Cause.OUT_OF_MEMORY, Cause.NAN_LOSS}
 LEFT = {Cause.RANK_ERROR, Cause.TRIAL_TIMEOUT}

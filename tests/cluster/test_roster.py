@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from joulelaw.cluster import members, roster
 from joulelaw.cluster.failures import Cause
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.members import Terms
-from joulelaw.cluster.node_watch import RayNode
+from joulelaw.cluster.nodes import members, roster
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.nodes.members import Terms
+from joulelaw.cluster.nodes.node_watch import RayNode
+from joulelaw.cluster.nodes.roster import Roster
 from joulelaw.cluster.power.meter import MeterOptions
-from joulelaw.cluster.roster import Roster
 
 
 class Table:

@@ -1,6 +1,6 @@
 """Groups take the nodes that they fill."""
 
-from joulelaw.cluster.scheduler import choose_nodes
+from joulelaw.cluster.scheduling.scheduler import choose_nodes
 
 
 def test_nodes_are_filled_tightly_and_shared_evenly() -> None:

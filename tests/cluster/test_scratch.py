@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from joulelaw.cluster.scratch import ScratchFolder, remove_abandoned
+from joulelaw.cluster.ranks.scratch import ScratchFolder, remove_abandoned
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OWNER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from joulelaw.cluster.scratch import ScratchFolder
+from joulelaw.cluster.ranks.scratch import ScratchFolder
 scratch = ScratchFolder.create("jl-test-", 500)
 (scratch.path / "session").mkdir()
 (scratch.path / "session" / "file").touch()

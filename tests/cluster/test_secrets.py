@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from joulelaw.cluster.secret_names import is_secret, without_secrets
-from joulelaw.cluster.server import ForkServer
+from joulelaw.cluster.ranks.secret_names import is_secret, without_secrets
+from joulelaw.cluster.ranks.server import ForkServer
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = (

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from joulelaw.cluster.board import Board
 from joulelaw.cluster.failures import Cause
-from joulelaw.cluster.fates import Fates
-from joulelaw.cluster.retries import next_step
-from joulelaw.cluster.scheduler import Assignment, WaitingTrial
-from joulelaw.cluster.simulator import Fate, simulate
-from joulelaw.cluster.timeline import Attempt, CapacityChange, Timeline, busy_share, lower_bound_s
+from joulelaw.cluster.scheduling.board import Board
+from joulelaw.cluster.scheduling.fates import Fates
+from joulelaw.cluster.scheduling.retries import next_step
+from joulelaw.cluster.scheduling.scheduler import Assignment, WaitingTrial
+from joulelaw.cluster.scheduling.simulator import Fate, simulate
+from joulelaw.cluster.scheduling.timeline import Attempt, CapacityChange, Timeline, busy_share, lower_bound_s
 
 FAILURES = {Cause.RANK_CRASH: 0.05, Cause.OUT_OF_MEMORY: 0.02, Cause.RANK_ERROR: 0.02}
 

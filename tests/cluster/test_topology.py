@@ -7,8 +7,8 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from joulelaw.cluster.inventory import Device, Node
-from joulelaw.cluster.topology import Link, neighbours, worst_link
+from joulelaw.cluster.nodes.inventory import Device, Node
+from joulelaw.cluster.nodes.topology import Link, neighbours, worst_link
 from tests.fake_nvml.topologies import CUBE_MESH
 
 MODEL = "NVIDIA A100"

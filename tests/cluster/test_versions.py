@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from joulelaw import InputError
-from joulelaw.cluster import versions
-from joulelaw.cluster.inventory import Device, Node, inspect_node
-from joulelaw.cluster.metering import ClockOffset
-from joulelaw.cluster.versions import SOURCE, check_same, installed, notes, own_epoch_ns, source_hash
+from joulelaw.cluster.nodes import versions
+from joulelaw.cluster.nodes.inventory import Device, Node, inspect_node
+from joulelaw.cluster.nodes.versions import SOURCE, check_same, installed, notes, own_epoch_ns, source_hash
+from joulelaw.cluster.streams.metering import ClockOffset
 
 SOFTWARE = (("python", "3.12.1"), ("torch", "2.13.0+cu130"), ("ray", "2.60.0"))
 SECOND_NS = 10**9
@@ -31,7 +31,9 @@ def test_what_is_installed_here_is_told_without_importing_it() -> None:
     told = dict(inspect_node().software)
     assert told["torch"] == version("torch")
     assert told[SOURCE] == source_hash()
-    code = "import sys; from joulelaw.cluster.versions import installed; installed(); print('torch' in sys.modules)"
+    code = (
+        "import sys; from joulelaw.cluster.nodes.versions import installed; installed(); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

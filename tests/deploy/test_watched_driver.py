@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from joulelaw.bench.dataset import read_power
+from joulelaw.bench.dataset.dataset import read_power
 from tests.deploy.ray_nodes import ROOT, RayNodes
 
 pytest.importorskip("aiohttp", reason="metrics need ray[default]")

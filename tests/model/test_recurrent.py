@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from joulelaw import InputError
-from joulelaw.bench.configuration import Configuration
-from joulelaw.bench.data_source import make_source
+from joulelaw.bench.data.source import make_source
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import load_workload
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import counts

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench.tables import TRIALS
+from joulelaw.bench.dataset.tables import TRIALS
 from joulelaw.model.tables import (
     CASE_COLUMNS,
     CONFIGURATION_COLUMNS,

@@ -9,8 +9,8 @@ from typing import Literal
 
 import pytest
 
-from joulelaw.bench.energy import window_energy
-from joulelaw.bench.readings import from_readings
+from joulelaw.bench.energy.energy import window_energy
+from joulelaw.bench.energy.readings import from_readings
 from joulelaw.cluster.power.estimate import open_estimate, process_cpu_ns
 
 # Burns the CPU seconds named on each line of its input, then prints what the process has used in all.

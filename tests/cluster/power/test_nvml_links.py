@@ -97,7 +97,7 @@ def test_a_lost_gpu_leaves_the_links_of_the_others(fake_nvml: Any) -> None:
 
 
 INVENTORY = """
-from joulelaw.cluster.inventory import inspect_node
+from joulelaw.cluster.nodes.inventory import inspect_node
 node = inspect_node()
 show({"devices": [[d.uuid, d.pci_bus_id, d.pcie, d.driver, d.power_limit_w, d.memory_bytes] for d in node.devices],
       "links": [[link.one, link.other, link.kind] for link in node.links]})

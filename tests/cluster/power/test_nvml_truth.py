@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from joulelaw.bench.checks import TrialFacts, verdict
-from joulelaw.bench.energy import DeviceEnergy, group_energy
-from joulelaw.bench.readings import from_readings
+from joulelaw.bench.energy.energy import DeviceEnergy, group_energy
+from joulelaw.bench.energy.readings import from_readings
+from joulelaw.bench.trial.checks import TrialFacts, verdict
 from joulelaw.cluster.power.meter import Reading
 from tests.fake_nvml.devices import FakeGpu
 

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from joulelaw import InputError
-from joulelaw.bench.energy import window_energy
-from joulelaw.bench.readings import from_readings
+from joulelaw.bench.energy.energy import window_energy
+from joulelaw.bench.energy.readings import from_readings
 from joulelaw.cluster.power.meter import MeterOptions, open_meter
 from joulelaw.cluster.power.replay import open_replay
 

@@ -1,0 +1,1 @@
+"""What trials train on: synthetic batches, or the user's own texts."""

@@ -1,0 +1,1 @@
+"""The dataset: its tables and files, one writer at a time, in a folder or an object store."""

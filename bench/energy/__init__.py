@@ -1,0 +1,1 @@
+"""Readings of meters become joules: counters and their ticks, traces of power, nodes, idling."""

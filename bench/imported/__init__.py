@@ -1,0 +1,1 @@
+"""Measurement tables from elsewhere, checked whole."""

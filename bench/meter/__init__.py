@@ -1,0 +1,1 @@
+"""`joulelaw meter`: the energy of a stretch of time, or of a command."""

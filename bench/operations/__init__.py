@@ -1,0 +1,1 @@
+"""The operations of a micro-step, each timed alone."""

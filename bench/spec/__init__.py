@@ -1,0 +1,1 @@
+"""The sweep file: what it may say, and every mistake in it told with its place."""

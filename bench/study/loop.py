@@ -1,0 +1,274 @@
+"""The loop that carries a study out: it starts what fits, listens, and ends what is over. It waits for no node."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from joulelaw import InputError
+from joulelaw.bench.dataset.dataset import Dataset
+from joulelaw.bench.plan.plan import PlannedTrial
+from joulelaw.bench.spec.schema import LimitsSection, MeteringSection
+from joulelaw.bench.study.attempts import note_lost_attempts, remember_places
+from joulelaw.bench.study.fleet import Fleet
+from joulelaw.bench.study.lineup import Lineup
+from joulelaw.bench.study.metrics import Metrics
+from joulelaw.bench.study.power_feed import has_just_ended, is_settled, watch_ranks
+from joulelaw.bench.study.probed_links import ProbedLinks
+from joulelaw.bench.study.progress import GroupView, StudyProgress
+from joulelaw.bench.study.session import Session
+from joulelaw.bench.trial.advice import advise
+from joulelaw.bench.trial.fate import TrialEnder
+from joulelaw.bench.trial.running import RunningTrial
+from joulelaw.bench.trial.start import TrialStarter
+from joulelaw.cluster.failures import Cause, ClusterError, NodeLostError, RayLostError
+from joulelaw.cluster.scheduling.scheduler import Assignment
+from joulelaw.cluster.streams.metering import EnergyMeter
+
+# Seldom enough that the driver's time does not show in the steps of ranks on its cores.
+LOOK_EVERY_S = 0.5
+POWER_EVERY_S = 1.0
+NODES_EVERY_S = 2.0
+# While a trial that is over waits for its last readings, which are a quarter of a second away.
+SETTLING_EVERY_S = 0.1
+# How long the trials that need a lost node wait for it to come back, or for another like it, once nothing else runs.
+NODES_BACK_S = 60.0
+NO_IDLE_PHASE = MeteringSection(idle_s=0.0)
+
+
+class StudyLoop:
+    """Runs the waiting trials of a plan to their end. `rows` has one row for each that ended."""
+
+    def __init__(
+        self,
+        waiting: Iterable[PlannedTrial],
+        dataset: Dataset,
+        fleet: Fleet,
+        limits: LimitsSection,
+        progress: StudyProgress,
+        root: Path,
+        metering: MeteringSection = NO_IDLE_PHASE,
+    ) -> None:
+        """`root` is the sweep's folder, which the files that configurations name are relative to."""
+        self.rows: list[dict[str, Any]] = []
+        self._running: dict[str, RunningTrial] = {}
+        self._settling: list[RunningTrial] = []
+        self._dataset = dataset
+        self._fleet = fleet
+        self._limits = limits
+        self._progress = progress
+        self._lineup = Lineup(waiting)
+        self._links = ProbedLinks()
+        self._session = Session(fleet, dataset, metering.idle_s)
+        self._metrics = Metrics(fleet.metrics())
+        self._starter = TrialStarter(dataset, fleet, metering, self._links, root)
+        self._ender = TrialEnder(dataset, fleet, self._lineup, limits, progress, self._links)
+        self._power_due_s = self._nodes_due_s = 0.0
+        self._lost_s = float("-inf")  # when a node was lost last
+        self._kept: Mapping[str, int] | None = None
+        self._held_off = False  # a group was not granted: no other is asked for until a trial ends
+
+    def run(self) -> None:
+        """Until nothing waits and nothing runs. On any exception, Ctrl-C among them, the ranks are ended first."""
+        note_lost_attempts(self._dataset)
+        remember_places(self._dataset, self._lineup)
+        self._dataset.note("run_began", nodes=[node.node_id for node in self._fleet.nodes])
+        how = "done"
+        try:
+            if self._lineup:
+                self._session.wait_ready()
+                self._tell_what_is_missing()
+            while self._lineup or self._running or self._settling:
+                self._turn()
+        except BaseException as error:
+            how = f"{type(error).__name__}: {error}"
+            self._abandon(error)
+            raise
+        finally:
+            with suppress(InputError):  # a full disk, which is being told already
+                self._dataset.note("run_ended", detail=how)
+
+    def _tell_what_is_missing(self) -> None:
+        """Of a study that goes on: some of the nodes that its plan was made for may be gone."""
+        if missing := self._lineup.stranded(self._fleet.total_by_model()):
+            self._progress.tell(
+                f"Not all devices are there that trials wait for ({_by_group(missing)}): the others first"
+            )
+
+    def _turn(self) -> None:
+        self._look_at_nodes()
+        self._start_what_fits()
+        self._listen()
+        if self._end_what_is_over():
+            return  # devices are free: at once to the next trial
+        self._check_that_it_goes_on()
+        self._progress.show(_view(trial) for trial in self._running.values())
+        self._tell_metrics()
+        self._fleet.wait(max(0.0, min(LOOK_EVERY_S, self._power_due_s - time.monotonic())))
+
+    def _look_at_nodes(self) -> None:
+        """Takes up nodes that have come, and gives up those that are lost."""
+        if time.monotonic() < self._nodes_due_s:
+            return
+        is_first, self._nodes_due_s = not self._nodes_due_s, time.monotonic() + NODES_EVERY_S
+        for change in self._fleet.refresh():
+            nodes, uuids = [change.node_id], change.device_uuids
+            self._dataset.note(change.kind, nodes=nodes, device_uuids=uuids, cause=change.cause, detail=change.text)
+            if not (is_first and change.kind == "node_joined"):  # who was there is no news
+                self._progress.tell(change.text)
+            self._held_off = False
+            if change.kind == "node_lost":
+                self._lost_s = time.monotonic()
+                for trial in self._running.values():
+                    if not trial.is_started and change.node_id in trial.gang.node_ids:
+                        trial.give_up(change.cause or Cause.NODE_LOST, change.text)
+        self._see()
+        if self._lineup.smallest != self._kept:
+            self._kept = self._lineup.smallest
+            self._fleet.keep_only(self._kept)
+
+    def _see(self) -> None:
+        """Devices of nodes that are ready are there. Where meters cannot tell devices apart a node is one trial's."""
+        free = {
+            model: {node: number for node, number in on_nodes.items() if node in self._session.ready}
+            for model, on_nodes in self._fleet.free_by_model().items()
+        }
+        meters = self._fleet.meters
+        apart = {node for node, meter in meters.items() if all(len(each) == 1 for each in meter.covers.values())}
+        self._lineup.see(free, meters.keys() - (apart if self._limits.share_node else set()))
+
+    def _start_what_fits(self) -> None:
+        while not self._held_off and (assignment := self._lineup.next()):
+            planned = self._lineup.planned(assignment.trial_id)
+            wanted, avoid = planned.spec.configuration, self._lineup.used(planned)
+            group = wanted.gpu_model, wanted.gpu_count, wanted.node_count
+            try:
+                gang = self._fleet.acquire(*group, assignment.nodes, avoid)
+            except ClusterError as problem:
+                self._see()
+                if isinstance(problem, NodeLostError) and not self._is_offered(assignment, wanted.gpu_model):
+                    continue  # on the nodes that are left
+                if not (self._running or self._settling):
+                    raise
+                self._held_off = True
+                return
+            self._lineup.start(assignment)
+            trial = self._starter.begin(planned, gang, self._running.values())
+            self._running[planned.trial_id] = trial
+
+    def _is_offered(self, assignment: Assignment, model: str) -> bool:
+        free = self._fleet.free_by_model().get(model, {})
+        return all(free.get(node) for node in assignment.nodes)
+
+    @property
+    def _metered(self) -> list[RunningTrial]:
+        return [*self._running.values(), *self._settling]
+
+    def _listen(self) -> None:
+        for trial in self._running.values():
+            if not trial.is_started:
+                self._starter.launch_if_cool(trial)
+                continue
+            trial.advance()
+            watch_ranks(self._fleet, trial)
+            if trial.links is not None:
+                self._links.take((device.uuid for device in trial.gang.devices), trial.links)
+            if not trial.given_up:
+                self._give_up_if_hopeless(trial)
+        if time.monotonic() >= self._power_due_s:
+            is_settling = any(has_just_ended(trial) for trial in self._settling)
+            self._power_due_s = time.monotonic() + (SETTLING_EVERY_S if is_settling else POWER_EVERY_S)
+            self._metrics.see(self._session.hand_out(self._metered))
+            for trial in self._running.values():
+                advise(trial, self._fleet.meters)
+
+    def _tell_metrics(self) -> None:
+        if not self._metrics.is_due:
+            return
+        ended = Counter(row["verdict"] if row["status"] == "done" else row["status"] for row in self.rows)
+        trials = {"waiting": len(self._lineup), "running": len(self._metered), "valid": 0, "invalid": 0, "failed": 0}
+        energy_j: dict[EnergyMeter, float] = {}
+        for row in self.rows:
+            if row["energy_j"] is not None:
+                meter = EnergyMeter(row["meter"], row["meter_kind"])
+                energy_j[meter] = energy_j.get(meter, 0.0) + row["energy_j"]
+        self._metrics.tell(self._fleet.nodes, self._fleet.meters, {**trials, **ended}, energy_j)
+
+    def _give_up_if_hopeless(self, trial: RunningTrial) -> None:
+        if trial.no_number:
+            trial.give_up(Cause.NAN_LOSS, trial.no_number)  # be its ranks through already
+        elif trial.over:
+            return
+        elif trial.lost_gpus:
+            trial.give_up(Cause.GPU_LOST, f"the driver has lost {', '.join(sorted(trial.lost_gpus))}")
+        elif trial.elapsed_s > self._limits.trial_timeout_s:
+            what = f"not over after limits.trial_timeout_s = {self._limits.trial_timeout_s:g} s"
+            trial.give_up(Cause.TRIAL_TIMEOUT, what)
+
+    def _end_what_is_over(self) -> bool:
+        """Frees the devices of trials that are over, else commits those that have all their readings; whether any."""
+        over = [trial for trial in self._running.values() if trial.over]
+        for trial in over:
+            del self._running[trial.trial_id]
+            self._settling.append(trial)
+            self._ender.let_go(trial)
+            self._held_off = False
+            self._power_due_s = 0.0
+        if any(trial.lost_gpus or trial.cause is Cause.GPU_LOST for trial in over):
+            self._see()
+        if over:
+            return True  # a commit waits for the disk: others get the devices first
+        settled = [trial for trial in self._settling if not trial.succeeded or is_settled(self._fleet, trial)]
+        for trial in settled:
+            row = self._ender.end(trial, self._session.idle)
+            self._settling.remove(trial)
+            self._held_off = False
+            self.rows += [row] if row is not None else []
+        return bool(settled)
+
+    def _check_that_it_goes_on(self) -> None:
+        """On devices that are all free the first trial fits, unless there are fewer than at the start."""
+        if self._running or self._settling or not self._lineup or self._fleet.more_to_come():
+            return
+        totals = self._fleet.total_by_model()
+        if not {node for on_nodes in totals.values() for node in on_nodes if on_nodes[node]} <= self._session.ready:
+            return
+        if self._fleet.lost_nodes and time.monotonic() < self._lost_s + NODES_BACK_S:
+            return
+        self._see()  # a node may have become ready since this turn began
+        if self._lineup.next():
+            return
+        missing = _by_group(self._lineup.stranded(totals))
+        lost = "; ".join(what for _, what in self._fleet.lost_nodes.values())
+        raise ClusterError(
+            f"{len(self._lineup)} trials wait for devices that are no longer there: {lost or 'their node is lost'}"
+            f"{f' ({missing})' if missing else ''}; the others are done: run the same command again, with --into "
+            f"{self._dataset.folder}, to go on once the devices are back"
+        )
+
+    def _abandon(self, error: BaseException) -> None:
+        """Ends every rank: all are killed before any is waited for."""
+        cause = Cause.DRIVER_LOST if isinstance(error, RayLostError) else Cause.INTERRUPTED
+        for trial in self._running.values():
+            trial.gang.kill()
+        for trial in self._metered:
+            row = self._dataset.committed(trial.trial_id)
+            if row is not None and row.attempt == trial.attempt:
+                continue  # it was just being ended, with its row
+            with suppress(InputError):
+                self._ender.note_end(trial, retried=False, cause=cause)
+        for trial in self._running.values():
+            self._fleet.release(trial.gang)
+
+
+def _by_group(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} for {group}" for group, count in counts.items())
+
+
+def _view(trial: RunningTrial) -> GroupView:
+    devices = trial.gang.devices
+    places: Mapping[str, None] = dict.fromkeys(node[:6] for node in trial.gang.node_ids)
+    where = f"{'+'.join(places)}: {', '.join(str(device.index) for device in devices)}"
+    return GroupView(where, trial.planned.spec.configuration.label, trial.phase, trial.elapsed_s)

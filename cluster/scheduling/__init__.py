@@ -1,0 +1,1 @@
+"""Which trial goes where next: pure decisions, and the simulator that plays them through."""
