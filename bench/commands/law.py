@@ -113,7 +113,7 @@ def _is_drawn(measured: "pd.DataFrame") -> bool:
 
 
 def predict(
-    law: Annotated[Path, typer.Argument(metavar="LAW.json", help="A law that `joulelaw fit` wrote.")],
+    law: Annotated[str, typer.Argument(metavar="LAW", help="A law that `joulelaw fit` wrote, or `default`.")],
     runs: Annotated[Path, typer.Argument(metavar="TABLE", help="Runs to forecast: CSV or Parquet, by ending.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV or Parquet, by ending.")],
     devices: Annotated[
@@ -125,16 +125,14 @@ def predict(
 
     Energy and duration from configurations alone: measured columns are ignored where there are any.
     """
-    from joulelaw.bench.commands.law_files import check_writable_table, read_table, told_of, write_table
-    from joulelaw.model.coefficients import load_law
-    from joulelaw.model.hardware import Catalogue
+    from joulelaw.bench.commands.law_files import check_writable_table, open_law, read_table, told_of, write_table
 
     check_writable_table(out)
-    fitted = load_law(law, Catalogue.load(devices or []))
+    fitted = open_law(law, devices or [])
     table = read_table(runs)
     if fitted.law.post_run:
         what = f"{fitted.law.name} is a post-run law: it looks at what was measured"
-        raise InputError(what, where=str(law), remedy="fit one that forecasts: roofline, reduced_form or operation")
+        raise InputError(what, where=law, remedy="fit one that forecasts: roofline, reduced_form or operation")
     with told_of(runs):
         forecast = _forecast(fitted, table)
     write_table(table.drop(columns=[name for name in forecast if name in table]).join(forecast), out)

@@ -1,7 +1,7 @@
-"""Tables of runs that users bring and take: CSV or Parquet, by the file's ending."""
+"""What users bring and take: laws, by file or as `default`, and tables of runs, CSV or Parquet by the file's ending."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,11 +10,36 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+import joulelaw.model
 from joulelaw import InputError
+from joulelaw.bench.console import say
 from joulelaw.bench.files import check_target, replacing
+from joulelaw.model.coefficients import load_law
+from joulelaw.model.hardware import Catalogue, TextFile
+from joulelaw.model.laws.base import FittedLaw
 
 ENDINGS = (".csv", ".parquet")
 SEPARATORS = {"semicolons": ";", "tabs": "\t", "bars": "|"}
+DEFAULT = "default"
+SHIPPED = Path(joulelaw.model.__file__).with_name("default_law.json")
+
+
+def open_law(law: str, devices: Sequence[TextFile] = (), catalogue: Catalogue | None = None) -> FittedLaw:
+    """The law of a file, or the shipped one by the name `default`, whose notes are said on standard error.
+
+    `devices` are TOML files of devices that it was not fitted on; or `catalogue` has them. InputError (LawFileError) as
+    `load_law` raises it.
+    """
+    known = catalogue or Catalogue.load(devices)
+    if law != DEFAULT:
+        return load_law(Path(law), known)
+    if not SHIPPED.is_file():
+        what = "this installation ships no default law"
+        raise InputError(what, where=DEFAULT, remedy="fit one on measured trials: joulelaw fit DIR --out law.json")
+    fitted = load_law(SHIPPED, known)
+    for note in fitted.notes:
+        say(f"default law: {note}")
+    return fitted
 
 
 def read_table(path: Path) -> pd.DataFrame:

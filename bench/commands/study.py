@@ -55,13 +55,16 @@ def doctor() -> ExitCode:
 
 def plan(
     sweep: SweepArgument,
-    law: Annotated[Path | None, typer.Option("--law", metavar="LAW", help="A fitted law, for better times.")] = None,
+    law: Annotated[
+        str | None, typer.Option("--law", metavar="LAW", help="A fitted law, or `default`, for better times.")
+    ] = None,
 ) -> ExitCode:
     """Show what a sweep would run.
 
     Its trials, groups, memory, expected time and hold-out on this machine, or on the cluster that RAY_ADDRESS names.
     Nothing is written.
     """
+    from joulelaw.bench.commands.law_files import open_law
     from joulelaw.bench.installed import missing_strategies
     from joulelaw.bench.plan.devices import cluster_nodes, local_nodes, with_assumed
     from joulelaw.bench.plan.display import set_aside_counts, show_plan
@@ -70,7 +73,6 @@ def plan(
     from joulelaw.bench.plan.table import is_long
     from joulelaw.bench.plan.wall import expected_wall_s, one_trial_nodes
     from joulelaw.bench.spec.sweep_file import load_sweep
-    from joulelaw.model.coefficients import load_law
     from joulelaw.model.hardware import Catalogue
 
     asked = load_sweep(sweep)
@@ -78,7 +80,7 @@ def plan(
     nodes = local_nodes(asked) if here else cluster_nodes(asked)
     meter = local_meter(asked, nodes[0]) if here else None
     catalogue, assumed = with_assumed(Catalogue.load(), nodes)
-    fitted = None if law is None else load_law(law, catalogue)
+    fitted = None if law is None else open_law(law, catalogue=catalogue)
     made = make_plan(asked, nodes, catalogue, fitted, missing_strategies() if here else {})
     wall_s = expected_wall_s(made.trials, nodes, one_trial_nodes(nodes, meter, share_node=asked.limits.share_node))
     show_plan(made, nodes, assumed, meter, to_people(), wall_s)
