@@ -1,0 +1,82 @@
+"""How much training: sequences and epochs, or optimizer steps -> the micro-steps of each rank.
+
+As PyTorch's samplers and the Hugging Face Trainer count: each data-parallel rank takes ceil(N / ranks) sequences of an
+epoch, in ceil(that / micro-batch) micro-batches, and the last optimizer step of an epoch takes what is left of them. The
+last micro-batch of an epoch is counted as if it were full. Everything takes columns, too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from joulelaw import InputError
+from joulelaw.model.parallelism import STRATEGIES
+
+Whole = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is to be trained: `dataset_size` sequences `epochs` times, or so many optimizer `steps`.
+
+    Raises:
+        InputError: both or neither, or a number that cannot be; `where` is training.dataset_size, .epochs or .steps.
+    """
+
+    dataset_size: int | None = None
+    epochs: float = 1.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.dataset_size is None) == (self.steps is None):
+            what = "neither sequences nor steps" if self.steps is None else "both sequences and steps"
+            raise InputError(what, where="training.dataset_size", remedy="say one of dataset_size and steps")
+        for name in ("dataset_size", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{value} is out of range", where=f"training.{name}", remedy="at least 1")
+        if not 0 < self.epochs < np.inf:
+            raise InputError(f"{self.epochs:g} is out of range", where="training.epochs", remedy="more than 0")
+
+    def micro_steps(
+        self, micro_batch_size: npt.ArrayLike, grad_accumulation: npt.ArrayLike, data_parallel: npt.ArrayLike
+    ) -> Whole:
+        """Micro-steps of each rank, over the whole training."""
+        k = np.asarray(grad_accumulation, dtype=np.int64)
+        if self.steps is not None:
+            return np.asarray(self.steps * k + np.zeros_like(data_parallel, dtype=np.int64))
+        return _ceil(self.epochs * self._per_epoch(micro_batch_size, data_parallel))
+
+    def optimizer_steps(
+        self, micro_batch_size: npt.ArrayLike, grad_accumulation: npt.ArrayLike, data_parallel: npt.ArrayLike
+    ) -> Whole:
+        """Optimizer steps over the whole training."""
+        k = np.asarray(grad_accumulation, dtype=np.int64)
+        if self.steps is not None:
+            return np.asarray(self.steps + np.zeros_like(k))
+        return _ceil(self.epochs * -(-self._per_epoch(micro_batch_size, data_parallel) // k))
+
+    def _per_epoch(self, micro_batch_size: npt.ArrayLike, data_parallel: npt.ArrayLike) -> Whole:
+        """Micro-steps of each rank in one epoch."""
+        assert self.dataset_size is not None
+        of_rank = -(-self.dataset_size // np.asarray(data_parallel, dtype=np.int64))
+        return np.asarray(-(-of_rank // np.asarray(micro_batch_size, dtype=np.int64)))
+
+
+def data_parallel_degree(strategy: str, gpu_count: int, tensor_parallel: int = 1) -> int:
+    """Ranks, or groups of tensor-parallel ranks, that each train on their own sequences.
+
+    `tensor_parallel` is asked for with fsdp_tp alone: tp splits each layer over all devices.
+    """
+    spread = STRATEGIES[strategy]
+    if not spread.data_parallel:
+        return 1
+    return gpu_count // tensor_parallel if spread.tensor_parallel else gpu_count
+
+
+def _ceil(values: npt.ArrayLike) -> Whole:
+    """Upwards to whole numbers, but for what rounding alone adds."""
+    numbers = np.asarray(values, dtype=float)
+    near = np.rint(numbers)
+    return np.where(np.isclose(numbers, near, rtol=1e-12, atol=0), near, np.ceil(numbers)).astype(np.int64)
