@@ -1,8 +1,8 @@
 """How much training: sequences and epochs, or optimizer steps -> the micro-steps of each rank.
 
 As PyTorch's samplers and the Hugging Face Trainer count: each data-parallel rank takes ceil(N / ranks) sequences of an
-epoch, in ceil(that / micro-batch) micro-batches, and the last optimizer step of an epoch takes what is left of them. The
-last micro-batch of an epoch is counted as if it were full. Everything takes columns, too.
+epoch, in ceil(that / micro-batch) micro-batches, and the last optimizer step of an epoch takes what is left of them.
+The last micro-batch of an epoch is counted as if it were full. Everything takes columns, too.
 """
 
 from dataclasses import dataclass
@@ -79,4 +79,4 @@ def _ceil(values: npt.ArrayLike) -> Whole:
     """Upwards to whole numbers, but for what rounding alone adds."""
     numbers = np.asarray(values, dtype=float)
     near = np.rint(numbers)
-    return np.where(np.isclose(numbers, near, rtol=1e-12, atol=0), near, np.ceil(numbers)).astype(np.int64)
+    return np.asarray(np.where(np.isclose(numbers, near, rtol=1e-12, atol=0), near, np.ceil(numbers)), dtype=np.int64)
