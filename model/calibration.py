@@ -16,6 +16,7 @@ import pandas as pd
 
 from joulelaw import InputError
 from joulelaw.model.fitting import NOISE
+from joulelaw.model.history import Event
 from joulelaw.model.laws.base import Estimate, FittedLaw, Provenance, Rows
 from joulelaw.model.laws.roofline import Roofline, boundaries_of
 from joulelaw.model.laws.roofline_forms import Layout, duration_layout, energy_layout, timed_by
@@ -133,7 +134,7 @@ def _updated(belief: Belief, layout: Layout, measured: Array) -> Belief:
 
 def _law_of(fitted: FittedLaw, belief: Belief, scales: dict[str, float], rows: Rows) -> FittedLaw:
     parameters = {name: float(value) for name, value in zip(belief.names, np.exp(belief.mean), strict=True)} | scales
-    model = str(rows.table["gpu_model"].iloc[0])
+    model, taken_up = str(rows.table["gpu_model"].iloc[0]), content_hash(rows.table)
     note = f"calibrated for {model} on {len(rows)} trials of {len(set(rows.cases))} cases"
     stopped = () if belief.settled else (unsettled(f"calibration for {model}"),)
     drawn = np.random.default_rng(0).multivariate_normal(belief.mean, belief.covariance, DRAWS, method="eigh")
@@ -148,6 +149,7 @@ def _law_of(fitted: FittedLaw, belief: Belief, scales: dict[str, float], rows: R
         provenance=_provenance(fitted.provenance, rows),
         calibrated=tuple(sorted({*fitted.calibrated, model})),
         notes=(*fitted.notes, note, *stopped),
+        history=(*fitted.history, Event.now("calibrated", (model,), len(rows), len(set(rows.cases)), taken_up)),
     )
 
 

@@ -16,13 +16,15 @@ import pyarrow.parquet as pq
 
 from joulelaw import InputError
 from joulelaw.model.hardware import Catalogue, DeviceSpec
+from joulelaw.model.history import Event
 from joulelaw.model.intervals import Widths
 from joulelaw.model.law_file_checks import faults, finite
 from joulelaw.model.laws import LAWS, POST_RUN, law_named
 from joulelaw.model.laws.base import Coefficient, FittedLaw, Law, Provenance
 from joulelaw.model.parallelism import COUNTS_VERSION
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)  # version 1 had no history
 FORMATS = ("json", "csv", "parquet")
 REMEDY = "make one with joulelaw fit"
 UNCHANGED = "fit it again; coefficients are not changed by hand"
@@ -38,7 +40,7 @@ class LawFileError(InputError):
 
 def to_dict(fitted: FittedLaw) -> dict[str, Any]:
     """The law file's content: all that a forecast needs, with the devices it was fitted on, and a checksum of it."""
-    devices = fitted.provenance.ranges.get("gpu_model", [])
+    devices = sorted({*map(str, fitted.provenance.ranges.get("gpu_model", [])), *fitted.calibrated})
     content = {
         "schema_version": SCHEMA_VERSION,
         "counts_version": COUNTS_VERSION,
@@ -52,7 +54,8 @@ def to_dict(fitted: FittedLaw) -> dict[str, Any]:
         "covariance": fitted.covariance.tolist(),
         "notes": list(fitted.notes),
         "calibrated": list(fitted.calibrated),
-        "devices": [_device_to_dict(fitted.catalogue.get(str(name))) for name in devices],
+        "history": [event.to_dict() for event in fitted.history],
+        "devices": [_device_to_dict(fitted.catalogue.get(name)) for name in devices],
     }
     plain = json.loads(json.dumps(_without_nan(content)))
     return {**plain, "checksum": _checksum(plain)}
@@ -113,6 +116,7 @@ def _assembled(path: Path, content: dict[str, Any], known: Catalogue) -> FittedL
         covariance=np.array(content["covariance"], dtype=float).reshape([len(content["covariance"])] * 2),
         notes=tuple(content["notes"]),
         calibrated=tuple(content["calibrated"]),
+        history=tuple(Event.from_dict(each) for each in content["history"]),
     )
 
 
@@ -161,9 +165,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise LawFileError(f"is not a law file: no JSON ({error})", where=str(path), remedy=REMEDY) from error
     if not isinstance(content, dict) or "schema_version" not in content:
         raise LawFileError("is not a law file", where=str(path), remedy=REMEDY)
-    if content["schema_version"] != SCHEMA_VERSION:
+    if content["schema_version"] not in READABLE:
+        readable = " and ".join(map(str, READABLE))
         raise LawFileError(
-            f"is of version {content['schema_version']!r}, this program reads version {SCHEMA_VERSION}",
+            f"is of version {content['schema_version']!r}, this program reads versions {readable}",
             where=str(path),
             remedy="fit it again, or use the program that wrote it",
         )
@@ -181,7 +186,7 @@ def _read(path: Path) -> dict[str, Any]:
             where=str(path),
             remedy="fit it anew on its measurements with joulelaw fit",
         )
-    return content
+    return content if content["schema_version"] > 1 else {**content, "history": []}
 
 
 def _check_names(path: Path, law: Law, parameters: dict[str, float]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from joulelaw.model import history
 from joulelaw.model.intervals import TARGETS
 from joulelaw.model.laws.base import Law
 from joulelaw.model.laws.roofline_power import SCALE
@@ -36,6 +37,11 @@ def faults(law: Law, content: dict[str, Any]) -> Iterator[str]:
     for name in ("calibrated", "notes"):
         if not isinstance(content[name], list) or not all(isinstance(each, str) for each in content[name]):
             yield f"{name} are no list of texts"
+    if not isinstance(content["history"], list):
+        yield "history is no list"
+    for number, event in enumerate(content["history"]):
+        if wrong := history.fault(event):
+            yield f"history's entry {number} {wrong}"
 
 
 def finite(text: str) -> float:

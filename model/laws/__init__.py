@@ -10,6 +10,7 @@ import pandas as pd
 from joulelaw import InputError, __version__
 from joulelaw.model.blocks import one_blas_thread
 from joulelaw.model.hardware import Catalogue
+from joulelaw.model.history import Event
 from joulelaw.model.intervals import Widths
 from joulelaw.model.laws.base import Coefficient, Estimate, FittedLaw, Law, Provenance, Rows
 from joulelaw.model.laws.operation import Operation
@@ -85,15 +86,18 @@ def fit_rows(
                 watch(len(found), bootstrap)
         draws = [each.parameters for each in found]
         widths = forecast_widths(law, rows, estimate)
+        origin = provenance_of(rows)
+        models = tuple(map(str, origin.ranges["gpu_model"]))
         return FittedLaw(
             law=law,
             parameters=estimate.parameters,
             coefficients=law.coefficients(estimate, draws, rows),
-            provenance=provenance_of(rows),
+            provenance=origin,
             catalogue=catalogue,
             widths=widths,
             covariance=estimate.covariance if estimate.covariance.size else _covariance(law, estimate, draws),
             notes=(*estimate.notes, *_draws_note(found), *_level_note(widths)),
+            history=(Event.now("fitted", models, origin.n_trials, origin.n_cases, origin.data_hash),),
         )
 
 

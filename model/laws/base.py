@@ -14,6 +14,7 @@ from joulelaw.model import efficiency
 from joulelaw.model.blocks import in_blocks
 from joulelaw.model.columns import coded, has
 from joulelaw.model.hardware import Catalogue
+from joulelaw.model.history import Event
 from joulelaw.model.intervals import DISCREPANCY, Widths, Z, case_bootstrap
 from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
@@ -186,6 +187,7 @@ class FittedLaw:
     covariance: Array = field(default_factory=lambda: np.zeros((0, 0)))
     notes: tuple[str, ...] = ()
     calibrated: tuple[str, ...] = ()  # device models that a few trials were taken up for after the fit
+    history: tuple[Event, ...] = ()  # what was done to it, first to last
 
     def predict(self, table: pd.DataFrame) -> pd.DataFrame:
         """Forecasts with 95 % intervals for the trials of a table, index-aligned with it.

@@ -1,6 +1,8 @@
 """What is said while a law is fitted: nothing where that is soon over, how far and how long still where it is not."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,4 +50,11 @@ def test_the_command_tells_its_resamples_and_fits_the_same_law(
     monkeypatch.setattr(law_told, "TELL_EVERY_S", 0.0)
     _, _, told = run(capsys, "fit", "d", "--out", "told.json")
     assert [line[:6] for line in told.splitlines() if "resamples fitted" in line] == ["2 of 3"]
-    assert Path("silent.json").read_text() == Path("told.json").read_text()
+    assert timeless(Path("silent.json")) == timeless(Path("told.json"))
+
+
+def timeless(law: Path) -> dict[str, Any]:
+    """A law file's content but for when it was made."""
+    content: dict[str, Any] = json.loads(law.read_text())
+    del content["checksum"], content["history"][0]["at"]
+    return content

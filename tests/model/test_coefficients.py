@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import pytest
 from joulelaw import InputError
 from joulelaw.model.coefficients import LawFileError, export_law, load_law, save_law, to_dict
 from joulelaw.model.hardware import Catalogue, DeviceSpec
+from joulelaw.model.history import Errors, Event
 from joulelaw.model.laws import FittedLaw, fit_law
 from joulelaw.model.laws.roofline import a_priori
 from joulelaw.model.parallelism import COUNTS_VERSION
-from tests.model.synthetic import configurations, measured
+from tests.model.synthetic import DEVICES, configurations, measured
 
 CATALOGUE = Catalogue.load()
 
@@ -40,6 +42,26 @@ def test_a_law_read_back_forecasts_the_same_to_the_last_bit(tmp_path: Path, name
     assert repr(read.coefficients) == repr(law.coefficients)  # repr, as nan is not equal to itself
     assert read.provenance == law.provenance
     assert read.widths == law.widths
+
+
+def test_the_history_comes_back_with_what_a_calibration_did(tmp_path: Path, fitted: FittedLaw) -> None:
+    before = {"energy": Errors(4, 0.4, -0.3, 0.5, 2.0), "duration": Errors(4, 0.3, 0.1, float("nan"), 2.0)}
+    event = Event.now("calibrated", ("Tesla T4",), 5, 4, "a" * 64)
+    judged = replace(event, before=before, after=before, holds=False, verdict="it does not hold")
+    save_law(replace(fitted, history=(*fitted.history, event, judged)), tmp_path / "law.json")
+    first, second, third = load_law(tmp_path / "law.json").history
+    assert (first.what, first.n_trials, first.gpu_models) == ("fitted", 120, DEVICES)
+    assert datetime.fromisoformat(first.at).tzinfo is not None
+    assert second == event
+    assert repr(third) == repr(judged)  # repr, as nan is not equal to itself
+
+
+def test_a_file_of_version_1_is_read_and_has_no_history(tmp_path: Path, fitted: FittedLaw) -> None:
+    content = to_dict(fitted) | {"schema_version": 1}
+    del content["history"]
+    read = load_law(written(content, tmp_path / "law.json"))
+    assert read.history == ()
+    assert read.parameters == fitted.parameters
 
 
 def test_a_law_without_a_fit_can_be_saved_too(tmp_path: Path) -> None:
@@ -65,7 +87,7 @@ def test_the_file_says_where_the_law_comes_from(tmp_path: Path, fitted: FittedLa
     save_law(fitted, tmp_path / "law.json")
     content = json.loads((tmp_path / "law.json").read_text())
     origin = content["provenance"]
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert origin["n_trials"] == 120
     assert origin["n_cases"] == 40
     assert origin["meters"] == [["replay", "replayed"]]
@@ -81,7 +103,7 @@ def test_the_file_says_where_the_law_comes_from(tmp_path: Path, fitted: FittedLa
     ("edit", "message"),
     [
         (lambda text: text.replace('"duration.eta_flop": 0.', '"duration.eta_flop": 0.9', 1), "checksum"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "version 2"),
+        (lambda text: text.replace('"schema_version": 2', '"schema_version": 3'), "version 3"),
         (lambda text: text[: len(text) // 2], "not a law file"),
         (lambda text: "{}", "not a law file"),
         (lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "checksum"}), "checksum"),
@@ -200,6 +222,14 @@ IMPOSSIBLE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a range of texts that is one": (_put("provenance", "ranges", "strategy", to="single"), "range of strategy is"),
     "calibrated for one text": (_put("calibrated", to="Tesla T4"), "calibrated are no list of texts"),
     "calibrated for a number": (_put("calibrated", to=[1]), "calibrated are no list of texts"),
+    "a history of one": (_put("history", to={}), "history is no list"),
+    "an entry without a time": (lambda c: c["history"][0].pop("at"), "entry 0 is no entry"),
+    "an unknown entry": (lambda c: c["history"][0].update(what="improved"), "entry 0 is of what is not known here"),
+    "an entry of half a trial": (lambda c: c["history"][0].update(n_trials=0.5), "no whole numbers"),
+    "an entry with errors in words": (
+        lambda c: c["history"][0].update(after={"energy": {"mape": "small"}}),
+        "errors of energy that are none",
+    ),
     "a coefficient in words": (lambda c: c["coefficients"][0].update(value="big"), "is 'big'"),
 }
 
