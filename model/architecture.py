@@ -29,11 +29,14 @@ class Family:
     """Query, key and value are three products of one input, not one product three times as wide."""
     norm_last: bool
     """A layer ends with a norm; else with its last product, and dropout where there is some."""
+    encoder: bool
+    """BERT's kind: tokens see all others, the classifier sees the first one, pooled, and the language model's head has
+    a transform and a bias. Else GPT-2's: tokens see those before them, and the head is one product of every token."""
 
 
 FAMILIES = {
-    "bert": Family(min_positions=512, token_types=2, separate_qkv=True, norm_last=True),
-    "gpt2": Family(min_positions=1024, token_types=0, separate_qkv=False, norm_last=False),
+    "bert": Family(min_positions=512, token_types=2, separate_qkv=True, norm_last=True, encoder=True),
+    "gpt2": Family(min_positions=1024, token_types=0, separate_qkv=False, norm_last=False, encoder=False),
 }
 
 
@@ -113,6 +116,11 @@ class Shape(Sizes):
         )
 
     @property
+    def encoder(self) -> bool:
+        """Of a family of encoders."""
+        return FAMILIES[self.family].encoder
+
+    @property
     def columns(self) -> dict[str, Numbers]:
         """The numbers, by name."""
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("family", "head")}
@@ -160,8 +168,8 @@ def head_parameters(shape: Shape) -> Numbers:
     h = shape.hidden_size
     if shape.head == "classification":
         labels = h * shape.num_labels
-        return labels + shape.num_labels + h**2 + h if shape.family == "bert" else labels
-    return h**2 + 3 * h + shape.vocab_size if shape.family == "bert" else np.zeros_like(h)
+        return labels + shape.num_labels + h**2 + h if shape.encoder else labels
+    return h**2 + 3 * h + shape.vocab_size if shape.encoder else np.zeros_like(h)
 
 
 def as_numbers(values: npt.ArrayLike) -> Numbers:

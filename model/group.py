@@ -63,7 +63,7 @@ class Group:
         """
         h, head = self.shape.hidden_size, head_parameters(self.shape)
         if self.shape.head == "language_model":
-            head = head + self.shape.vocab_size * h - (2 * h if self.shape.family == "bert" else 0)
+            head = head + self.shape.vocab_size * h - (2 * h if self.shape.encoder else 0)
         return np.where(self.autocast, layers * (self.layer - 4 * h) + head, 0)
 
     @property

@@ -109,11 +109,11 @@ def _outside_bytes(shape: Shape, numerics: Numerics) -> Numbers:
     ids, and for language models the fp32 log-probabilities."""
     e, h = numerics.element_bytes, shape.hidden_size
     kept = np.where(numerics.autocast, FP32_BYTES, e)
-    last = np.where(numerics.autocast & (shape.family == "bert"), 0, e)  # the pooler casts one token only
+    last = np.where(numerics.autocast & shape.encoder, 0, e)  # the pooler casts one token only
     mask = np.where(numerics.dropout & np.asarray(numerics.on_cpu), kept * h, 0)
     outside = (kept + last) * h + mask + 8 + 24
     if shape.head == "language_model":
-        outside = outside + FP32_BYTES * shape.vocab_size + e * h * (4 if shape.family == "bert" else 1)
+        outside = outside + FP32_BYTES * shape.vocab_size + e * h * (4 if shape.encoder else 1)
     return outside
 
 
@@ -123,7 +123,7 @@ def _score_types(shape: Shape, numerics: Numerics) -> tuple[Numbers, Numbers]:
     Autocast keeps CUDA's softmax in fp32; on a CPU it does so only where an fp32 mask was added, as GPT-2's is.
     """
     e = np.where(numerics.falls_back, FP32_BYTES, numerics.element_bytes)
-    widened = numerics.autocast & (~np.asarray(numerics.on_cpu) | (shape.family == "gpt2"))
+    widened = numerics.autocast & (~np.asarray(numerics.on_cpu) | (not shape.encoder))
     return np.where(widened, FP32_BYTES, e), e
 
 

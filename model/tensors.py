@@ -61,7 +61,7 @@ def tensors_of(shape: Shape, tensor_parallel: npt.ArrayLike = 1, cast: npt.Array
     Where autocast has cast a weight (`cast`), BERT's linear layers finish its gradient before their bias's.
     """
     t, weight_first = np.asarray(tensor_parallel, dtype=np.float64), np.asarray(cast, dtype=np.bool_)
-    if shape.family == "bert":
+    if shape.encoder:
         return Tensors(
             list(_bert_head(shape, weight_first)), list(_bert_layer(shape, t, weight_first)), _bert_words(shape)
         )
@@ -107,7 +107,7 @@ def _gpt2_head(shape: Shape) -> Iterator[Tensor]:
 
 
 def _bert_words(shape: Shape) -> list[Tensor]:
-    h, types = shape.hidden_size, np.full_like(shape.hidden_size, FAMILIES["bert"].token_types)
+    h, types = shape.hidden_size, np.full_like(shape.hidden_size, FAMILIES[shape.family].token_types)
     return [*_norm(h), Tensor(shape.positions, h), Tensor(types, h), Tensor(shape.vocab_size, h)]
 
 

@@ -168,12 +168,12 @@ def _head(shape: Shape) -> Iterator[_Product]:
     """The head's products. BERT classifies the first token, pooled; GPT-2 all tokens, of which the last is used."""
     h, one = shape.hidden_size, as_numbers(1)
     if shape.head == "classification":
-        if shape.family == "bert":
+        if shape.encoder:
             yield _Product(one, shape.micro_batch_size, h, h)
             yield _Product(one, shape.micro_batch_size, h, shape.num_labels)
         else:
             yield _Product(one, shape.tokens, h, shape.num_labels)
         return
-    if shape.family == "bert":
+    if shape.encoder:
         yield _Product(one, shape.tokens, h, h)
     yield _Product(one, shape.tokens, h, shape.vocab_size)
