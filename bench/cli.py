@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from joulelaw import InputError, __version__
-from joulelaw.bench.commands import imports, law, meter, report, status, study
+from joulelaw.bench.commands import imports, law, meter, predict, report, status, study
 from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
 from joulelaw.bench.study.supervisor import supervised
@@ -42,7 +42,7 @@ COMMANDS: dict[str, Callable[..., ExitCode]] = {
     "import": imports.import_table,
     "fit": law.fit,
     "validate": law.validate,
-    "predict": law.predict,
+    "predict": predict.predict,
     "export": law.export,
     "meter": meter.meter,
     "report": report.report,

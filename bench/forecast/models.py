@@ -152,7 +152,7 @@ def _other_family(model: str) -> str:
     words = model.rpartition("/")[2].casefold().replace("_", "-")
     for family in sorted(_shipped()["other_families"], key=len, reverse=True):
         if any(part.rstrip("0123456789.") == family.rstrip("0123456789") for part in _parts(words, family)):
-            return family
+            return str(family)
     return ""
 
 
