@@ -134,11 +134,34 @@ def test_expected_widths_fall_with_every_trial_and_the_choice_stops_at_the_toler
     assert len(wide.positions) == len(set(wide.positions)) == 6
     assert not wide.done
     assert (np.diff(wide.energy_factors) < 0).all()
-    reached = wide.energy_factors[3] * 1.0001
+    widest = np.maximum(wide.energy_factors, wide.duration_factors)
+    reached = widest[3] * 1.0001
     short = choose(law, new_device, most=6, tolerance=reached)
     assert short.done
     assert short.positions == wide.positions[:3]
-    assert choose(law, new_device, tolerance=wide.energy_factors[0] * 1.01).positions == ()
+    assert choose(law, new_device, tolerance=widest[0] * 1.01).positions == ()
+
+
+def test_the_choice_goes_on_from_trials_that_have_run(law: FittedLaw, new_device: pd.DataFrame) -> None:
+    whole = choose(law, new_device, most=6, tolerance=1.0)
+    rest = choose(law, new_device, most=3, tolerance=1.0, run=whole.positions[:3])
+    assert rest.positions == whole.positions[3:]
+    np.testing.assert_allclose(rest.energy_factors, whole.energy_factors[3:])
+    without = choose(law, new_device, most=6, tolerance=1.0, barred=whole.positions[:1])
+    assert whole.positions[0] not in without.positions
+    assert len(without.positions) == 6
+    known = calibrate(law, new_device.iloc[list(whole.positions[:3])])
+    moved = choose(law, new_device, most=60, tolerance=1.0, run=whole.positions[:3], known=known)
+    assert sorted([*whole.positions[:3], *moved.positions]) == list(range(60))
+
+
+def test_a_device_without_a_power_limit_is_chosen_for_all_the_same(law: FittedLaw, new_device: pd.DataFrame) -> None:
+    spec = replace(CATALOGUE.get(NEW), name="no limit", aliases=(), power_limit_w=None)
+    unlimited = replace(law, catalogue=Catalogue({**law.catalogue.devices, spec.name: spec}))
+    as_limited = choose(law, new_device, most=4, tolerance=1.0)
+    design = choose(unlimited, new_device.assign(gpu_model="no limit"), most=4, tolerance=1.0)
+    assert design.positions == as_limited.positions
+    np.testing.assert_allclose(design.energy_factors, as_limited.energy_factors)
 
 
 def test_the_choice_beats_random_ones_by_the_width_it_leaves(law: FittedLaw, new_device: pd.DataFrame) -> None:
