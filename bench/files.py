@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,14 +83,13 @@ def replacing(path: Path, prepare_in: Path | None = None) -> Iterator[Path]:
 
     It lies in `prepare_in`, on the same disk: for a table not in its folder, where a reader of all would meet it.
     """
-    folder = path.parent
-    temporary = (prepare_in or folder) / f".{folder.name}.{path.name}.tmp"
+    temporary = _temporary(path, prepare_in or path.parent)
     with storage_errors(path):
         try:
             yield temporary
             _sync(temporary)
             temporary.replace(path)
-            _sync(folder)
+            _sync(path.parent)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -99,11 +98,37 @@ def replacing(path: Path, prepare_in: Path | None = None) -> Iterator[Path]:
 
 def put(path: "Place", data: "bytes | pa.Buffer", prepare_in: "Place | None" = None) -> None:
     """Replace the file at `path`, in one step; on a disk as `replacing` does."""
-    if not isinstance(path, Path):
-        path.write_bytes(data)
-        return
-    with replacing(path, prepare_in if isinstance(prepare_in, Path) else None) as temporary:
-        temporary.write_bytes(data)
+    put_all({path: data}, prepare_in)
+
+
+def put_all(contents: "Mapping[Place, bytes | pa.Buffer]", prepare_in: "Place | None" = None) -> None:
+    """Replace several files, each in one step and as `put` does; on a disk each folder of theirs is synced once."""
+    folders: set[Path] = set()
+    for path, data in contents.items():
+        if isinstance(path, Path):
+            _replace(path, data, prepare_in if isinstance(prepare_in, Path) else path.parent)
+            folders.add(path.parent)
+        else:
+            path.write_bytes(data)
+    for folder in folders:
+        with storage_errors(folder):
+            _sync(folder)
+
+
+def _replace(path: Path, data: "bytes | pa.Buffer", prepare_in: Path) -> None:
+    """As `replacing`, but for its folder: until that is synced the machine's end, not this process's, may undo it."""
+    temporary = _temporary(path, prepare_in)
+    with storage_errors(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: "Place", text: str) -> None:
@@ -117,6 +142,10 @@ def remove_temporaries(prepared_in: "Place", begin: str = "") -> None:
         return  # nothing is prepared there
     for path in prepared_in.glob(f".{begin}*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def _temporary(path: Path, prepare_in: Path) -> Path:
+    return prepare_in / f".{path.parent.name}.{path.name}.tmp"
 
 
 def _sync(path: Path) -> None:

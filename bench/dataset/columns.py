@@ -4,6 +4,7 @@ A million rows a second go through here as columns, so that values are looked at
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ class RowError(ValueError):
 
 def as_table(rows: Sequence[Row] | Columns, schema: pa.Schema, name: str) -> pa.Table:
     """An Arrow table of exactly this schema; RowError names the column that is missing, unknown or wrong."""
+    if not isinstance(rows, Mapping) and (table := _plain(rows, schema)) is not None:
+        return table
     columns = rows if isinstance(rows, Mapping) else _columns_of(rows, schema, name)
     _check_names(columns, schema, name)
     lengths = {column: len(values) for column, values in columns.items() if not _is_one_value(values)}
@@ -34,6 +37,20 @@ def as_table(rows: Sequence[Row] | Columns, schema: pa.Schema, name: str) -> pa.
         if length != count:
             raise RowError(f"{name}: column '{column}' has {length} rows, '{next(iter(lengths))}' has {count}")
     return pa.table([_column(columns[field.name], field, count, name) for field in schema], schema=schema)
+
+
+def _plain(rows: Sequence[Row], schema: pa.Schema) -> pa.Table | None:
+    """Rows that fit as they are, all columns at once, in a tenth of the time; None for those that are to be looked at
+    column by column."""
+    names = set(schema.names)
+    changed = [(field.name, types) for field in schema if (types := _changed_types(field.type))]
+    for row in rows:
+        if row.keys() != names or any(isinstance(row[name], types) for name, types in changed):
+            return None
+    try:
+        return pa.Table.from_arrays(pa.array(rows, pa.struct(schema)).flatten(), schema=schema)
+    except (pa.ArrowException, TypeError, OverflowError):
+        return None
 
 
 def _columns_of(rows: Sequence[Row], schema: pa.Schema, name: str) -> dict[str, list[Any]]:
@@ -82,16 +99,19 @@ def _refuse(wrong: Sequence[object], field: pa.Field, name: str) -> None:
 
 def _changing(values: Sequence[object], kind: pa.DataType) -> list[object]:
     """The values that Arrow would take and store as others: 1.5 as 1, True as 1.0, 'ab' as ['a', 'b']."""
-    changed: tuple[type, ...] = ()
-    if pa.types.is_integer(kind):
-        changed = (float,)
-    elif pa.types.is_floating(kind):
-        changed = (bool, np.bool_)
-    elif pa.types.is_list(kind):
-        changed = (str,)
+    changed = _changed_types(kind)
     if not any(issubclass(each, changed) for each in set(map(type, values))):
         return []
     return [value for value in values if isinstance(value, changed)]
+
+
+@cache
+def _changed_types(kind: pa.DataType) -> tuple[type, ...]:
+    if pa.types.is_integer(kind):
+        return (float,)
+    if pa.types.is_floating(kind):
+        return (bool, np.bool_)
+    return (str,) if pa.types.is_list(kind) else ()
 
 
 def _kind(kind: pa.DataType) -> str:

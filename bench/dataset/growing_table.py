@@ -16,14 +16,15 @@ once. After a few flushes a file is sealed and the next number begins: rewriting
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 
 import pyarrow as pa
 
 from joulelaw.bench.dataset.columns import Columns, Row, as_table
 from joulelaw.bench.dataset.parquet_groups import GroupedFile
 from joulelaw.bench.dataset.storage import Place
-from joulelaw.bench.files import put, remove_temporaries, storage_errors
+from joulelaw.bench.files import put_all, remove_temporaries, storage_errors
 
 FLUSHES_PER_FILE = 16
 ROWS_PER_FILE = 100_000
@@ -66,7 +67,7 @@ class GrowingTable:
         self._number = number
         self._file = GroupedFile(schema)
         self._waiting: list[pa.Table] = []
-        self._rows_waiting = 0
+        self._rows_waiting = self._taken = 0
         self._last_flush = clock()
         self._adding, self._flushing = threading.Lock(), threading.Lock()
 
@@ -100,20 +101,37 @@ class GrowingTable:
 
     def flush(self) -> None:
         """Make all rows appended so far visible to readers. They wait on for a next try if the disk refuses."""
-        with self._flushing:
-            self._last_flush = self._clock()
-            with self._adding:
-                taken = list(self._waiting)
-            if not taken:
-                return
-            file = self._file.with_group(pa.concat_tables(taken).combine_chunks())
-            put(self.path, file.content, self._folder.parent)
-            with self._adding:
-                del self._waiting[: len(taken)]
-                self._rows_waiting = sum(map(len, self._waiting))
-            sealed = file.groups >= self._flushes_per_file or file.rows >= self._rows_per_file
-            self._file = GroupedFile(self._schema) if sealed else file
-            self._number += sealed
+        flush_together([self])
+
+    def _grown(self) -> GroupedFile | None:
+        """The file with the rows that wait; None where none do."""
+        self._last_flush = self._clock()
+        with self._adding:
+            self._taken = len(self._waiting)
+            waiting = self._waiting[: self._taken]
+        return self._file.with_group(pa.concat_tables(waiting).combine_chunks()) if waiting else None
+
+    def _note_stored(self, file: GroupedFile) -> None:
+        with self._adding:
+            del self._waiting[: self._taken]
+            self._rows_waiting = sum(map(len, self._waiting))
+        sealed = file.groups >= self._flushes_per_file or file.rows >= self._rows_per_file
+        self._file = GroupedFile(self._schema) if sealed else file
+        self._number += sealed
+
+
+def flush_together(tables: Iterable[GrowingTable]) -> None:
+    """As `flush` of each of these tables of one dataset: what the disk is asked for each time, it is asked for once."""
+    with ExitStack() as alone:
+        held = sorted(set(tables), key=id)  # in one order, so that two who flush the same never wait for each other
+        for table in held:
+            alone.enter_context(table._flushing)
+        grown = {table: file for table in held if (file := table._grown()) is not None}
+        for folder in {table._folder.parent for table in grown}:
+            mine = {table.path: file.content for table, file in grown.items() if table._folder.parent == folder}
+            put_all(mine, folder)
+        for table, file in grown.items():
+            table._note_stored(file)
 
 
 def next_number(folder: Place, stem: str) -> int:

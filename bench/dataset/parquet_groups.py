@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 _MAGIC = b"PAR1"
+# A group of fewer rows is left as it is: packing it takes longer than writing it, and saves nothing.
+_PACKED_ROWS = 500
 
 
 class GroupedFile:
@@ -24,7 +26,7 @@ class GroupedFile:
         """The file with one more row group."""
         told: list[pq.FileMetaData] = []
         stream = pa.BufferOutputStream()
-        with _writer(stream, self._schema, told) as writer:
+        with _writer(stream, self._schema, told, packed=len(group) >= _PACKED_ROWS) as writer:
             stream.write(memoryview(self.content)[len(_MAGIC) :])  # it has just written the magic itself
             writer.write_table(group, row_group_size=len(group))
         written = stream.getvalue()
@@ -43,11 +45,13 @@ def encoded(rows: pa.Table, schema: pa.Schema) -> pa.Buffer:
     if len(rows):
         return GroupedFile(schema).with_group(rows.combine_chunks()).content
     stream = pa.BufferOutputStream()
-    _writer(stream, schema, []).close()
+    _writer(stream, schema, [], packed=False).close()
     return stream.getvalue()
 
 
-def _writer(stream: pa.BufferOutputStream, schema: pa.Schema, told: list[pq.FileMetaData]) -> pq.ParquetWriter:
+def _writer(
+    stream: pa.BufferOutputStream, schema: pa.Schema, told: list[pq.FileMetaData], *, packed: bool
+) -> pq.ParquetWriter:
     """Without statistics, which would double the size of a footer.
 
     Only texts repeat: a dictionary of numbers is built in vain, twice the file and six times its reading. Times lie
@@ -58,7 +62,7 @@ def _writer(stream: pa.BufferOutputStream, schema: pa.Schema, told: list[pq.File
     return pq.ParquetWriter(
         stream,
         schema,
-        compression="zstd",
+        compression="zstd" if packed else "none",
         use_dictionary=texts,
         column_encoding=times or None,
         write_statistics=False,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from joulelaw.bench.dataset.columns import Columns, Row
-from joulelaw.bench.dataset.growing_table import FLUSH_EVERY_S, GrowingTable
+from joulelaw.bench.dataset.growing_table import FLUSH_EVERY_S, GrowingTable, flush_together
 from joulelaw.bench.dataset.storage import Place, files
 
 LOOK_EVERY_S = 0.1
@@ -39,7 +39,7 @@ class TableWriter:
         self._error: Exception | None = None
         self._changing = threading.Lock()
         self._closed = threading.Event()
-        at_a_time = 2 if isinstance(folder, Path) else 8
+        at_a_time, self._per_lot = (2, 16) if isinstance(folder, Path) else (8, 1)
         self._hands = ThreadPoolExecutor(at_a_time, thread_name_prefix="joulelaw-flush")
         self._watch = threading.Thread(target=self._look, name="joulelaw-tables", daemon=True)
         if background:
@@ -74,7 +74,7 @@ class TableWriter:
 
     def flush(self, tables: Iterable[GrowingTable]) -> None:
         """Returns when every row of these tables is stored."""
-        for flushing in [self._hands.submit(self._store, table) for table in tables]:
+        for flushing in [self._hands.submit(self._store, lot) for lot in self._lots(list(tables))]:
             flushing.result()
 
     def drop(self, tables: Iterable[GrowingTable]) -> None:
@@ -96,17 +96,25 @@ class TableWriter:
     def _look(self) -> None:
         while not self._closed.wait(LOOK_EVERY_S):
             with self._changing:
-                for table, flushing in self._tables.items():
-                    if table.is_due and (flushing is None or flushing.done()):
-                        self._tables[table] = self._hands.submit(self._flush, table)
+                due = [table for table, flushing in self._tables.items() if table.is_due and _is_over(flushing)]
+                for lot in self._lots(due):
+                    self._tables |= dict.fromkeys(lot, self._hands.submit(self._flush, lot))
 
-    def _store(self, table: GrowingTable) -> None:
-        if table.rows_waiting:
+    def _lots(self, tables: Sequence[GrowingTable]) -> Iterable[Sequence[GrowingTable]]:
+        """What one hand flushes at a time."""
+        return (tables[begin : begin + self._per_lot] for begin in range(0, len(tables), self._per_lot))
+
+    def _store(self, tables: Sequence[GrowingTable]) -> None:
+        if waiting := [table for table in tables if table.rows_waiting]:
             self.check_place()
-            table.flush()
+            flush_together(waiting)
 
-    def _flush(self, table: GrowingTable) -> None:
+    def _flush(self, tables: Sequence[GrowingTable]) -> None:
         try:
-            self._store(table)
+            self._store(tables)
         except Exception as error:  # for whoever calls next
             self._error = error
+
+
+def _is_over(flushing: Future[None] | None) -> bool:
+    return flushing is None or flushing.done()
