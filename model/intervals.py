@@ -17,6 +17,8 @@ Array = npt.NDArray[np.float64]
 LEVEL = 0.95
 Z = 1.959963984540054  # the normal distribution's two-sided 95 % point
 TARGETS = ("duration", "energy")
+# Energy over duration: the two are missed by together. Of a law file that does not tell, nothing is known of it.
+POWER = "power"
 
 # Where the fit had one GPU model (strategy, ...) only, nothing says how far a new one lies off: a factor 2 is assumed,
 # about what a data sheet alone misses by, and said in the widths' method.
@@ -37,9 +39,9 @@ class Widths:
     """Half-widths of forecast intervals, in the logarithm, and the way they were found.
 
     `half` maps an axis ("case" and the text axes) to target to half-width: what new cases, a new GPU model or a new
-    strategy were forecast to within, each left out whole. `ratios` maps target to group (WIDTH_GROUPS, as
-    `tables.key` writes them) to what the group's half-widths are of those of all; a group not there takes the largest
-    of its family and strategy on other devices, or of all.
+    strategy were forecast to within, each left out whole; targets are TARGETS, and POWER where the law tells it.
+    `ratios` maps target to group (WIDTH_GROUPS, as `tables.key` writes them) to what the group's half-widths are of
+    those of all; a group not there takes the largest of its family and strategy on other devices, or of all.
     """
 
     method: str = "none: too few cases"
@@ -48,10 +50,15 @@ class Widths:
     half: dict[str, dict[str, float]] = field(default_factory=dict)
     ratios: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def of_cases(self, table: pd.DataFrame) -> dict[str, Array]:
+    @property
+    def tells_power(self) -> bool:
+        """Whether power has half-widths of its own; a law with no half-widths at all has its parameters' instead."""
+        return not self.half or POWER in self.half["case"]
+
+    def of_cases(self, table: pd.DataFrame, targets: Sequence[str] = TARGETS) -> dict[str, Array]:
         """By target, the half-width of each row as of a new case of known kind; nan where none was found."""
         kinds = groups([codes(table, name) for name in WIDTH_GROUPS])
-        return {target: self._of_kinds(target, kinds, len(table)) for target in TARGETS}
+        return {target: self._of_kinds(target, kinds, len(table)) for target in targets}
 
     def _of_kinds(self, target: str, kinds: Sequence[tuple[tuple[str, ...], Places]], count: int) -> Array:
         half, ratios = self.half.get("case", {}).get(target), self.ratios.get(target, {})
@@ -70,7 +77,8 @@ class Widths:
     def widen(self, half: Mapping[str, Array], outside: Mapping[str, Outside]) -> None:
         """Makes half-widths of a new GPU model, strategy, ... at least what forecasts of those were missed by."""
         for axis, new in outside.items():
-            for target, missed in self.half.get(STANDS_IN.get(axis, axis), {}).items():
+            missed_by = self.half.get(STANDS_IN.get(axis, axis), {})
+            for target, missed in ((name, missed_by[name]) for name in half if name in missed_by):
                 half[target][new.rows] = np.fmax(half[target][new.rows], missed)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from joulelaw.model import history
-from joulelaw.model.intervals import TARGETS
+from joulelaw.model.intervals import POWER, TARGETS
 from joulelaw.model.laws.base import Law
 from joulelaw.model.laws.roofline_power import SCALE
 from joulelaw.model.ranges import NAMED_AXES, NUMBER_AXES, TEXT_AXES
@@ -62,7 +62,7 @@ def _of_widths(widths: dict[str, Any]) -> Iterator[str]:
     if half and set(half) - {"size"} != {"case", *TEXT_AXES}:
         yield f"widths are of {', '.join(half)}, not of case, {', '.join(TEXT_AXES)}"
     for axis, by_target in half.items():
-        if set(by_target) != set(TARGETS):
+        if set(by_target) - {POWER} != set(TARGETS) or by_target.keys() != half["case"].keys():
             yield f"widths of {axis} are of {', '.join(by_target)}, not of {', '.join(TARGETS)}"
         for target, value in by_target.items():
             if value is not None and not (_is_number(value) and value >= 0):

@@ -15,7 +15,7 @@ from joulelaw.model.blocks import in_blocks
 from joulelaw.model.columns import coded, has
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.history import Event
-from joulelaw.model.intervals import DISCREPANCY, Widths, Z, case_bootstrap
+from joulelaw.model.intervals import DISCREPANCY, POWER, TARGETS, Widths, Z, case_bootstrap
 from joulelaw.model.operation_timings import OperationTimings
 from joulelaw.model.parallelism import counts as count
 from joulelaw.model.ranges import Outside, Ranges, in_words, outside
@@ -189,27 +189,28 @@ class FittedLaw:
     calibrated: tuple[str, ...] = ()  # device models that a few trials were taken up for after the fit
     history: tuple[Event, ...] = ()  # what was done to it, first to last
 
-    def predict(self, table: pd.DataFrame) -> pd.DataFrame:
+    def predict(self, table: pd.DataFrame, *, power: bool = False) -> pd.DataFrame:
         """Forecasts with 95 % intervals for the trials of a table, index-aligned with it.
 
         Columns: predicted_energy_j, energy_low_j, energy_high_j, predicted_duration_s, duration_low_s,
         duration_high_s, boundary (what the joules are of), extrapolates (the axes on which a row lies outside what was
-        fitted; text, empty inside).
+        fitted; text, empty inside). With `power` also average_power_factor: what energy over duration is known to,
+        either way (nan where the law cannot tell: see `model.costs`).
         A pre-run law sees the PRE_RUN_COLUMNS and nothing else. Raises InputError for a table that lacks
         configuration columns, an unknown device, or a boundary that the law was not fitted on.
         """
         checked = self.at_boundary(check_configurations(table))
         if self.law.post_run:  # its reference runs are other rows of the table
-            frame = self.predict_rows(Rows.of(checked, self.catalogue))
+            frame = self.predict_rows(Rows.of(checked, self.catalogue), power=power)
         else:
-            frame = in_blocks(self._predict, checked)
+            frame = in_blocks(lambda block: self._predict(block, power), checked)
         frame.index = table.index
         return frame
 
-    def _predict(self, checked: pd.DataFrame) -> pd.DataFrame:
+    def _predict(self, checked: pd.DataFrame, power: bool) -> pd.DataFrame:
         known = [name for name in PRE_RUN_COLUMNS if name in checked.columns]
         table = coded(checked[known], (*TEXT_COLUMNS, "boundary"))
-        return once_each(lambda part: self.predict_rows(Rows.of(part, self.catalogue)), table)
+        return once_each(lambda part: self.predict_rows(Rows.of(part, self.catalogue), power=power), table)
 
     def at_boundary(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the boundary that its energies are forecast for: the fit's, or, of several, the row's own."""
@@ -227,7 +228,7 @@ class FittedLaw:
             )
         return table
 
-    def predict_rows(self, rows: Rows) -> pd.DataFrame:
+    def predict_rows(self, rows: Rows, *, power: bool = False) -> pd.DataFrame:
         """As predict, of rows already checked and counted."""
         seen = rows if self.law.post_run else rows.pre_run()
         forecast = self.law.forecast(self.parameters, seen)
@@ -237,20 +238,25 @@ class FittedLaw:
             said = (said + "; " + pd.Series(forecast.outside, index=said.index, dtype=str)).str.strip("; ")
         if self.provenance.n_trials == 0:
             said = pd.Series("everything: nothing was fitted", index=said.index, dtype=str)
-        half = self._half_widths(seen, axes, (said != "").to_numpy(dtype=bool))
+        targets = (*TARGETS, POWER) if power and self.widths.tells_power else TARGETS
+        half = self._half_widths(seen, axes, (said != "").to_numpy(dtype=bool), targets)
         columns: dict[str, object] = {}
         for target, unit, values in (("energy", "j", forecast.energy_j), ("duration", "s", forecast.duration_s)):
             factor = np.exp(half[target])
             columns[f"predicted_{target}_{unit}"] = values
             columns[f"{target}_low_{unit}"] = values / factor
             columns[f"{target}_high_{unit}"] = values * factor
+        if power:
+            columns["average_power_factor"] = np.exp(half.get(POWER, np.full(len(rows), np.nan)))
         columns["boundary"] = seen.table["boundary"]  # what the joules are of
         return pd.DataFrame(columns | {"extrapolates": said}, index=seen.table.index)
 
-    def _half_widths(self, rows: Rows, axes: Mapping[str, Outside], told: npt.NDArray[np.bool_]) -> dict[str, Array]:
+    def _half_widths(
+        self, rows: Rows, axes: Mapping[str, Outside], told: npt.NDArray[np.bool_], targets: Sequence[str]
+    ) -> dict[str, Array]:
         """Log half-widths: what unseen cases missed by; outside the fit (`told`) also what parameters leave open."""
         few = has(rows.table, "gpu_model", self.calibrated)
-        half = self.widths.of_cases(rows.table)
+        half = self.widths.of_cases(rows.table, targets)
         self.widths.widen(half, axes)
         wide = {target: told | few | np.isnan(each) for target, each in half.items()}
         rows_wide = np.flatnonzero(np.logical_or.reduce(list(wide.values())))
@@ -275,6 +281,7 @@ class FittedLaw:
             variance: Array = np.einsum("ij,ij->i", slope @ covariance, slope)
             return np.sqrt(np.maximum(variance, 0.0))
 
+        slopes = {**slopes, POWER: slopes["energy"] - slopes["duration"]}
         return {target: spread(slope[:, known]) for target, slope in slopes.items()}
 
 

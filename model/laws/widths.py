@@ -10,6 +10,7 @@ from joulelaw import InputError
 from joulelaw.model.blocks import at_once
 from joulelaw.model.intervals import (
     LEVEL,
+    POWER,
     TARGETS,
     UNSEEN_HALF_WIDTH,
     WIDTH_GROUPS,
@@ -24,6 +25,7 @@ from joulelaw.model.tables import key
 Array = npt.NDArray[np.float64]
 
 FOLDS = 10
+MEASURES = (*TARGETS, POWER)
 # A group's own size counts as so many rows against that of all rows: few rows say little of how far others are off.
 PRIOR_ROWS = 5
 # Of longer tables so many rows, whole cases dealt by hash, are refitted: quantiles need no more.
@@ -46,13 +48,13 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
     if not missed:
         return Widths()
     names = key(rows.table, WIDTH_GROUPS)
-    ratios = {target: _ratios(missed[target], names) for target in TARGETS}
-    scaled = {target: missed[target] / names.map(ratios[target]).to_numpy(float) for target in TARGETS}
-    cases = {target: _half_width(scaled[target], rows) for target in TARGETS}
+    ratios = {target: _ratios(missed[target], names) for target in MEASURES}
+    scaled = {target: missed[target] / names.map(ratios[target]).to_numpy(float) for target in MEASURES}
+    cases = {target: _half_width(scaled[target], rows) for target in MEASURES}
     known = _of_kinds(refits)
     half = {
         "case": {target: width for target, (width, _) in cases.items()},
-        **{axis: known.get(axis, dict.fromkeys(TARGETS, UNSEEN_HALF_WIDTH)) for axis in TEXT_AXES},
+        **{axis: known.get(axis, dict.fromkeys(MEASURES, UNSEEN_HALF_WIDTH)) for axis in TEXT_AXES},
         **_of_sizes(refits),
     }
     method = f"cross-conformal, {len(masks)} folds over {len(set(rows.cases))} cases, cases of equal weight"
@@ -61,7 +63,7 @@ def forecast_widths(law: Law, rows: Rows, estimate: Estimate) -> Widths:
         method += f"; for a new {', '.join(assumed)} a factor {np.exp(UNSEEN_HALF_WIDTH):g} at least is assumed"
     if stopped := refits.settled.count(False):
         method += f"; refits stopped before they came to rest: {stopped} of {len(refits.settled)}"
-    achieved = float(np.fmin.reduce([LEVEL, *(level for _, level in cases.values())]))
+    achieved = float(np.fmin.reduce([LEVEL, *(cases[target][1] for target in TARGETS)]))
     return Widths(method, LEVEL, achieved, half, ratios)
 
 
@@ -91,7 +93,7 @@ class _Refits:
             list(each(leave_out, masks))
         except InputError:
             return {}
-        return missed if masks else {}
+        return missed | {POWER: missed["energy"] - missed["duration"]} if masks else {}
 
 
 def _of_kinds(refits: _Refits) -> dict[str, dict[str, float]]:
@@ -101,7 +103,7 @@ def _of_kinds(refits: _Refits) -> dict[str, dict[str, float]]:
         values = refits.rows.table[axis].to_numpy(dtype=str)
         kinds = sorted(set(values)) if len(set(values)) > 1 else []
         if missed := refits.missed([values == kind for kind in kinds]):
-            half[axis] = {target: _half_width(missed[target], refits.rows)[0] for target in TARGETS}
+            half[axis] = {target: _half_width(missed[target], refits.rows)[0] for target in MEASURES}
     return half
 
 
@@ -112,8 +114,8 @@ def _of_sizes(refits: _Refits) -> dict[str, dict[str, float]]:
     beyond = [refits.missed([mask]) for mask in (size > third, size < first) if mask.any()]
     if not beyond or not all(beyond):
         return {}
-    missed = {target: np.fmax.reduce([each[target] for each in beyond]) for target in TARGETS}  # no row is in both
-    return {"size": {target: _half_width(missed[target], refits.rows)[0] for target in TARGETS}}
+    missed = {target: np.fmax.reduce([each[target] for each in beyond]) for target in MEASURES}  # no row is in both
+    return {"size": {target: _half_width(missed[target], refits.rows)[0] for target in MEASURES}}
 
 
 def _ratios(missed: Array, names: "pd.Series[str]") -> dict[str, float]:

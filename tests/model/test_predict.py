@@ -1,5 +1,7 @@
 """A table is forecast row by row: whatever the blocks, the order, the rows beside and the columns' types."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,9 +54,9 @@ def test_rows_that_repeat_are_forecast_once_each_and_told_apart_by_every_column(
     forecast: list[int] = []
     whole_rows = FittedLaw.predict_rows
 
-    def counting(self: FittedLaw, rows: Rows) -> pd.DataFrame:
+    def counting(self: FittedLaw, rows: Rows, *, power: bool = False) -> pd.DataFrame:
         forecast.append(len(rows))
-        return whole_rows(self, rows)
+        return whole_rows(self, rows, power=power)
 
     monkeypatch.setattr(FittedLaw, "predict_rows", counting)
     one = table.iloc[[0]].assign(boundary="gpu")
@@ -84,3 +86,16 @@ def test_texts_may_be_strings_objects_or_categories(law: FittedLaw, table: pd.Da
 
 def _assert_same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(found, expected, rtol=1e-12, atol=0.0)
+
+
+def test_power_is_told_only_where_asked_for_and_where_the_law_was_fitted_with_it(
+    law: FittedLaw, table: pd.DataFrame
+) -> None:
+    plain, asked = law.predict(table), law.predict(table, power=True)
+    pd.testing.assert_frame_equal(asked.drop(columns="average_power_factor"), plain)
+    inside = (asked["extrapolates"] == "").to_numpy()
+    assert (asked["average_power_factor"] > 1).all()
+    assert asked["average_power_factor"][inside].max() < asked["average_power_factor"][~inside].max()
+    half = {axis: {name: each[name] for name in ("duration", "energy")} for axis, each in law.widths.half.items()}
+    older = replace(law, widths=replace(law.widths, half=half))
+    assert older.predict(table, power=True)["average_power_factor"].isna().all()

@@ -32,10 +32,10 @@ class OneSecond:
         return Forecast(duration_s=values, energy_j=values)
 
 
-def rows_missed_by(missed: np.ndarray, table: pd.DataFrame | None = None) -> Rows:
-    given = configurations() if table is None else table
-    checked = check_configurations(given.assign(boundary="gpu"))
-    return Rows.of(checked.assign(duration_s=np.exp(missed), energy_j=np.exp(missed)), CATALOGUE)
+def rows_missed_by(missed: np.ndarray, joules_missed: np.ndarray | None = None) -> Rows:
+    checked = check_configurations(configurations().assign(boundary="gpu"))
+    joules = np.exp(missed if joules_missed is None else joules_missed)
+    return Rows.of(checked.assign(duration_s=np.exp(missed), energy_j=joules), CATALOGUE)
 
 
 def widths(missed: np.ndarray, most_gpus: int = 4) -> tuple[Widths, Rows]:
@@ -87,3 +87,15 @@ def test_sizes_beyond_a_quartile_get_what_such_were_missed_by() -> None:
     first, third = np.quantile(size, [0.25, 0.75])
     found, _ = widths(np.where((size < first) | (size > third), 0.5, 0.02))
     assert found.half["size"]["duration"] == pytest.approx(0.5)
+
+
+def test_power_is_as_wide_as_energy_over_duration_is_missed_and_not_as_both_together() -> None:
+    rng = np.random.default_rng(2)
+    together, own = 0.3 * rng.normal(size=len(configurations())), 0.03 * rng.normal(size=len(configurations()))
+    rows = rows_missed_by(together, together + own)
+    law: Any = OneSecond()
+    found = forecast_widths(law, rows, Estimate({}))
+    half = found.of_cases(rows.table, ("duration", "energy", "power"))
+    assert half["power"].max() < 0.3 * min(half["duration"].min(), half["energy"].min())
+    assert 0.9 <= np.mean(np.abs(own) <= half["power"]) <= 1.0
+    assert found.tells_power
