@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from joulelaw import InputError
 from joulelaw.bench.data.text_file import TextFile, read_text_file
 from joulelaw.bench.spec.configuration import Configuration, Head, TextData
+from joulelaw.model.architecture import FAMILIES
 
 if TYPE_CHECKING:  # reading a file of texts needs no tokenizer
     from tokenizers import Tokenizer
@@ -18,7 +19,7 @@ FILE_IN_FOLDER = "tokenizer.json"
 # BERT's, and that of byte-level tokenizers such as RoBERTa's.
 MASK_TOKENS = ("[MASK]", "<mask>")
 # Their language models guess masked tokens; those of the other families the next one.
-MASKED_FAMILIES = ("bert",)
+MASKED_FAMILIES = tuple(name for name, family in FAMILIES.items() if family.encoder)
 # A text of one token has no next one to guess.
 FEWEST_TOKENS: dict[Head, int] = {"classification": 1, "language_model": 2}
 AT_ONCE = 10_000

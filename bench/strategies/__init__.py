@@ -7,6 +7,7 @@ the same numbers as one device on the same global batch.
 To add one, run it and count it. Here: a file, a line in `STRATEGIES`, and its name in `configuration.Strategy`. In
 model/: its entry in `parallelism.STRATEGIES` and in `kernels.STRATEGY_LAUNCHES`, and, where its host time is like
 theirs, in a group of `laws/roofline_terms.py`. Its colour in reports: `report.palette.STRATEGIES`.
+docs/adding.md is a whole example.
 """
 
 from dataclasses import dataclass

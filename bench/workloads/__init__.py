@@ -6,8 +6,8 @@ initial weights from torch's default generator, which the trial seeds, and knows
 To add a Transformer, train it and count it. Here: a file, a line in `WORKLOADS`, its entry in
 `config_keys.CONFIG_KEYS`, and its vocabulary in `spec.axes.VOCABULARY`. In model/: its entry in
 `architecture.FAMILIES`, in `kernels.FAMILY_LAUNCHES`, and in `memory.STORED_FFN_TENSORS` and `TEMPORARY_FFN_TENSORS`.
-A family whose language model guesses masked tokens is also named in `text_input.MASKED_FAMILIES`. Recurrent networks
-are counted by `model/recurrent.py` instead: a family of theirs has its entry in `recurrent.FAMILIES`.
+docs/adding.md is a whole example. Recurrent networks are counted by `model/recurrent.py` instead: a family of theirs
+has its entry in `recurrent.FAMILIES`.
 """
 
 from collections.abc import Mapping

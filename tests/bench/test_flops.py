@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from joulelaw.bench.data.source import make_source
 from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.workloads import load_workload
+from joulelaw.model.architecture import FAMILIES
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import counts
 from tests.bench.trial_ranks import TINY
@@ -124,7 +125,7 @@ def check(configuration: Configuration, attention: str) -> tuple[int, int]:
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("attention", COUNTED)
 @pytest.mark.parametrize("head", ["classification", "language_model"])
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_flops_equal_torchs_counter(family: str, head: str, attention: str, checkpointing: bool) -> None:
     for shape in SHAPES:
         asked = configured(family, head, attention, activation_checkpointing=checkpointing, **shape)
@@ -142,7 +143,7 @@ def test_flops_equal_torchs_counter(family: str, head: str, attention: str, chec
 
 @settings(max_examples=12, deadline=None)
 @given(
-    family=st.sampled_from(["bert", "gpt2"]),
+    family=st.sampled_from(list(FAMILIES)),
     head=st.sampled_from(["classification", "language_model"]),
     attention=st.sampled_from(list(COUNTED)),
     checkpointing=st.booleans(),
@@ -166,14 +167,14 @@ def test_flops_of_any_shape_equal_torchs_counter(
     check(asked, attention)
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", list(FAMILIES))
 def test_dropout_makes_checkpointing_compute_a_layers_last_product_again(family: str) -> None:
     """Eager attention: on CPUs SDPA has no fused kernel with dropout."""
     asked = {"activation_checkpointing": True, **SHAPES[1]}
     with_dropout = check(configured(family, "classification", "eager", dropout=0.1, **asked), "eager")[0]
     without = check(configured(family, "classification", "eager", **asked), "eager")[0]
     last = 2 * 3 * 3 * TINY.sequence_length * 48 * 80
-    assert with_dropout - without == (last if family == "gpt2" else 0)
+    assert with_dropout - without == (0 if FAMILIES[family].norm_last else last)
 
 
 def test_the_fused_kernel_of_cpus_is_counted_as_nothing_and_that_fails() -> None:
