@@ -14,6 +14,7 @@ from joulelaw import InputError
 from joulelaw.model.parallelism import STRATEGIES
 
 Whole = npt.NDArray[np.int64]
+MOST, MOST_EPOCHS = 10**12, 1e6
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,24 @@ class Training:
     """
 
     dataset_size: int | None = None
-    epochs: float = 1.0
+    epochs: float | None = None
+    """With dataset_size; None: one."""
     steps: int | None = None
 
     def __post_init__(self) -> None:
         if (self.dataset_size is None) == (self.steps is None):
-            what = "neither sequences nor steps" if self.steps is None else "both sequences and steps"
-            raise InputError(what, where="training.dataset_size", remedy="say one of dataset_size and steps")
+            what = "missing" if self.steps is None else "both sequences and steps"
+            remedy = "say how much is trained: dataset_size (sequences) and epochs, or steps of the optimizer"
+            raise InputError(what, where="training.dataset_size", remedy=remedy)
+        if self.steps is not None and self.epochs is not None:
+            raise InputError("both epochs and steps", where="training.epochs", remedy="leave one of them out")
         for name in ("dataset_size", "steps"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{value} is out of range", where=f"training.{name}", remedy="at least 1")
-        if not 0 < self.epochs < np.inf:
-            raise InputError(f"{self.epochs:g} is out of range", where="training.epochs", remedy="more than 0")
+            if value is not None and not 1 <= value <= MOST:
+                raise InputError(f"{value} is out of range", where=f"training.{name}", remedy=f"1 to {MOST:.0e}")
+        if self.epochs is not None and not 0 < self.epochs <= MOST_EPOCHS:
+            remedy = f"more than 0, and at most {MOST_EPOCHS:.0e}"
+            raise InputError(f"{self.epochs:g} is out of range", where="training.epochs", remedy=remedy)
 
     def micro_steps(
         self, micro_batch_size: npt.ArrayLike, grad_accumulation: npt.ArrayLike, data_parallel: npt.ArrayLike
@@ -46,7 +52,7 @@ class Training:
         k = np.asarray(grad_accumulation, dtype=np.int64)
         if self.steps is not None:
             return np.asarray(self.steps * k + np.zeros_like(data_parallel, dtype=np.int64))
-        return _ceil(self.epochs * self._per_epoch(micro_batch_size, data_parallel))
+        return _ceil(self._epochs * self._per_epoch(micro_batch_size, data_parallel))
 
     def optimizer_steps(
         self, micro_batch_size: npt.ArrayLike, grad_accumulation: npt.ArrayLike, data_parallel: npt.ArrayLike
@@ -55,7 +61,11 @@ class Training:
         k = np.asarray(grad_accumulation, dtype=np.int64)
         if self.steps is not None:
             return np.asarray(self.steps + np.zeros_like(k))
-        return _ceil(self.epochs * -(-self._per_epoch(micro_batch_size, data_parallel) // k))
+        return _ceil(self._epochs * -(-self._per_epoch(micro_batch_size, data_parallel) // k))
+
+    @property
+    def _epochs(self) -> float:
+        return 1.0 if self.epochs is None else self.epochs
 
     def _per_epoch(self, micro_batch_size: npt.ArrayLike, data_parallel: npt.ArrayLike) -> Whole:
         """Micro-steps of each rank in one epoch."""

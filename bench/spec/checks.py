@@ -82,7 +82,7 @@ def _grid_mismatches(section: SweepSection, grid: int, files: SweepFiles) -> Ite
     yield from ((axis, f"no value for {axis}", "name it in the grid or in defaults") for axis in missing)
     if not missing and not against:
         for one in configurations(section, grid, files):
-            yield from _mismatches(one, "gpu_count" in axes)
+            yield from mismatches(one, "gpu_count" in axes)
 
 
 def _checkpoint_mismatches(section: SweepSection, grid: int, files: SweepFiles) -> Iterator[Mismatch]:
@@ -100,8 +100,8 @@ def _checkpoint_mismatches(section: SweepSection, grid: int, files: SweepFiles) 
                 yield "sequence_length", what, f"at most {saved.positions}"
 
 
-def _mismatches(asked: Configuration, counted: bool) -> Iterator[Mismatch]:
-    """What is wrong with one configuration; `counted`: the sweep itself says how many devices."""
+def mismatches(asked: Configuration, counted: bool = True) -> Iterator[Mismatch]:
+    """What is wrong with one configuration; `counted`: who asks for it also says how many devices."""
     if asked.model_family not in WORKLOADS:
         yield "model_family", f"unknown value {asked.model_family!r}", close_match(asked.model_family, WORKLOADS)
     if reason := why_not_spread(asked):
