@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
-from joulelaw import __version__
-from joulelaw.model.metrics import Score
+import numpy as np
+import numpy.typing as npt
 
+from joulelaw import __version__
+from joulelaw.model.metrics import bias, mape
+
+Array = npt.NDArray[np.float64]
 What = Literal["fitted", "calibrated"]
 
 
@@ -23,8 +27,16 @@ class Errors:
     half_width_factor: float  # the median interval is a factor this much either way
 
     @classmethod
-    def of(cls, score: Score) -> Self:
-        return cls(**{each.name: getattr(score, each.name) for each in fields(cls)})
+    def of(cls, measured: Array, forecast: Array, low: Array, high: Array) -> Self:
+        """Where the law forecasts nothing (nan) the shares are nan."""
+        inside = np.where(np.isfinite(forecast), (low <= measured) & (measured <= high), np.nan)
+        return cls(
+            n=len(measured),
+            mape=mape(measured, forecast),
+            bias=bias(measured, forecast),
+            coverage=float(np.mean(inside)),
+            half_width_factor=float(np.median(np.sqrt(high / low))),
+        )
 
 
 SHARES = tuple(each.name for each in fields(Errors) if each.name != "n")
