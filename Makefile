@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 WHERE ?= results/local/quickstart
 
-.PHONY: study test lint gpu-check gpu-wheels clean
+.PHONY: study test lint pages gpu-check gpu-wheels clean
 
 study: .venv/bench
 	$(BIN)/joulelaw run bench/sweeps/quickstart.yaml --into $(WHERE)
@@ -24,6 +24,11 @@ lint: .venv/test
 	ln -sfn ../../../model ../../../cluster ../../../bench build/types/joulelaw/
 	cp joulelaw.py build/types/joulelaw/__init__.py
 	MYPYPATH=build/types $(BIN)/mypy --package joulelaw
+
+# What the program says of itself: docs/commands/*.md and the tables of docs/dataset.md. Tests hold them to it.
+pages: .venv/bench
+	$(BIN)/python docs/make_commands.py
+	$(BIN)/python docs/make_dataset.py
 
 # On a machine with an NVIDIA GPU whose Python has torch, transformers, pyarrow and nvidia-ml-py: see docs/gpu_check.md.
 GPU_PYTHON ?= python3

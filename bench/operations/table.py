@@ -10,7 +10,7 @@ from joulelaw.bench.dataset.columns import as_table
 from joulelaw.bench.dataset.parquet_groups import encoded
 from joulelaw.bench.dataset.storage import Place
 from joulelaw.bench.dataset.table_files import read_file
-from joulelaw.bench.dataset.tables import OPERATIONS
+from joulelaw.bench.dataset.tables import OPERATIONS, TRIALS
 from joulelaw.bench.files import put, storage_errors
 from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.model import recurrent
@@ -24,10 +24,8 @@ SIZES = ("intermediate_size", "vocab_size")
 # One row a part of one configuration's micro-step; the whole is a part named micro_step.
 MICRO_STEPS = pa.schema(
     [
-        pa.field("configuration_id", pa.string()),
-        *(pa.field(name, pa.string()) for name in CONFIGURATION[:5]),
-        *(pa.field(name, pa.int32(), metadata={"unit": "1"}) for name in (*CONFIGURATION[5:], *SIZES, *SHAPE)),
-        pa.field("operation", pa.string()),
+        *(TRIALS.field(name) for name in ("configuration_id", *CONFIGURATION, *SIZES, *SHAPE)),
+        OPERATIONS.field("operation"),
         pa.field("phase", pa.string(), metadata={"note": "forward, backward, both (a whole micro-step) or step"}),
         pa.field("flop", pa.float64(), metadata={"unit": "FLOP", "note": "of one call"}),
         pa.field("calls", pa.int64(), metadata={"unit": "1", "note": "in one micro-step; 0: another takes its place"}),
