@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from joulelaw import InputError, __version__
-from joulelaw.bench.commands import imports, law, meter, predict, report, status, study
+from joulelaw.bench.commands import imports, law, meter, predict, recommend, report, status, study
 from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
 from joulelaw.bench.study.supervisor import supervised
@@ -43,6 +43,7 @@ COMMANDS: dict[str, Callable[..., ExitCode]] = {
     "fit": law.fit,
     "validate": law.validate,
     "predict": predict.predict,
+    "recommend": recommend.recommend,
     "export": law.export,
     "meter": meter.meter,
     "report": report.report,

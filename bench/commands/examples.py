@@ -34,6 +34,10 @@ EXAMPLES = {
         "joulelaw validate results/lab/my_sweep --law roofline --hold-out strategy",
     ),
     "predict": ("joulelaw predict law.json runs.csv --out forecast.csv",),
+    "recommend": (
+        "joulelaw recommend law.json --model bert-base-uncased --sequence-length 128 --dataset-size 100000 --epochs 3",
+        "joulelaw recommend law.json --parameters 50M..90M --sequence-length 128 --dataset-size 9000 --global-batch 64",
+    ),
     "export": (
         "joulelaw export law.json --format csv",
         "joulelaw export law.json --format parquet --out coefficients.parquet",
