@@ -41,7 +41,7 @@ class Prices:
     """What the user pays and emits. None: not stated, and what depends on it alone is not told.
 
     Raises:
-        InputError: a price that is negative or no number; a currency without a price, or a price without a currency.
+        InputError: a price that is negative or no number.
     """
 
     per_kwh: float | None = None
@@ -49,6 +49,7 @@ class Prices:
     per_gpu_hour: float | None = None
     """Currency per device and hour."""
     currency: str = ""
+    """Of both, as it is to be shown."""
     grid_g_per_kwh: float | None = None
     """Grams of CO2 equivalent per kWh of metered energy."""
 
@@ -56,7 +57,7 @@ class Prices:
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, float | int) and not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{value:g} is no price", where=f"prices.{each.name}", remedy="0 or more")
+                raise InputError(f"{value:g} is out of range", where=f"prices.{each.name}", remedy="0 or more")
 
     @property
     def has_cost(self) -> bool:

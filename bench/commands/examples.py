@@ -33,14 +33,29 @@ EXAMPLES = {
         "joulelaw validate results/lab/my_sweep --out validation.json",
         "joulelaw validate results/lab/my_sweep --law roofline --hold-out strategy",
     ),
-    "predict": ("joulelaw predict law.json runs.csv --out forecast.csv",),
+    "predict": (
+        "joulelaw predict law.json runs.csv --out forecast.csv",
+        "joulelaw predict law.json runs.csv --out costs.csv --dataset-size 100000 --price-per-kwh 0.30 --currency EUR",
+        "joulelaw predict law.json --model bert-large-uncased --gpu-model 'NVIDIA A100-SXM4-80GB' --gpu-count 8 "
+        "--strategy fsdp --micro-batch-size 16 --sequence-length 384 --precision bf16 --dataset-size 100000 --epochs 3 "
+        "--price-per-kwh 0.30 --price-per-gpu-hour 2.5 --currency EUR --grid-intensity 380",
+        "joulelaw predict law.json --model gpt2 --gpu-model 'Tesla T4' --micro-batch-size 4 --sequence-length 512 "
+        "--precision fp16 --grad-accumulation 8 --steps 500",
+    ),
     "recommend": (
         "joulelaw recommend law.json --model bert-base-uncased --sequence-length 128 --dataset-size 100000 --epochs 3",
         "joulelaw recommend law.json --parameters 50M..90M --sequence-length 128 --dataset-size 9000 --global-batch 64",
     ),
+    "calibrate": (
+        "joulelaw calibrate law.json new_hardware",
+        "joulelaw calibrate law.json my_sweep.yaml --into results/lab/new --out calibrated.json --tolerance 1.4",
+        "joulelaw calibrate law.json my_sweep.yaml --gpu-model 'Tesla T4' --alone",
+    ),
     "export": (
         "joulelaw export law.json --format csv",
         "joulelaw export law.json --format parquet --out coefficients.parquet",
+        "joulelaw export default --format csv",
+        "joulelaw export --schema --out law.schema.json",
     ),
     "meter": (
         "joulelaw meter -- python train.py",

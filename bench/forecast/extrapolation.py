@@ -34,9 +34,8 @@ def extrapolations(told: str, row: Mapping[str, Any], ranges: Ranges) -> list[Ex
 def _of(part: str, row: Mapping[str, Any], ranges: Ranges) -> Extrapolation:
     axis, *rest = part.split(" ")
     if axis in NAMED_AXES and not rest and axis in ranges:
-        value, known = str(row.get(axis, DETAIL_AXES.get(axis, ""))), tuple(map(str, ranges[axis]))
-        text = f"{axis} {value}: fitted on {', '.join(known)} alone"
-        return Extrapolation(axis, value, known, None, text)
+        name, known = str(row.get(axis, DETAIL_AXES.get(axis, ""))), tuple(map(str, ranges[axis]))
+        return Extrapolation(axis, name, known, None, f"{axis} {name}: fitted on {', '.join(known)} alone")
     if axis in ranges and len(rest) == 3:
         value, (low, high) = float(rest[0]), (float(end) for end in ranges[axis])
         end, which = (low, "smallest") if rest[1] == "<" else (high, "largest")

@@ -116,4 +116,6 @@ def _warnings(law: FittedLaw, row: Mapping[str, Any], memory: Memory, outside: t
         warnings.append(f"does not fit: {need} a GPU by count, {row['gpu_model']} has {have} to use")
     if math.isnan(float(row["predicted_energy_j"])):
         warnings.append(f"energy cannot be told: no power limit of {row['gpu_model']} is known")
+    if row["node_count"] > 1 and "network_bytes_per_s" not in row:
+        warnings.append("no network_bytes_per_s: nodes are taken to be linked as fast as the devices in one")
     return warnings + boundary_warnings(str(row["boundary"]), law.provenance)

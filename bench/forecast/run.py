@@ -96,16 +96,6 @@ def run_of(asked: Asked, catalogue: Catalogue, named: Callable[[str], str] = str
     raise one_error([InputError(each.what, where=_named(each.where, named), remedy=each.remedy) for each in found])
 
 
-def check_prices(prices: Asked, named: Callable[[str], str] = str) -> None:
-    """Raises InputError where money has no currency, or a currency no money."""
-    money = [name for name in ("price_per_kwh", "price_per_gpu_hour") if prices.get(name) is not None]
-    if money and not prices.get("currency"):
-        raise InputError("missing", where=named("currency"), remedy=f"say what {named(money[0])} is in, such as EUR")
-    if prices.get("currency") and not money:
-        remedy = f"add {named('price_per_kwh')} or {named('price_per_gpu_hour')}"
-        raise InputError("a currency without a price", where=named("currency"), remedy=remedy)
-
-
 def _errors(given: Asked) -> Iterator[InputError]:
     """Of single options."""
     for name in NEEDED:

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.model.parallelism import STRATEGIES
+from joulelaw.model.columns import numbers
+from joulelaw.model.hardware import Catalogue
+from joulelaw.model.parallelism import FSDP_TP_DEGREE, STRATEGIES
+from joulelaw.model.tables import check_configurations
 
 Whole = npt.NDArray[np.int64]
 MOST, MOST_EPOCHS = 10**12, 1e6
@@ -74,15 +78,37 @@ class Training:
         return np.asarray(-(-of_rank // np.asarray(micro_batch_size, dtype=np.int64)))
 
 
+def with_micro_steps(table: pd.DataFrame, training: Training, catalogue: Catalogue) -> pd.DataFrame:
+    """The table with the micro-steps of that training in every row, whatever it had there.
+
+    Raises:
+        InputError: as `check_configurations`, for rows whose configuration cannot be.
+    """
+    checked = check_configurations(table.assign(micro_steps=1), catalogue)
+    gpus, strategies = checked["gpu_count"].to_numpy(), checked["strategy"].astype(str).to_numpy()
+    degree = numbers(checked, "tensor_parallel", FSDP_TP_DEGREE).astype(np.int64)
+    ranks = np.ones(len(checked), dtype=np.int64)
+    for name in np.unique(strategies):
+        rows = strategies == name
+        ranks[rows] = _ranks(name, gpus[rows], degree[rows])
+    return table.assign(
+        micro_steps=training.micro_steps(checked["micro_batch_size"], checked["grad_accumulation"], ranks)
+    )
+
+
 def data_parallel_degree(strategy: str, gpu_count: int, tensor_parallel: int = 1) -> int:
     """Ranks, or groups of tensor-parallel ranks, that each train on their own sequences.
 
     `tensor_parallel` is asked for with fsdp_tp alone: tp splits each layer over all devices.
     """
+    return int(_ranks(strategy, np.asarray(gpu_count), np.asarray(tensor_parallel)))
+
+
+def _ranks(strategy: str, gpus: Whole, tensor_parallel: Whole) -> Whole:
     spread = STRATEGIES[strategy]
     if not spread.data_parallel:
-        return 1
-    return gpu_count // tensor_parallel if spread.tensor_parallel else gpu_count
+        return np.ones_like(gpus)
+    return gpus // tensor_parallel if spread.tensor_parallel else gpus
 
 
 def _ceil(values: npt.ArrayLike) -> Whole:

@@ -1,0 +1,82 @@
+"""A forecast for people, in a small table, and for programs, as the figures of the last line."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from joulelaw.bench.console import duration, number, table
+from joulelaw.bench.forecast.boundaries import COVERS
+from joulelaw.bench.forecast.forecast import Forecast
+from joulelaw.model.costs import J_PER_KWH
+
+
+def shown(forecast: Forecast) -> Table:
+    """Each figure with its interval, and what it is of."""
+    run, row = forecast.run, forecast.row
+    one = run.configuration
+    title = f"{run.model.name}, {one.label}: {run.optimizer_steps:,} steps of {_sequences(forecast):,} sequences"
+    made = table(title, ["", "forecast", f"{100 * forecast.level:.0f} % interval", "of"], ["forecast"])
+    for cells in _figures(row):
+        made.add_row(*cells)
+    memory = forecast.memory
+    fits = "fits" if memory.fits else "does not fit"
+    fits_in = f"{fits} in the {number(memory.usable_bytes / 2**30)} GiB that the {one.gpu_model} has to use"
+    made.add_row("memory of a device", f"{number(memory.needed_bytes / 2**30)} GiB", "", fits_in)
+    return made
+
+
+def as_json(forecast: Forecast) -> dict[str, Any]:
+    """Every figure; `run` and `forecast` together have the columns that a table's row has."""
+    row, law, run = forecast.row, forecast.law, forecast.run
+    asked = [str(name) for name in run.table().columns]
+    origin = law.provenance
+    return {
+        "law_kind": law.law.name,
+        "model": {**vars(run.model), "num_parameters": forecast.num_parameters},
+        "run": {name: row[name] for name in asked},
+        "optimizer_steps": run.optimizer_steps,
+        "sequences_per_step": _sequences(forecast),
+        "forecast": {name: value for name, value in row.items() if name not in asked},
+        "energy_is": "gross",
+        "energy_is_estimated": origin.energy_is_estimated,
+        "boundary_covers": COVERS.get(str(row["boundary"]), ""),
+        "meters": origin.meters,
+        "interval_level": forecast.level,
+        "memory": {**vars(forecast.memory), "fits": forecast.memory.fits},
+        "extrapolations": [vars(each) for each in forecast.extrapolations],
+        "warnings": forecast.warnings,
+    }
+
+
+def _sequences(forecast: Forecast) -> int:
+    """Of one optimizer step, of all ranks."""
+    one = forecast.run.configuration
+    return one.micro_batch_size * one.grad_accumulation * one.data_parallel
+
+
+def _figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, value, interval and what it is of, for each figure that there is."""
+    boundary = str(row["boundary"])
+    of = f"gross, of boundary {boundary}: {COVERS.get(boundary, 'as its tables said')}"
+    joules = [float(row[name]) for name in ("predicted_energy_j", "energy_low_j", "energy_high_j")]
+    scale, unit = (J_PER_KWH, "kWh") if joules[0] >= 0.01 * J_PER_KWH else (1.0, "J")
+    energy = [each / scale for each in joules]
+    yield "energy", f"{number(energy[0])} {unit}", _interval(energy[1:], unit), of
+    seconds = [float(row[name]) for name in ("predicted_duration_s", "duration_low_s", "duration_high_s")]
+    ends = f"{duration(seconds[1])} to {duration(seconds[2])}"
+    yield "time", duration(seconds[0]), ends, "training steps alone: no start, evaluation or saving"
+    power = [float(row[f"average_power{end}_w"]) for end in ("", "_low", "_high")]
+    yield "average power", f"{number(power[0])} W", _interval(power[1:], "W"), "all devices together"
+    if "cost" in row:
+        cost = [float(row[f"cost{end}"]) for end in ("", "_low", "_high")]
+        unit = str(row["currency"])
+        yield "cost", f"{number(cost[0])} {unit}".rstrip(), _interval(cost[1:], unit), "the prices given"
+    if "co2e_kg" in row:
+        co2e = [float(row[f"co2e{end}_kg"]) for end in ("", "_low", "_high")]
+        yield "CO2e", f"{number(co2e[0])} kg", _interval(co2e[1:], "kg"), "the energy above"
+
+
+def _interval(ends: list[float], unit: str) -> str:
+    low, high = (number(end) for end in ends)
+    return "-" if "-" in (low, high) else f"{low} to {high} {unit}".rstrip()
