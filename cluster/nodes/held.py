@@ -13,10 +13,10 @@ from joulelaw.cluster.nodes.inventory import Device, Node
 from joulelaw.cluster.nodes.ray_devices import device_of
 from joulelaw.cluster.nodes.topology import neighbours
 from joulelaw.cluster.ranks.gang import Seat
-from joulelaw.cluster.ranks.remote import Place, RankHost, RemoteRank
+from joulelaw.cluster.ranks.remote import NodeLink, Place, RankHost, RemoteRank
 from joulelaw.cluster.raycalls import Call
 
-_HOST_THREADS = 4  # a poll that waits, one that Ray repeats, and room for what is said meanwhile
+_HOST_THREADS = 3  # a call that waits for the actor's end, one that Ray repeats, and one more
 _CPU_SHARE_STEPS = 10_000  # Ray's smallest share of a CPU is 0.0001
 _UNTIL_IT_COMES = -1  # of a call whose answer was lost with a link: the actor does each thing once
 # An actor that ended before it told its GPU: asked again after so long. Where its node is what ended, Ray's node table
@@ -61,7 +61,7 @@ class NodeDevices:
         self.node = node
         self.held: dict[str, Held] = {}
         self.retired: set[str] = set()  # kept, so that nobody else is granted them, and lent no more
-        self._launcher = launcher
+        self._link = NodeLink(launcher, on_news)
         self._folders = folders
         self._on_news = on_news
         self._asks: list[_Ask] = []
@@ -95,7 +95,7 @@ class NodeDevices:
             return
         self._to_ask_again = 0
         for _ in range(len(self.node.devices) - len(self.held) - len(self._asks)):
-            actor = ray.remote(RankHost).options(**self._options).remote(self._launcher)
+            actor = ray.remote(RankHost).options(**self._options).remote()
             self._asks.append(_Ask(actor, Call(actor.place.remote(), f"a device of node {self.node.node_id[:6]}")))
 
     def take_grants(self) -> int:
@@ -103,6 +103,10 @@ class NodeDevices:
 
         ClusterError where they are not what they should be, or where actors end there again and again.
         """
+        for held in [each for each in self.held.values() if not each.leased]:
+            held.rank.look()
+            if held.rank.is_lost:
+                self.give_back(held)
         answered = [ask for ask in self._asks if ask.place.done]  # looked at once: answers come in another thread
         self._asks = [ask for ask in self._asks if ask not in answered]
         return sum(self._take(ask) for ask in answered)
@@ -116,7 +120,7 @@ class NodeDevices:
         device = device_of(self.node.devices, place.gpu_id)
         if device.uuid in self.held:
             raise ClusterError(f"node {self.node.node_id[:6]}: Ray granted GPU {place.gpu_id} twice")
-        rank = RemoteRank(ask.actor, self._on_news, self._folders)
+        rank = RemoteRank(ask.actor, self._link, self._on_news, self._folders)
         self.held[device.uuid] = Held(self.node.node_id, device, place, ask.actor, rank)
         self._failing_s = None
         return True

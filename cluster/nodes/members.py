@@ -15,7 +15,7 @@ from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.nodes.inventory import Node
 from joulelaw.cluster.nodes.node_watch import RayNode
 from joulelaw.cluster.power.meter import MeterOptions
-from joulelaw.cluster.ranks.launcher import Launcher
+from joulelaw.cluster.ranks.launcher import THREADS, Launcher
 from joulelaw.cluster.ranks.server import ServerStatus
 from joulelaw.cluster.raycalls import Call
 from joulelaw.cluster.streams.metering import MeterInfo
@@ -83,7 +83,7 @@ class Member:
 
     def _begin(self, cores_per_device: int, ray_gpus: int) -> None:
         """The actor answers in order: its inventory first, which takes no time, then that all libraries are loaded."""
-        self.launcher = _pinned(Launcher, self.node_id).remote(self._terms.preload, self._terms.env)
+        self.launcher = _pinned(Launcher, self.node_id, THREADS).remote(self._terms.preload, self._terms.env)
         inspection = self.launcher.inspect.remote(self.node_id, cores_per_device, ray_gpus)
         self._inspecting = self._call(inspection, "taking its inventory")
         self._serving = self._call(self.launcher.status.remote(), "its fork server")
@@ -164,9 +164,14 @@ def cores_of(entry: RayNode, usual: int) -> int | InputError:
     )
 
 
-def _pinned(kind: type, node_id: str) -> Any:
+def _pinned(kind: type, node_id: str, threads: int = 1) -> Any:
     """An actor class that runs on one node, takes none of its resources, and starts anew if it dies."""
     strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return ray.remote(kind).options(
-        num_cpus=0, num_gpus=0, max_restarts=-1, max_task_retries=_RETRIES, scheduling_strategy=strategy
+        num_cpus=0,
+        num_gpus=0,
+        max_concurrency=threads,
+        max_restarts=-1,
+        max_task_retries=_RETRIES,
+        scheduling_strategy=strategy,
     )

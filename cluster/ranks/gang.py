@@ -63,12 +63,16 @@ class Gang(Protocol):
 
 
 class RankHandle(Protocol):
-    """One rank's process, wherever it runs. No method waits for the rank; ends arrive as "exit" events."""
+    """One rank's process, wherever it runs. No method waits for the rank; ends arrive as "exit" events.
+
+    What it is told may wait for what others are told, until the next `flush` or `poll`.
+    """
 
     def launch(self, spec: RankSpec) -> None: ...
     def poll(self) -> list[Message]: ...
     def send(self, message: Message) -> None: ...
     def kill(self) -> None: ...
+    def flush(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,7 @@ class RankGang:
                 self._exited.update(range(rank, len(self._seats)))
                 self.stop()
                 raise
+        self._flush()
 
     def _spec(self, rank: int, entry: str, payload: dict[str, Any], log_dir: Path, env: dict[str, str]) -> RankSpec:
         seat = self._seats[rank]
@@ -191,6 +196,11 @@ class RankGang:
         for rank, seat in enumerate(self._seats):
             if rank not in self._exited:
                 seat.handle.send(message)
+        self._flush()
+
+    def _flush(self) -> None:
+        for seat in self._seats:
+            seat.handle.flush()
 
     def kill(self) -> None:
         """Kills every rank and does not wait: polls tell the end, after `stop_s` also where ranks are out of reach."""
@@ -214,6 +224,7 @@ class RankGang:
                 for other, seat in enumerate(self._seats):
                     if other != rank:
                         seat.handle.send({"kind": "rendezvous", "address": event["address"]})
+                self._flush()
             case "ready":
                 self._ready.add(rank)
             case "error":
@@ -274,6 +285,7 @@ class RankGang:
         for rank, seat in enumerate(self._seats):
             if rank not in self._exited:
                 seat.handle.kill()
+        self._flush()
 
 
 def _sockets(seat: Seat) -> dict[str, str]:

@@ -1,26 +1,35 @@
-"""The launcher: the actor on every node that owns its fork server."""
+"""The launcher: the actor on every node that owns its fork server, and by it the node's ranks."""
 
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import ray
 
 from joulelaw import InputError
 from joulelaw.cluster.nodes.inventory import Node
 from joulelaw.cluster.nodes.ray_devices import inspect_offered
+from joulelaw.cluster.ranks.node_ranks import Heard, NodeRanks, Order
 from joulelaw.cluster.ranks.server import ForkServer, ServerStatus
 
+# A call that waits for news, one that Ray repeats, one that waits for the libraries, and what is said meanwhile.
+THREADS = 6
+_UNTIL_IT_COMES = -1  # of a call whose answer was lost with a link
 FILES_REMEDY = "submit the job with a --working-dir that holds them, or put them on every node at the same path"
 
 
 class Launcher:
-    """Knows its node's devices and keeps a fork server there, which ends with this actor."""
+    """Knows its node's devices and keeps a fork server there, which ends with this actor. Several calls run at once."""
 
     def __init__(self, preload: Sequence[str], env: Mapping[str, str]) -> None:
         usual_priority()
         self._server = ForkServer(preload, env)
+        self._serving = threading.Lock()
         self._server.start()  # the libraries load while the driver goes on
+        self._ranks = NodeRanks(self._address)
 
     def inspect(self, node_id: str, cores_per_device: int, ray_gpus: int) -> Node:
         """The node, with the devices that Ray offers on it."""
@@ -43,16 +52,28 @@ class Launcher:
         shown = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}"
         raise InputError(f"{shown} not found there, or other content", remedy=FILES_REMEDY)
 
-    def address(self) -> str:
-        """Where this node's ranks are asked for, once the server can fork."""
-        return self._server.address
-
     def status(self) -> ServerStatus:
-        return self._server.wait_ready()
+        """Once the server can fork."""
+        with self._serving:
+            return self._server.wait_ready()
+
+    @ray.method(max_task_retries=_UNTIL_IT_COMES)
+    def obey(self, life: str, first: int, orders: Sequence[Order]) -> None:
+        """See NodeRanks."""
+        self._ranks.obey(life, first, orders)
+
+    def listen(self, life: str, first: int, wait_s: float) -> Heard:
+        """See NodeRanks."""
+        return self._ranks.listen(life, first, wait_s)
 
     def stop(self) -> None:
         """Ends the server and its ranks, and waits for them: killing the actor alone would not wait."""
-        self._server.close()
+        with self._serving:
+            self._server.close()
+
+    def _address(self) -> str:
+        with self._serving:
+            return self._server.address
 
 
 def usual_priority() -> None:

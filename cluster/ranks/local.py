@@ -28,6 +28,9 @@ class LocalRank:
     def kill(self) -> None:
         self._process.kill()
 
+    def flush(self) -> None:
+        """Nothing waits here."""
+
 
 class LocalGang(RankGang):
     """The Gang over `devices` of this machine. The server outlives it; whoever made the server closes it."""

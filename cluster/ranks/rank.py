@@ -4,6 +4,7 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -76,9 +77,11 @@ class RankSpec:
 
 
 class RankProcess:
-    """The launcher's handle on one rank. A thread blocks on its socket, so that an idle handle costs nothing."""
+    """The launcher's handle on one rank. A thread blocks on its socket, so that an idle handle costs nothing; it calls
+    `on_news` whenever there are events."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_news: Callable[[], None] = lambda: None) -> None:
+        self._on_news = on_news
         self._connection: socket.socket | None = None
         self._events: list[Message] = []
         self._news = threading.Condition()
@@ -137,6 +140,7 @@ class RankProcess:
         with self._news:
             self._events += messages
             self._news.notify_all()
+        self._on_news()
 
 
 def _lost(cause: str) -> Message:

@@ -1,7 +1,7 @@
-"""Ranks on Ray's nodes: one RankHost actor holds a device, and asks the node's fork server for ranks.
+"""Ranks on Ray's nodes as the driver has them: an actor holds each device, the node's launcher runs the ranks.
 
-A link that drops for a while loses nothing: Ray repeats calls whose answer did not come, the actor does each thing
-once, and keeps what it has told until the driver asks for what follows.
+One call to each launcher is always under way that ends when there is news, and what is to be said goes out together: a
+turn of the study's loop asks little of Ray, however many ranks a node has.
 """
 
 import socket
@@ -18,14 +18,14 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.ranks import rank_log
-from joulelaw.cluster.ranks.rank import RankProcess, RankSpec
+from joulelaw.cluster.ranks.node_ranks import Heard, Order
+from joulelaw.cluster.ranks.rank import RankSpec
 from joulelaw.cluster.ranks.wire import Message
-from joulelaw.cluster.raycalls import Call, fetch, first_line
+from joulelaw.cluster.raycalls import Call, first_line
 
 _LONG_POLL_S = 10.0
-_FIRST_POLL_S = 1.0  # until then a rank can be told nothing, nor killed
-_SERVER_S = 180.0  # torch, transformers and deepspeed from a cold disk
-_TOGETHER_S = 0.003
+# After an error, so that one that comes at once is not answered by another question at once.
+_AGAIN_S = 0.5
 # An actor that went with its node: so long the driver waits for what Ray's node table says of it.
 _VERDICT_S = 8.0
 
@@ -40,187 +40,165 @@ class Place:
 
 
 class RankHost:
-    """The actor. Several calls run at once in it: `poll` waits inside for events, without using the processor.
-
-    A rank is known by the `number` of its launch; its events are numbered too.
-    """
-
-    def __init__(self, launcher: Any) -> None:
-        self._launcher = launcher
-        self._server: str | None = None
-        self._process = RankProcess()
-        self._number = -1
-        self._kept: list[Message] = []  # events that the driver may not have yet; the first is number `_first`
-        self._first = 0
-        self._sent = 0
-        self._early: dict[int, Message] = {}
-        self._telling = threading.Lock()
-        self._log: Path | None = None
-        self._one_at_a_time = threading.Lock()
+    """The actor that has a device of Ray's for the study's ranks: it does nothing but be there."""
 
     def place(self) -> Place:
         (gpu_id,) = ray.get_gpu_ids()
         host = str(ray.util.get_node_ip_address())
         return Place(host, interface_of(host), str(gpu_id))
 
-    def launch(self, number: int, spec: RankSpec, log_mark: int, wait_s: float) -> list[Message]:
-        """Asks for the process, and answers as the first `poll`. ForkServerError where it cannot be had."""
-        with self._one_at_a_time:
-            if number > self._number:
-                self._number, self._kept, self._first = number, [], 0
-                self._sent, self._early = 0, {}
-                if self._server is None or not self._launched(self._server, spec, log_mark):
-                    # The launcher starts a fork server anew that has died.
-                    (self._server,) = fetch([self._launcher.address.remote()], _SERVER_S, "starting a fork server")
-                    self._launched(self._server, spec, log_mark)
-        return self.poll(number, 0, wait_s)
+    def hold(self) -> None:
+        """Never answers: the call ends with this actor."""
+        threading.Event().wait()
 
-    def _launched(self, server: str, spec: RankSpec, log_mark: int) -> bool:
-        spec, self._log = rank_log.placed(spec, log_mark, Path(server).parent, self._number)
-        return self._process.launch(server, spec)
 
-    def poll(self, number: int, first: int, wait_s: float) -> list[Message]:
-        """The events of a launch from number `first` on; those before are not asked for again."""
-        with self._one_at_a_time:
-            if number != self._number:
-                return []
-            del self._kept[: max(0, first - self._first)]
-            self._first = max(first, self._first)
-            new = self._process.poll(0.0 if self._kept else wait_s)
-            if new and new[-1]["kind"] != "exit":  # what comes with it needs no answer of its own
-                time.sleep(_TOGETHER_S)
-                new += self._process.poll()
-            self._kept += [self._with_log(event) for event in new]
-            return list(self._kept)
+class NodeLink:
+    """The driver's way to the ranks of one node. `on_news` is called when there is any, in a thread of Ray's."""
 
-    def send(self, number: int, order: int, message: Message) -> None:
-        """Tells the rank of a launch; `order` counts from 0: what came before its turn waits, what comes again does not
-        count."""
-        with self._telling:
-            if number == self._number and order >= self._sent:
-                self._early[order] = message
-                while self._sent in self._early:
-                    self._process.send(self._early.pop(self._sent))
-                    self._sent += 1
+    def __init__(self, launcher: Any, on_news: Callable[[], None]) -> None:
+        self._launcher = launcher
+        self._on_news = on_news
+        self._life = ""  # of the launcher; empty before it has told it
+        self._launches = 0
+        self._orders: list[Order] = []
+        self._ordered = 0
+        self._heard = 0
+        self._ranks: dict[int, list[Message]] = {}  # what came of those that have not ended, by their launch's number
+        self._call: Call | None = None
+        self._not_before_s = float("-inf")
+        self._dead_s: float | None = None
 
-    def kill(self, number: int) -> None:
-        if number == self._number:
-            self._process.kill()
+    def launch(self, spec: RankSpec, log_mark: int, inbox: list[Message]) -> int:
+        """The number of the launch. The rank's events will come into `inbox`."""
+        number, self._launches = self._launches, self._launches + 1
+        self._ranks[number] = inbox
+        self.order(Order(number, launch=spec, log_mark=log_mark))
+        return number
 
-    def _with_log(self, event: Message) -> Message:
-        if event["kind"] != "exit" or self._log is None:
-            return event
-        return {**event, "log": rank_log.taken(self._log)}
+    def order(self, order: Order) -> None:
+        """To be told with the next `flush`; not to ranks that have ended."""
+        if order.number in self._ranks:
+            self._orders.append(order)
+
+    def flush(self) -> None:
+        """Tells the node what is to be told, and asks it for news as long as it has ranks."""
+        if self._call is None and self._ranks and time.monotonic() >= self._not_before_s:
+            answer = self._launcher.listen.remote(self._life, self._heard, _LONG_POLL_S)
+            self._call = Call(answer, "a node's ranks", self._on_news)
+        if self._orders and self._life:
+            self._launcher.obey.remote(self._life, self._ordered, self._orders)
+            self._ordered += len(self._orders)
+            self._orders = []
+
+    def advance(self) -> None:
+        """Takes what has come. Waits for nothing."""
+        if self._call is not None and self._call.done:
+            call, self._call = self._call, None
+            try:
+                self._take(call.raw())
+            except RayActorError as error:  # out of reach for now, or gone
+                self._not_before_s = time.monotonic() + _AGAIN_S
+                if not isinstance(error, ActorUnavailableError):
+                    self._end_of(error)
+            except RayError:
+                self._not_before_s = time.monotonic() + _AGAIN_S
+        self.flush()
+
+    def _take(self, heard: Heard) -> None:
+        self._dead_s = None
+        if heard.life != self._life:
+            if self._life:
+                self._lose_all("was lost with its fork server", Cause.RANK_CRASH)
+            self._life, self._ordered, self._heard = heard.life, 0, 0
+        self._heard += len(heard.events)
+        for number, event in heard.events:
+            if number in self._ranks:
+                self._ranks[number].append(event)
+                if event["kind"] == "exit":
+                    del self._ranks[number]
+
+    def _end_of(self, error: RayActorError) -> None:
+        """A launcher starts anew unless its node has died, of which the node table says more in a moment."""
+        self._dead_s = self._dead_s or time.monotonic()
+        if time.monotonic() - self._dead_s >= _VERDICT_S:
+            self._lose_all(f"was lost with its node ({first_line(error)})", Cause.NODE_LOST)
+
+    def _lose_all(self, what: str, cause: Cause) -> None:
+        for inbox in self._ranks.values():
+            inbox.append(_lost(what, cause))
+        self._ranks, self._orders = {}, []
 
 
 class RemoteRank:
-    """The driver's handle on the rank behind a RankHost.
+    """The driver's handle on the ranks of a device that an actor holds. `folders` says what folders of this machine are
+    called on its node."""
 
-    One call is always under way that ends when there is news; `on_news` is called then. Calls to the actor may overtake
-    each other: what is said to a rank before its launch is confirmed waits here. `folders` says what folders of this
-    machine are called on that node.
-    """
-
-    def __init__(self, actor: Any, on_news: Callable[[], None], folders: Mapping[str, str]) -> None:
-        self._actor = actor
-        self._on_news = on_news
-        self._folders = folders
+    def __init__(self, actor: Any, link: NodeLink, on_news: Callable[[], None], folders: Mapping[str, str]) -> None:
+        self._actor, self._link, self._on_news, self._folders = actor, link, on_news, folders
         self._number = -1
-        self._seen = 0
-        self._told = 0
-        self._call: Call | None = None  # None where no rank is left
-        self._launched = False
-        self._outbox: list[Message] = []
-        self._doomed = False
+        self._inbox: list[Message] = []
+        self._runs = False
         self._loss: Message | None = None
-        self._dead_s: float | None = None
+        self._is_gone = False
+        self._hold = Call(actor.hold.remote(), "a device", on_news)
 
     @property
     def is_lost(self) -> bool:
         """Whether its actor is gone, so that no rank can be launched any more."""
-        return self._loss is not None or self._dead_s is not None
+        return self._loss is not None or self._is_gone
 
     def lose(self, what: str, cause: Cause) -> None:
-        """Its node is gone."""
+        """Its device is gone."""
         self._loss = _lost(what, cause)
         self._on_news()
 
     def launch(self, spec: RankSpec) -> None:
-        self._number += 1
-        self._seen = self._told = 0
-        self._launched = self._doomed = False
-        self._outbox = []
         mark = rank_log.folder_mark(Path(spec.log_path).parent)
-        self._ask(self._actor.launch.remote(self._number, self._translated(spec), mark, _FIRST_POLL_S))
+        self._inbox, self._runs = [], True
+        if self._loss is None:
+            self._number = self._link.launch(self._translated(spec), mark, self._inbox)
 
     def poll(self) -> list[Message]:
-        if self._call is None:
+        if not self._runs:
             return []
+        self._link.advance()
+        self.look()
         if self._loss is not None:
-            events = [self._loss]
-        elif not self._call.done:
-            return []
-        else:
-            events = self._answer(self._call)
-        self._seen += len(events)
-        if any(event["kind"] == "exit" for event in events):
-            self._call = None
-        elif self._dead_s is None:
-            self._confirm_launch()
-            self._ask(self._actor.poll.remote(self._number, self._seen, _LONG_POLL_S))
+            self.kill()
+            self.flush()
+            self._inbox.append(self._loss)
+        events = self._inbox[:]
+        self._inbox.clear()
+        self._runs = not any(event["kind"] == "exit" for event in events)
         return events
 
     def send(self, message: Message) -> None:
-        if not self._launched:
-            self._outbox.append(message)
-        elif not self.is_lost:
-            self._actor.send.remote(self._number, self._told, message)
-            self._told += 1
+        self._link.order(Order(self._number, message=message))
 
     def kill(self) -> None:
-        self._doomed = True
-        if self._launched and not self.is_lost:
-            self._actor.kill.remote(self._number)
+        self._link.order(Order(self._number))
 
-    def _ask(self, reference: Any) -> None:
-        self._call = Call(reference, "a rank", self._on_news)
+    def flush(self) -> None:
+        self._link.flush()
 
-    def _answer(self, call: Call) -> list[Message]:
+    def look(self) -> None:
+        """Takes note of its actor's end: killed alone, by somebody, or with its node, of which others tell."""
+        if self.is_lost or not self._hold.done:
+            return
         try:
-            events: list[Message] = call.raw()
-        except ActorUnavailableError:  # out of reach for now: it is asked again
-            return []
-        except RayActorError as error:
-            return self._of_dead_actor(error)
-        except RayError as error:  # the launcher could not start a fork server, say
-            what = first_line(getattr(error, "cause", None) or error)
-            return [_lost(f"could not be started ({what})", Cause.RANK_CRASH)]
-        return events
-
-    def _of_dead_actor(self, error: RayActorError) -> list[Message]:
-        """The actor alone, which somebody killed; or with its node, of which the node table says more in a moment."""
-        if "its node has died" not in str(error):
-            self._dead_s = time.monotonic()
-            return [_lost(f"was lost with its actor ({first_line(error)})", Cause.RANK_CRASH)]
-        self._dead_s = self._dead_s or time.monotonic()
-        if time.monotonic() - self._dead_s < _VERDICT_S:
-            return []
-        return [_lost(f"was lost with its node ({first_line(error)})", Cause.NODE_LOST)]
+            self._hold.raw()
+        except ActorUnavailableError:  # out of reach for now
+            self._hold = Call(self._actor.hold.remote(), "a device", self._on_news)
+        except RayError as error:
+            self._is_gone = True
+            if "its node has died" not in str(error):
+                self._loss = _lost(f"was lost with its actor ({first_line(error)})", Cause.RANK_CRASH)
 
     def _translated(self, spec: RankSpec) -> RankSpec:
         payload = {
             key: self._folders.get(each, each) if isinstance(each, str) else each for key, each in spec.payload.items()
         }
         return replace(spec, payload=payload)
-
-    def _confirm_launch(self) -> None:
-        if self._launched:
-            return
-        self._launched = True
-        for message in self._outbox:
-            self.send(message)
-        if self._doomed:
-            self.kill()
 
 
 def interface_of(address: str) -> str:

@@ -142,6 +142,8 @@ class DeafHandle:
 
     def kill(self) -> None: ...
 
+    def flush(self) -> None: ...
+
 
 def test_ranks_that_cannot_be_killed_make_the_gang_unfit(devices: tuple[Device, Device], tmp_path: Path) -> None:
     gang = RankGang([Seat(devices[0], "n", "10.0.0.1", DeafHandle())], GangLimits(stop_s=0.1))

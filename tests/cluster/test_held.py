@@ -39,7 +39,9 @@ class Stage:
         self.now_s = 1000.0
         self.answers: list[Answer] = []
         actor: Any = SimpleNamespace(place=SimpleNamespace(remote=lambda: None))
-        kind = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda _: actor))
+        kind = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=lambda: actor))
+        rank: Any = SimpleNamespace(look=lambda: None, is_lost=False)
+        monkeypatch.setattr(held, "RemoteRank", lambda *_: rank)
         monkeypatch.setattr(held, "ray", SimpleNamespace(remote=lambda _: kind, kill=lambda _: None))
         monkeypatch.setattr(held, "Call", lambda *_: self.answers.pop(0))
         monkeypatch.setattr(held, "time", SimpleNamespace(monotonic=lambda: self.now_s))
