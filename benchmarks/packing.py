@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from measuring import machine, table  # noqa: E402
-from packing_figures import Figures, Span, figures  # noqa: E402
+from packing_figures import Figures, Span, apart, figures  # noqa: E402
 from ray_nodes import RayNodes, Shape  # noqa: E402
 from sleeping_rank import SEQUENCE_S  # noqa: E402
 from study_watch import attempts_of  # noqa: E402
@@ -49,6 +49,19 @@ window: {{warmup_steps: 1, min_steps: 20, tolerance: 0}}
 hold_out: {{fraction: 0}}
 metering: {{meter: estimate, cpu_w_per_core: 10.0, idle_s: 0}}
 """
+# Few long trials on the same devices: 8 of 20 s.
+STEADY = """\
+schema: 1
+name: steady
+seed: {seed}
+defaults: {{vocab_size: 500, num_layers: 1, hidden_size: 64, sequence_length: 8}}
+grids:
+  - {{micro_batch_size: [4]}}
+repeats: 8
+window: {{warmup_steps: 1, min_steps: 100, tolerance: 0}}
+hold_out: {{fraction: 0}}
+metering: {{meter: estimate, cpu_w_per_core: 10.0, idle_s: 0}}
+"""
 EXPLAINED = """\
 48 trials in groups of 1, 2 and 4 (24, 16 and 8 of them) on two Ray nodes of four logical devices each, which share the
 cores of one machine. So steps wait instead of computing: 50 ms for each sequence of the micro-batch, 20 steps a trial.
@@ -59,8 +72,10 @@ that sleeps has next to no energy.
 Lower bound: device-seconds of all trials, as they took, divided by the devices, or the longest trial. Warm: from the
 moment when every device has had a trial. One after the other: the sum of their times. Gap: from the end of a trial's
 last rank to the begin of the next trial on its devices, the last of them that became free. Driver: the processor's time
-of the study's process, all threads, while trials ran: of their readings and steps each second too. First come, first
-served: in an order drawn by the seed, and none overtakes; by the same loop."""
+of the study's process, all threads, while trials ran; a trial's share has a part for each second, of readings and steps
+that come and are stored, and of a loop that looks after eight devices. What a trial costs by itself is told apart by a
+second study, of 8 trials of 20 s on the same devices. First come, first served: in an order drawn by the seed, and none
+overtakes; by the same loop."""
 
 
 def spans_of(folder: Path) -> list[Span]:
@@ -82,16 +97,16 @@ def run_once(sweep: str, seed: int, profile: Path | None) -> Figures:
     from joulelaw.bench.study.study import run_study
     from joulelaw.bench.trial import running as running_trial
 
-    spent_s: list[float] = []
+    spent_s: list[tuple[float, float]] = []
     carry_out = study_loop.StudyLoop.run
 
     def timed(loop: Any) -> None:
-        before_s, profiler = time.process_time(), cProfile.Profile(time.thread_time)
+        before_s, begin_s, profiler = time.process_time(), time.monotonic(), cProfile.Profile(time.thread_time)
         if profile:
             profiler.enable()
         carry_out(loop)
         profiler.disable()
-        spent_s.append(time.process_time() - before_s)
+        spent_s.append((time.process_time() - before_s, time.monotonic() - begin_s))
         if profile:
             print(json.dumps(dict(threads())), file=sys.stderr)
             with profile.open("w") as file:
@@ -107,7 +122,7 @@ def run_once(sweep: str, seed: int, profile: Path | None) -> Figures:
     ):
         (Path(home) / "packing.yaml").write_text(sweep)
         run_study(Path(home) / "packing.yaml", Path(home) / "out")
-        return figures(spans_of(Path(home) / "out"), DEVICES, sum(spent_s))
+        return figures(spans_of(Path(home) / "out"), DEVICES, *spent_s[0])
 
 
 def threads() -> list[tuple[str, float]]:
@@ -163,7 +178,8 @@ def first_come_first_served(seed: int) -> Callable[[], Any]:
     return Queue
 
 
-def markdown(ours: Figures, naive: Figures, command: str, where: str) -> str:
+def markdown(ours: Figures, naive: Figures, steady: Figures, command: str, where: str) -> str:
+    (trial_ms, second_ms), (naive_trial_ms, naive_second_ms) = apart(ours, steady), apart(naive, steady)
     rows = [
         ("s from the first begin to the last end", f"{ours.wall_s:.1f}", f"{naive.wall_s:.1f}"),
         ("lower bound, s", f"{ours.bound_s:.1f}", f"{naive.bound_s:.1f}"),
@@ -174,6 +190,8 @@ def markdown(ours: Figures, naive: Figures, command: str, where: str) -> str:
         ("gap, 95th percentile, ms", f"{ours.gap_ms_p95:.0f}", f"{naive.gap_ms_p95:.0f}"),
         ("gap, worst, ms", f"{ours.gap_ms_worst:.0f}", f"{naive.gap_ms_worst:.0f}"),
         ("driver's processor time a trial, ms", f"**{ours.driver_cpu_ms:.0f}**", f"{naive.driver_cpu_ms:.0f}"),
+        ("of that a trial by itself, ms", f"**{trial_ms:.0f}**", f"{naive_trial_ms:.0f}"),
+        ("and each second of the study, ms", f"{second_ms:.0f}", f"{naive_second_ms:.0f}"),
     ]
     header = ("", "`joulelaw run`", "first come, first served")
     return "\n\n".join(("# How busy devices are kept", EXPLAINED, f"`{command}` on {where}.", table(header, rows)))
@@ -193,15 +211,17 @@ def main() -> int:
         os.environ["RAY_ADDRESS"] = cluster.address
         ours = run_once(sweep, options.seed, options.profile)
         print(json.dumps(asdict(ours)), file=sys.stderr)
+        steady = run_once(STEADY.format(seed=options.seed), options.seed, None)
+        print(json.dumps({"steady": asdict(steady), "apart_ms": apart(ours, steady)}), file=sys.stderr)
         if options.no_fifo:
             return 0
         with mock.patch("joulelaw.bench.study.lineup.Board", first_come_first_served(options.seed)):
             naive = run_once(sweep, options.seed, None)
-    text = markdown(ours, naive, f"python benchmarks/packing.py --seed {options.seed}", where)
+    text = markdown(ours, naive, steady, f"python benchmarks/packing.py --seed {options.seed}", where)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
     print(text)
-    print(json.dumps({"joulelaw": asdict(ours), "first_come_first_served": asdict(naive)}))
+    print(json.dumps({"joulelaw": asdict(ours), "first_come_first_served": asdict(naive), "steady": asdict(steady)}))
     return 0
 
 

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Span:
@@ -21,7 +23,7 @@ class Span:
 @dataclass(frozen=True)
 class Figures:
     """Of one run of a study. Shares are lower bounds of the time taken, divided by it; `warm_share` from the moment on
-    when every device has had a trial."""
+    when every device has had a trial. `driver_cpu_s` is the processor's time of the driver in `loop_s` seconds."""
 
     trials: int
     wall_s: float
@@ -32,11 +34,27 @@ class Figures:
     gap_ms_median: float
     gap_ms_p95: float
     gap_ms_worst: float
-    driver_cpu_ms: float
+    driver_cpu_s: float
+    loop_s: float
+
+    @property
+    def driver_cpu_ms(self) -> float:
+        """A trial's share, with what each second costs."""
+        return 1e3 * self.driver_cpu_s / self.trials
 
 
-def figures(spans: Sequence[Span], devices: int, driver_cpu_s: float) -> Figures:
-    """What the spans say together. `driver_cpu_s` is for all trials."""
+def apart(many: Figures, few: Figures) -> tuple[float, float]:
+    """What a trial costs the driver, and what a second does in which all devices are at work, in ms of processor time.
+
+    From a study of many short trials and one of few long ones: cpu = trials * a + seconds * b in each.
+    """
+    matrix = [[each.trials, each.loop_s] for each in (many, few)]
+    trial_s, second_s = np.linalg.solve(matrix, [many.driver_cpu_s, few.driver_cpu_s])
+    return 1e3 * float(trial_s), 1e3 * float(second_s)
+
+
+def figures(spans: Sequence[Span], devices: int, driver_cpu_s: float, loop_s: float) -> Figures:
+    """What the spans say together. `driver_cpu_s` and `loop_s` are for all trials."""
     begin_s, end_s = min(span.begin_s for span in spans), max(span.end_s for span in spans)
     used = {device for span in spans for device in span.devices}
     warm_s = max(min(span.begin_s for span in spans if device in span.devices) for device in used)
@@ -52,7 +70,8 @@ def figures(spans: Sequence[Span], devices: int, driver_cpu_s: float) -> Figures
         gap_ms_median=statistics.median(gaps),
         gap_ms_p95=gaps[int(0.95 * (len(gaps) - 1))],
         gap_ms_worst=gaps[-1],
-        driver_cpu_ms=1e3 * driver_cpu_s / len(spans),
+        driver_cpu_s=driver_cpu_s,
+        loop_s=loop_s,
     )
 
 

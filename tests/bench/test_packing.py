@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.packing_figures import Span, figures, gaps_ms
+from benchmarks.packing_figures import Span, apart, figures, gaps_ms
 
 #    0     2     4     6     8    10
 # x  aaaaaaaaaaaa ccccccccccccc        (c begins 0.5 s after a and b are over)
@@ -15,7 +15,7 @@ def test_gaps_are_from_the_last_device_that_became_free() -> None:
 
 
 def test_the_bound_is_the_work_over_all_devices_and_warm_time_begins_with_the_last_device() -> None:
-    found = figures(HAND, devices=2, driver_cpu_s=0.3)
+    found = figures(HAND, devices=2, driver_cpu_s=0.3, loop_s=10.0)
     assert found.bound_s == pytest.approx((5 + 3 + 2 * 4.5) / 2)
     assert found.bound_share == pytest.approx(8.5 / 10)
     assert found.warm_share == pytest.approx((4 + 3 + 9) / 2 / 9)
@@ -24,4 +24,11 @@ def test_the_bound_is_the_work_over_all_devices_and_warm_time_begins_with_the_la
 
 
 def test_one_long_trial_bounds_the_rest() -> None:
-    assert figures([*HAND, Span(2.0, 11.5, ("z",))], devices=3, driver_cpu_s=0.0).bound_s == pytest.approx(9.5)
+    long = figures([*HAND, Span(2.0, 11.5, ("z",))], devices=3, driver_cpu_s=0.0, loop_s=12.0)
+    assert long.bound_s == pytest.approx(9.5)
+
+
+def test_what_a_trial_costs_is_told_from_what_a_second_costs() -> None:
+    many = figures(HAND * 16, devices=2, driver_cpu_s=48 * 0.020 + 40 * 0.030, loop_s=40.0)
+    few = figures(HAND, devices=2, driver_cpu_s=3 * 0.020 + 20 * 0.030, loop_s=20.0)
+    assert apart(many, few) == pytest.approx((20, 30))
