@@ -22,6 +22,9 @@ MAX_DISAGREEMENT = 0.10
 # An fp16 scale that is too high leaves out a few steps on its way down, and they cost but the update. Beyond half of
 # them even the median step has none: time and joules are then of steps without an optimizer.
 MAX_SKIPPED_SHARE = 0.5
+# A user's own training may wait for its data, or do other things between steps; laws know of neither. On a GPU as fast
+# as the host such a wait is all lost.
+MAX_WAITED_SHARE = 0.2
 # CLOCK_BOOTTIME runs on while a machine sleeps, CLOCK_MONOTONIC does not; read one after the other they agree within
 # microseconds, or a scheduler's slice.
 MAX_SLEPT_S = 0.1
@@ -84,6 +87,12 @@ class Reason(_Code):
     FOREIGN_PROCESS = "foreign_process", "a process that is not the trial's was at work on a GPU of the group"
     THROTTLED_HEAT = "throttled_heat", "heat, or the power supply, slowed a GPU of the group in the window"
     SHARED_DOMAIN = "shared_domain", "the meter's domain also holds the energy of devices outside the group"
+    # Of users' own trainings (bench.live).
+    STEPS_DIFFER = "steps_differ", "the window's steps were not alike: their micro-batches changed in size or number"
+    WAITED = (
+        "waited",
+        f"more than {MAX_WAITED_SHARE:.0%} of the window passed between steps: data were loaded, or other things done",
+    )
     # Of imported rows, whose trials nobody here saw.
     INVALID_AT_SOURCE = "invalid_at_source", "the imported table itself calls the row invalid"
     AMBIGUOUS_STEPS = "ambiguous_steps", "the imported table is not certain of the row's number of steps"
@@ -108,7 +117,16 @@ PASSING = frozenset(
     }
 )
 # What the trial itself did, and would do again.
-LASTING = frozenset({Reason.RANK_FAILED, Reason.LOSS_NOT_FINITE, Reason.STEPS_SKIPPED, Reason.SHARED_DOMAIN})
+LASTING = frozenset(
+    {
+        Reason.RANK_FAILED,
+        Reason.LOSS_NOT_FINITE,
+        Reason.STEPS_SKIPPED,
+        Reason.SHARED_DOMAIN,
+        Reason.STEPS_DIFFER,
+        Reason.WAITED,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -116,7 +134,7 @@ class TrialFacts:
     """What the verdict is made from: the group's energy, the window's length and how the ranks and devices fared.
 
     `skipped_share` is that of the measured steps whose fp16 update was left out; `slept_s` how long the machine did
-    inside the window.
+    inside the window. Of a user's own training, `steps_differ` and the `waited_share` of the window between steps.
     """
 
     energy: GroupEnergy
@@ -126,6 +144,8 @@ class TrialFacts:
     skipped_share: float = 0.0
     slept_s: float = 0.0
     conditions: Conditions = NO_CONDITIONS
+    steps_differ: bool = False
+    waited_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -176,6 +196,8 @@ def _group_reasons(facts: TrialFacts) -> set[Reason]:
         Reason.FOREIGN_PROCESS: facts.conditions.foreign_processes > 0,
         Reason.THROTTLED_HEAT: bool(facts.conditions.throttle & HEAT),
         Reason.SHARED_DOMAIN: bool(facts.energy.shared_domains),
+        Reason.STEPS_DIFFER: facts.steps_differ,
+        Reason.WAITED: facts.waited_share > MAX_WAITED_SHARE,
     }
     return {reason for reason, holds in checks.items() if holds}
 
