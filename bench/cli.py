@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from joulelaw import InputError, __version__
-from joulelaw.bench.commands import imports, law, meter, predict, recommend, report, status, study
+from joulelaw.bench.commands import calibrate, export, imports, law, meter, predict, recommend, report, status, study
 from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
 from joulelaw.bench.study.supervisor import supervised
@@ -43,8 +43,9 @@ COMMANDS: dict[str, Callable[..., ExitCode]] = {
     "fit": law.fit,
     "validate": law.validate,
     "predict": predict.predict,
+    "calibrate": calibrate.calibrate,
     "recommend": recommend.recommend,
-    "export": law.export,
+    "export": export.export,
     "meter": meter.meter,
     "report": report.report,
 }
@@ -75,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. No InputError and no usage error shows a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = next((word for word in given if not word.startswith("-")), "")  # no option before it takes a value
-    if arguments is None and command == "run":
-        return supervised(lambda: _main(given), partial(_failed, {"command": "run"}, ExitCode.FAILED))
+    if arguments is None and command in ("run", "calibrate"):
+        return supervised(lambda: _main(given), partial(_failed, {"command": command}, ExitCode.FAILED))
     return _main(given)
 
 

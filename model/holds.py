@@ -103,8 +103,13 @@ def judged(calibrated: FittedLaw, judgement: Judgement, model: str) -> FittedLaw
     Where it does not hold, the device goes on lying outside what the law covers: its forecasts say so in
     `extrapolates`, with intervals as wide as a device's that was never measured.
     """
-    told = {name: getattr(judgement, name) or None for name in ("before", "after")}
-    event = replace(calibrated.history[-1], **told, holds=judgement.holds, verdict=judgement.verdict)
+    event = replace(
+        calibrated.history[-1],
+        before=judgement.before or None,
+        after=judgement.after or None,
+        holds=judgement.holds,
+        verdict=judgement.verdict,
+    )
     law = replace(
         calibrated,
         history=(*calibrated.history[:-1], event),

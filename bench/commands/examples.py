@@ -48,8 +48,7 @@ EXAMPLES = {
     ),
     "calibrate": (
         "joulelaw calibrate law.json new_hardware",
-        "joulelaw calibrate law.json my_sweep.yaml --into results/lab/new --out calibrated.json --tolerance 1.4",
-        "joulelaw calibrate law.json my_sweep.yaml --gpu-model 'Tesla T4' --alone",
+        "joulelaw calibrate law.json new_hardware --into results/lab/new_gpu --out calibrated.json --tolerance 1.4",
     ),
     "export": (
         "joulelaw export law.json --format csv",

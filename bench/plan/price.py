@@ -24,7 +24,7 @@ def counted(configurations: Sequence[Configuration], catalogue: Catalogue) -> li
     """The row of `parallelism.counts` of each configuration."""
     if not configurations:
         return []
-    frame = counts(_table(configurations), catalogue)
+    frame = counts(one_step_each(configurations), catalogue)
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
@@ -39,7 +39,7 @@ def priced(specs: Sequence[TrialSpec], catalogue: Catalogue, law: FittedLaw) -> 
 def forecast_steps(configurations: Sequence[Configuration], law: FittedLaw) -> list[tuple[float | None, float | None]]:
     """Seconds and joules of one optimizer step of each configuration; None where the law cannot tell."""
     middle = replace(law, covariance=np.zeros((0, 0)))  # a plan shows no intervals, which take most of the time
-    forecast = middle.predict(_table(configurations).assign(boundary=law.provenance.boundaries[0]))
+    forecast = middle.predict(one_step_each(configurations).assign(boundary=law.provenance.boundaries[0]))
     pairs = zip(forecast["predicted_duration_s"], forecast["predicted_energy_j"], strict=True)
     return [(_finite(seconds), _finite(joules)) for seconds, joules in pairs]
 
@@ -62,8 +62,8 @@ def _price(spec: TrialSpec, row: Mapping[str, float], step_s: float | None, step
     return Price(flop, memory, step_s, trial_s, None if step_j is None else step_j * steps)
 
 
-def _table(configurations: Sequence[Configuration]) -> pd.DataFrame:
-    """One optimizer step of each configuration, as rows of the measurement table."""
+def one_step_each(configurations: Sequence[Configuration]) -> pd.DataFrame:
+    """One optimizer step of each configuration, as rows of the measurement table without results."""
     rows: list[dict[str, Any]] = [{**each.to_dict(), "micro_steps": each.grad_accumulation} for each in configurations]
     return pd.DataFrame(rows).drop(columns="data")  # no law looks at it, and a cell is one value
 
