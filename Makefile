@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 WHERE ?= results/local/quickstart
 
-.PHONY: study test lint pages gpu-check gpu-wheels clean
+.PHONY: study test lint pages default-law gpu-check gpu-wheels clean
 
 study: .venv/bench
 	$(BIN)/joulelaw run bench/sweeps/quickstart.yaml --into $(WHERE)
@@ -29,6 +29,10 @@ lint: .venv/test
 pages: .venv/bench
 	$(BIN)/python docs/make_commands.py
 	$(BIN)/python docs/make_dataset.py
+
+# The law that ships, model/default_law.json, from the committed rows that may make one: see docs/default_law.md.
+default-law: .venv/bench
+	$(BIN)/python benchmarks/default_law.py
 
 # On a machine with an NVIDIA GPU whose Python has torch, transformers, pyarrow and nvidia-ml-py: see docs/gpu_check.md.
 GPU_PYTHON ?= python3

@@ -24,6 +24,7 @@ from joulelaw.model.laws.base import Coefficient, FittedLaw, Law, Provenance
 from joulelaw.model.parallelism import COUNTS_VERSION
 
 SCHEMA_VERSION = 2
+SCHEMA = Path(__file__).with_name("law.schema.json")  # the form of the file, for other programs
 READABLE = (1, 2)  # version 1 had no history
 FORMATS = ("json", "csv", "parquet")
 REMEDY = "make one with joulelaw fit"

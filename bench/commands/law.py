@@ -1,4 +1,4 @@
-"""fit, validate and export: what happens after the trials. Neither torch nor Ray is imported."""
+"""fit and validate: what happens after the trials. Neither torch nor Ray is imported."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from joulelaw import InputError
 from joulelaw.bench.commands.places import Place, Where, place
-from joulelaw.bench.console import ExitCode, last_line, say
+from joulelaw.bench.console import ExitCode, say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,29 +109,6 @@ def _is_drawn(measured: "pd.DataFrame") -> bool:
     from joulelaw.model.holdout import FIT, HOLD_OUT
 
     return bool(measured["split"].isin([FIT, HOLD_OUT]).all())
-
-
-def export(
-    law: Annotated[Path, typer.Argument(metavar="LAW.json", help="A law that `joulelaw fit` wrote.")],
-    file_format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="json, csv or parquet.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="<law>-coefficients.<format> beside the law else.")
-    ] = None,
-) -> ExitCode:
-    """Write a law's coefficients as a table.
-
-    One row a coefficient: value, interval, unit, meaning and the law's origin.
-    """
-    from joulelaw.bench.files import check_target, replacing
-    from joulelaw.model.coefficients import export_law, load_law
-
-    fitted = load_law(law)
-    target = out or law.with_name(f"{law.stem}-coefficients.{file_format}")
-    check_target(target)
-    with replacing(target) as temporary:
-        export_law(fitted, temporary, file_format)
-    last_line("export", ExitCode.DONE, out=target, format=file_format, coefficients=len(fitted.coefficients))
-    return ExitCode.DONE
 
 
 def _read(folders: Sequence[Place]) -> "tuple[pd.DataFrame, Catalogue]":

@@ -169,8 +169,8 @@ class Provenance:
 
     @property
     def energy_is_estimated(self) -> bool:
-        """True where no joule was metered: energy is then watts times time, and its scores prove nothing."""
-        return bool(self.meters) and all(kind == "estimated" for _, kind in self.meters)
+        """True where no joule was metered: energy is watts times time, or assumed, and its scores prove nothing."""
+        return all(kind == "estimated" for _, kind in self.meters)
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,25 @@ def a_priori(catalogue: Catalogue | None = None) -> FittedLaw:
     )
 
 
+def with_corrections(law: FittedLaw) -> FittedLaw:
+    """The law a priori with corrections of any device, as a fitted one has them: 1, and as unsure as expected.
+
+    So two devices are each off in their own way, and one of them can be calibrated.
+    """
+    doubts = {
+        f"{target}.{c.name}[{UNMEASURED}]": float(np.log(c.factor))
+        for target, used in CORRECTIONS.items()
+        for c in used
+        if any(f"{target}.{name}" in law.parameters for name in c.moves)
+    }
+    own = np.diag(np.array(list(doubts.values())) ** 2)
+    return replace(
+        law,
+        parameters={**law.parameters, **dict.fromkeys(doubts, 1.0)},
+        covariance=np.asarray(block_diag(law.covariance, own)),
+    )
+
+
 def _through_time(time: Layout, energy: Layout, parameters: Parameters, seconds: Array) -> Array:
     """Slopes of the log energy in the duration's coefficients: through time, load and elementwise passes."""
     logs = energy.logs(parameters)
