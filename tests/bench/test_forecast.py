@@ -1,6 +1,8 @@
 """predict from options: how much training there is, what is told of a run, what is refused, and what a table gets."""
 
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from joulelaw.model.laws.base import FittedLaw
 from tests.bench.imported_tables import refusal, run
 from tests.model.synthetic import measured
 
+ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = Catalogue.load()
 RUN = (
     "--model bert-base-uncased --gpu-model 'Tesla T4' --gpu-count 4 --strategy fsdp --micro-batch-size 16 "
@@ -225,3 +228,21 @@ def test_nonsense_is_refused_under_the_options_own_name(home: Path, capsys: pyte
     told = refusal(capsys, *words("--gpu-count 2"))
     for name in ("model", "gpu_model", "strategy", "micro_batch_size", "sequence_length", "precision", "dataset_size"):
         assert f"{flag(name)}: missing" in told
+
+
+def test_a_forecast_by_model_name_loads_neither_torch_nor_ray(home: Path) -> None:
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from joulelaw.bench.cli import main;"
+    script += f"print(main({words(RUN, PRICES)!r})); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=home)
+    code, loaded = done.stdout.splitlines()[-2:]
+    assert code == "0"
+    assert "joulelaw.bench.forecast.told" in loaded.split()
+    assert not set(loaded.split()) & {
+        "torch",
+        "ray",
+        "deepspeed",
+        "transformers",
+        "huggingface_hub",
+        "pynvml",
+        "psutil",
+    }
