@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
@@ -61,6 +60,10 @@ class LocalCluster:
     def meters(self) -> dict[str, MeterInfo]:
         return {self._node.node_id: MeterInfo.of(self._sampler.meter)}
 
+    def wait_first(self) -> None:
+        """As `wait_ready`: there is no other node."""
+        self.wait_ready()
+
     def wait_ready(self) -> dict[str, ServerStatus]:
         """Waits until the fork server has imported its libraries. ForkServerError where it cannot."""
         return {self._node.node_id: self._server.wait_ready()}
@@ -117,9 +120,6 @@ class LocalCluster:
         """None."""
         return {}
 
-    def check_files(self, root: Path, sha256: Mapping[str, str]) -> None:
-        """They are on this machine, where the sweep was read."""
-
     @property
     def _busy(self) -> set[str]:
         return self._retired | {device.uuid for gang in self._gangs for device in gang.devices}
@@ -135,8 +135,8 @@ class LocalCluster:
         """No: all is there from the start."""
         return False
 
-    def drain_power(self) -> dict[str, pa.RecordBatch]:
-        """New readings by node id."""
+    def drain_power(self, nodes: Collection[str] | None = None) -> dict[str, pa.RecordBatch]:
+        """New readings by node id; there is but one."""
         self._drained_s = time.monotonic()
         return {self._node.node_id: readings_batch(self._sampler.meter.name, self._sampler.drain())}
 
@@ -162,9 +162,10 @@ class LocalCluster:
         """None: the sampler reads the clock of this very machine."""
         return {self._node.node_id: HERE}
 
-    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
-        """Tells the meter which processes work on a device. Only an estimate uses it."""
-        self._sampler.watch(device_uuid, pids)
+    def watch(self, node_id: str, pids: Mapping[str, Sequence[int]]) -> bool:
+        """Tells the meter which processes work on devices, by UUID. Only an estimate uses it."""
+        for device_uuid, its in pids.items():
+            self._sampler.watch(device_uuid, its)
         return True
 
     def close(self) -> None:

@@ -13,7 +13,6 @@ and readings are stored. So a kill at any moment leaves a dataset in which each 
 failed one may be tried again: its row is replaced, in one step, by that of a later attempt.
 """
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from joulelaw.bench.dataset.columns import Row, RowError, as_table
+from joulelaw.bench.dataset.environments import Environments, as_json
 from joulelaw.bench.dataset.exclusive import DatasetError, Exclusive, locked, taken
 from joulelaw.bench.dataset.growing_table import FLUSH_EVERY_S, GrowingTable, next_number
 from joulelaw.bench.dataset.leftovers import remove_leftovers
@@ -41,7 +41,7 @@ from joulelaw.bench.dataset.measurements import (
     read_trials_table,
 )
 from joulelaw.bench.dataset.parquet_groups import encoded
-from joulelaw.bench.dataset.storage import Place, files
+from joulelaw.bench.dataset.storage import Place
 from joulelaw.bench.dataset.table_writer import TableWriter
 from joulelaw.bench.dataset.tables import EVENTS, TABLES
 from joulelaw.bench.files import StorageError, put, storage_errors, write_text
@@ -85,6 +85,7 @@ class Dataset:
         self._attempts = {trial_id: each.attempt for trial_id, each in committed.items()}
         self._writer = TableWriter(folder, flush_every_s, check_place=right.check)
         self._events: GrowingTable | None = None
+        self._environments = Environments(folder)
         self._logs = None if isinstance(folder, Path) else TemporaryDirectory(prefix="joulelaw-logs-")
 
     @staticmethod
@@ -123,9 +124,9 @@ class Dataset:
             dataset = cls(folder, right, committed_trials(folder), flush_every_s=flush_every_s)
             dataset._make_folders()
             write_text(folder / "sweep.yaml", sweep)
-            write_text(folder / "environment.json", _json(environment))
+            dataset.note_environment(environment)
             dataset.save_devices(devices)
-            write_text(folder / "plan.json", _json(plan))
+            write_text(folder / "plan.json", as_json(plan))
         except BaseException:
             right.close()
             raise
@@ -179,11 +180,13 @@ class Dataset:
         put(path, encoded(as_table(rows, schema, "meters"), schema), self.folder)
 
     def note_environment(self, environment: Mapping[str, Any]) -> None:
-        """Keep the environment of a resumed run beside the first, as environment.<n>.json, where it is a new one."""
-        kept = [self.folder / "environment.json", *files(self.folder, "environment.*.json")]
-        text = _json(environment)
-        if all(path.read_text(encoding="utf-8") != text for path in kept):
-            write_text(self.folder / f"environment.{len(kept)}.json", text)
+        """Keep this run's environment, of a resumed one beside the first, as environment.<n>.json, where it differs."""
+        self._environments.begin(environment)
+
+    def add_nodes(self, nodes: Sequence[Mapping[str, Any]]) -> None:
+        """Keep nodes that have joined this run, in its environment."""
+        self._right.check()
+        self._environments.add(nodes)
 
     def finished_trial_ids(self) -> set[str]:
         """The trials that are done."""
@@ -292,7 +295,3 @@ def committed_trials(folder: Place) -> dict[str, Committed]:
         row["trial_id"]: Committed(row["status"], row["attempt"], row["cause"])
         for row in rows.select(["trial_id", "status", "attempt", "cause"]).to_pylist()
     }
-
-
-def _json(values: object) -> str:
-    return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

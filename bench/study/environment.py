@@ -55,7 +55,7 @@ def describe_environment(nodes: Sequence[Node]) -> dict[str, Any]:
         "packages": {name: package_version(name) for name in PACKAGES},
         "variables": {name: os.environ[name] for name in NUMERIC_VARIABLES if os.environ.get(name, "").isdecimal()},
         "rank_variables": ENVIRONMENT,
-        "nodes": [_node(node) for node in nodes],
+        "nodes": [describe_node(node) for node in nodes],
     }
 
 
@@ -102,7 +102,7 @@ def _distribution() -> str:
     return f"{release.get('NAME', '')} {release.get('VERSION_ID', '')}".strip()
 
 
-def _node(node: Node) -> dict[str, Any]:
+def describe_node(node: Node) -> dict[str, Any]:
     """A node's inventory. Its host's name is there as a hash only, its address not at all; devices go by index."""
     return {
         "node_id": node.node_id,

@@ -1,6 +1,7 @@
 """What a study needs of the machines it runs on: a cluster of Ray's, or this machine alone."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from joulelaw.bench.study.metrics import Endpoint
@@ -12,6 +13,15 @@ from joulelaw.cluster.ranks.gang import Gang, RankGang
 
 ByModel = dict[str, dict[str, int]]
 """Device model -> node id -> number of devices."""
+
+
+def offered(nodes: Iterable[Node]) -> ByModel:
+    """The devices that nodes have, be they granted yet or not."""
+    found: ByModel = {}
+    for node in nodes:
+        for model, number in Counter(device.model for device in node.devices).items():
+            found.setdefault(model, {})[node.node_id] = number
+    return found
 
 
 class Fleet(PowerFeed, Protocol):

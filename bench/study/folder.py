@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,11 @@ from joulelaw.bench.spec.sweep_file import Sweep
 from joulelaw.bench.study.devices import borrowed, study_catalogue
 from joulelaw.bench.study.environment import describe_environment
 from joulelaw.bench.study.fleet import Fleet
+from joulelaw.bench.study.node_files import needed_files
 from joulelaw.bench.study.power_feed import meter_options
-from joulelaw.bench.training.preload import ENVIRONMENT, PRELOAD
+from joulelaw.bench.training.preload import ENVIRONMENT, preload_of
 from joulelaw.cluster.nodes.inventory import Node
+from joulelaw.cluster.nodes.study_files import StudyFiles
 from joulelaw.cluster.ranks.gang import GangLimits
 from joulelaw.model.laws.roofline import a_priori
 
@@ -30,21 +32,33 @@ class Machines(Fleet, Protocol):
 
     @property
     def nodes(self) -> tuple[Node, ...]: ...
-    def wait_ready(self) -> Mapping[str, Any]: ...
-    def check_files(self, root: Path, sha256: Mapping[str, str]) -> None:
-        """Every node has these files, by path below `root`. InputError naming nodes and files where one has not."""
+    def wait_first(self) -> None:
+        """Until a first node can fork ranks and has its meter open. InputError or ClusterError where none can."""
         ...
+
+
+# So long a study that has its plan waits for other nodes to tell their devices, once one has; they join when they do. A
+# new one waits longer: its plan is for all of them.
+_PLANNED_ANSWER_S = 5.0
 
 
 def connection(sweep: Sweep) -> dict[str, Any]:
     """The arguments of a cluster's `connect`: meters to open, and fork servers that load what ranks need."""
     return {
-        "preload": PRELOAD,
+        "preload": preload_of(asked.configuration for asked in sweep.asked),
         "env": ENVIRONMENT,
         "meter_options": meter_options(sweep.metering),
         "cores_per_device": sweep.devices.cores_per_device,
         "limits": GangLimits(hang_s=sweep.limits.hang_s),
     }
+
+
+def connection_of_nodes(sweep: Sweep, into: Place | None) -> dict[str, Any]:
+    """Further ones where there may be other machines: files, and how long their nodes are waited for."""
+    sha256 = needed_files(sweep)
+    files = StudyFiles(sweep.root, sha256, Path.cwd()) if sha256 else None
+    has_plan = into is not None and saved_plan(into, sweep) is not None
+    return {"files": files, **({"answer_s": _PLANNED_ANSWER_S} if has_plan else {})}
 
 
 def default_folder(nodes: Sequence[Node], name: str) -> Path:

@@ -12,9 +12,10 @@ from joulelaw.bench.dataset.dataset import Dataset
 from joulelaw.bench.plan.plan import PlannedTrial
 from joulelaw.bench.spec.schema import LimitsSection, MeteringSection
 from joulelaw.bench.study.attempts import note_lost_attempts, remember_places
-from joulelaw.bench.study.fleet import Fleet
+from joulelaw.bench.study.fleet import Fleet, offered
 from joulelaw.bench.study.lineup import Lineup
 from joulelaw.bench.study.metrics import Metrics
+from joulelaw.bench.study.node_news import NodeNews
 from joulelaw.bench.study.power_feed import has_just_ended, is_settled, watch_ranks
 from joulelaw.bench.study.probed_links import ProbedLinks
 from joulelaw.bench.study.progress import GroupView, StudyProgress
@@ -33,6 +34,12 @@ POWER_EVERY_S = 1.0
 NODES_EVERY_S = 2.0
 # While a trial that is over waits for its last readings, which are a quarter of a second away.
 SETTLING_EVERY_S = 0.1
+# While nodes that are there get ready, for at most so long after the last one came: each goes to work at once.
+READY_EVERY_S = 0.25
+READY_S = 120.0
+# So long the first node is waited for before anything else is looked at, beyond its idle phase.
+FIRST_S = 20.0
+FIRST_EVERY_S = 0.05
 # How long the trials that need a lost node wait for it to come back, or for another like it, once nothing else runs.
 NODES_BACK_S = 60.0
 NO_IDLE_PHASE = MeteringSection(idle_s=0.0)
@@ -61,12 +68,15 @@ class StudyLoop:
         self._progress = progress
         self._lineup = Lineup(waiting)
         self._links = ProbedLinks()
+        self._news = NodeNews(fleet, dataset, progress.tell)
         self._session = Session(fleet, dataset, metering.idle_s)
+        self._idle_s = metering.idle_s
         self._metrics = Metrics(fleet.metrics())
         self._starter = TrialStarter(dataset, fleet, metering, self._links, root)
         self._ender = TrialEnder(dataset, fleet, self._lineup, limits, progress, self._links)
         self._power_due_s = self._nodes_due_s = 0.0
         self._lost_s = float("-inf")  # when a node was lost last
+        self._came_s = time.monotonic()  # when one came
         self._kept: Mapping[str, int] | None = None
         self._held_off = False  # a group was not granted: no other is asked for until a trial ends
 
@@ -78,8 +88,8 @@ class StudyLoop:
         how = "done"
         try:
             if self._lineup:
-                self._session.wait_ready()
                 self._tell_what_is_missing()
+                self._wait_for_first()
             while self._lineup or self._running or self._settling:
                 self._turn()
         except BaseException as error:
@@ -92,10 +102,20 @@ class StudyLoop:
 
     def _tell_what_is_missing(self) -> None:
         """Of a study that goes on: some of the nodes that its plan was made for may be gone."""
-        if missing := self._lineup.stranded(self._fleet.total_by_model()):
+        if missing := self._lineup.stranded(offered(self._fleet.nodes)):
             self._progress.tell(
                 f"Not all devices are there that trials wait for ({_by_group(missing)}): the others first"
             )
+
+    def _wait_for_first(self) -> None:
+        """Until a first node is ready, while nothing else is to be done. Not for longer than answers usually take: one
+        that is silent may become ready later."""
+        until_s = time.monotonic() + self._idle_s + FIRST_S
+        self._session.hand_out(())
+        while not self._session.ready and time.monotonic() < until_s:
+            time.sleep(FIRST_EVERY_S)
+            self._look_at_nodes()
+            self._session.hand_out(())
 
     def _turn(self) -> None:
         self._look_at_nodes()
@@ -112,22 +132,28 @@ class StudyLoop:
         """Takes up nodes that have come, and gives up those that are lost."""
         if time.monotonic() < self._nodes_due_s:
             return
-        is_first, self._nodes_due_s = not self._nodes_due_s, time.monotonic() + NODES_EVERY_S
-        for change in self._fleet.refresh():
-            nodes, uuids = [change.node_id], change.device_uuids
-            self._dataset.note(change.kind, nodes=nodes, device_uuids=uuids, cause=change.cause, detail=change.text)
-            if not (is_first and change.kind == "node_joined"):  # who was there is no news
-                self._progress.tell(change.text)
+        self._nodes_due_s = time.monotonic() + self._unless_gathering(NODES_EVERY_S)
+        for change in self._news.changes():
             self._held_off = False
+            if change.kind == "node_joined":
+                self._came_s = time.monotonic()
             if change.kind == "node_lost":
                 self._lost_s = time.monotonic()
                 for trial in self._running.values():
                     if not trial.is_started and change.node_id in trial.gang.node_ids:
                         trial.give_up(change.cause or Cause.NODE_LOST, change.text)
+        self._news.tell_of(self._session.ready)
         self._see()
         if self._lineup.smallest != self._kept:
             self._kept = self._lineup.smallest
             self._fleet.keep_only(self._kept)
+
+    def _unless_gathering(self, every_s: float) -> float:
+        """How often to look: more often while nodes that are there get ready."""
+        is_new = time.monotonic() < self._came_s + READY_S
+        if not is_new or {node.node_id for node in self._fleet.nodes} <= self._session.ready:
+            return every_s
+        return READY_EVERY_S
 
     def _see(self) -> None:
         """Devices of nodes that are ready are there. Where meters cannot tell devices apart a node is one trial's."""
@@ -179,7 +205,8 @@ class StudyLoop:
                 self._give_up_if_hopeless(trial)
         if time.monotonic() >= self._power_due_s:
             is_settling = any(has_just_ended(trial) for trial in self._settling)
-            self._power_due_s = time.monotonic() + (SETTLING_EVERY_S if is_settling else POWER_EVERY_S)
+            every_s = SETTLING_EVERY_S if is_settling else self._unless_gathering(POWER_EVERY_S)
+            self._power_due_s = time.monotonic() + every_s
             self._metrics.see(self._session.hand_out(self._metered))
             for trial in self._running.values():
                 advise(trial, self._fleet.meters)

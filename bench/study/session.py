@@ -1,6 +1,7 @@
 """The session of one run: each node's clock is compared, its idle power read, and both saved, before its first trial.
 
-Nodes may come at any time. One that has just come is made ready beside those that work already; nobody waits for it.
+A study begins with the first node that is ready, and others may come at any time: each is made ready beside those that
+work already, and nobody waits for it.
 """
 
 import time
@@ -15,9 +16,6 @@ from joulelaw.bench.energy.idle import Idle, IdlePhase
 from joulelaw.bench.study.power_feed import PowerFeed, hand_out
 from joulelaw.bench.trial.running import RunningTrial
 from joulelaw.cluster.failures import Cause
-
-_LOOK_EVERY_S = 0.05
-_SILENT_S = 20.0
 
 
 class Session:
@@ -38,14 +36,6 @@ class Session:
         self._advance(drained)
         self._note_gaps()
         return drained
-
-    def wait_ready(self) -> None:
-        """Until all nodes that are there are ready: before the first trial, while nothing else is to be done. Not for
-        longer than answers usually take: one that is silent may become ready later."""
-        waited_for, until_s = self._feed.meters.keys(), time.monotonic() + self._idle_s + _SILENT_S
-        while not waited_for <= self.ready and time.monotonic() < until_s:
-            self.hand_out(())
-            time.sleep(0 if waited_for <= self.ready else _LOOK_EVERY_S)
 
     def _note_gaps(self) -> None:
         """What tells of readings that nobody will ever have; a node's own loss is noted by who sees it."""

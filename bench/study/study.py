@@ -1,6 +1,5 @@
 """A study from its sweep file to a complete dataset: connect, plan, save, run or resume; with Ray or without."""
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +13,14 @@ from joulelaw.bench.console import say
 from joulelaw.bench.dataset.dataset import Dataset, committed_trials, read_trials
 from joulelaw.bench.dataset.leftovers import broken_files
 from joulelaw.bench.dataset.storage import Place
-from joulelaw.bench.plan.meter import NO_JOULES
 from joulelaw.bench.plan.plan import Plan
 from joulelaw.bench.spec.sweep_file import Sweep, load_sweep
-from joulelaw.bench.study.folder import Machines, connection, open_study, saved_plan
+from joulelaw.bench.study.folder import Machines, connection, connection_of_nodes, open_study, saved_plan
 from joulelaw.bench.study.lineup import expected_device_s
 from joulelaw.bench.study.loop import StudyLoop
-from joulelaw.bench.study.node_files import needed_files
 from joulelaw.bench.study.progress import StudyProgress
 from joulelaw.bench.study.time_limit import OutOfTime, TimeLimit
 from joulelaw.cluster.alone import LocalCluster
-from joulelaw.cluster.nodes.versions import notes
 from joulelaw.cluster.scheduling.retries import RESULTS
 
 if TYPE_CHECKING:  # a study that runs alone needs no Ray
@@ -65,14 +61,13 @@ def run_study(sweep_path: Path, into: Place | None = None, *, alone: bool = Fals
             say(problem)
         if (complete := _complete(into, sweep)) is not None:
             return complete
+    more = {} if alone else connection_of_nodes(sweep, into)
     with (
         terminated_as_interrupted(),
-        machines(alone).connect(**connection(sweep)) as cluster,
+        machines(alone).connect(**connection(sweep), **more) as cluster,
         terminated_as_interrupted(),  # once more: ray.init sets a handler of its own, which would just exit
     ):
-        _check_nodes(cluster)
-        if not alone:
-            cluster.check_files(sweep.root, needed_files(sweep))
+        cluster.wait_first()  # where no node can run a trial nothing is written
         with open_study(sweep, cluster, into, alone=alone) as (plan, dataset):
             return _run(plan, dataset, cluster, sweep, limit)
 
@@ -84,19 +79,6 @@ def machines(alone: bool) -> "type[Cluster] | type[LocalCluster]":
     from joulelaw.cluster.cluster import Cluster
 
     return Cluster
-
-
-def _check_nodes(cluster: Machines) -> None:
-    """Every node can fork ranks and has the meter asked for: without, each trial would fail, and be kept as failed.
-
-    What differs between nodes, and does no harm, is told.
-    """
-    cluster.wait_ready()
-    for node_id, meter in cluster.meters.items():
-        if meter.kind == "none" and "RAY_ADDRESS" in os.environ:  # of this machine the command has told already
-            say(f"node {node_id[:6]}: {NO_JOULES}")
-    for note in notes(cluster.nodes, cluster.clock_offsets()):
-        say(note)
 
 
 def _complete(folder: Place, sweep: Sweep) -> StudyResult | None:

@@ -4,6 +4,10 @@ Importing torch, Transformers and DeepSpeed takes 5 s; a rank forked after it is
 0.4 s. Nothing here runs a kernel, starts a thread or touches CUDA: a process with threads cannot fork safely.
 """
 
+from collections.abc import Iterable
+
+from joulelaw.bench.spec.configuration import Configuration
+
 PRELOAD = (
     "joulelaw.bench.training.accelerator",  # before DeepSpeed, which looks for it while it is imported
     "joulelaw.bench.training.deepspeed_if_there",
@@ -22,6 +26,23 @@ PRELOAD = (
     "joulelaw.bench.strategies.zero",
     "joulelaw.bench.training.first_step_imports",
 )
+_OF_DEEPSPEED = (
+    "joulelaw.bench.training.deepspeed_if_there",
+    "joulelaw.bench.strategies.zero",
+    "joulelaw.bench.training.first_step_imports",
+)
+_OF_TRANSFORMERS = ("joulelaw.bench.workloads.bert", "joulelaw.bench.workloads.gpt2")
+
+
+def preload_of(asked: Iterable[Configuration]) -> tuple[str, ...]:
+    """What the ranks of these configurations need: all but DeepSpeed and the inductor, 1.2 s of a core, where no
+    strategy is its own and nothing is compiled, and Transformers, 2.3 s, where all models are torch's."""
+    wanted = list(asked)
+    needs_deepspeed = any(each.strategy.startswith("zero") or each.torch_compile for each in wanted)
+    needs_transformers = any(f"joulelaw.bench.workloads.{each.model_family}" in _OF_TRANSFORMERS for each in wanted)
+    unused = {*(() if needs_deepspeed else _OF_DEEPSPEED), *(() if needs_transformers else _OF_TRANSFORMERS)}
+    return tuple(module for module in PRELOAD if module not in unused)
+
 
 # The libraries' own settings, on top of the fork server's.
 # Huge pages: a tensor's memory that comes fresh from the kernel costs a quarter of the page faults.

@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -14,6 +13,7 @@ from joulelaw import InputError
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.cluster.nodes.inventory import Node
 from joulelaw.cluster.nodes.node_watch import RayNode
+from joulelaw.cluster.nodes.study_files import StudyFiles
 from joulelaw.cluster.power.meter import MeterOptions
 from joulelaw.cluster.ranks.launcher import THREADS, Launcher
 from joulelaw.cluster.ranks.server import ServerStatus
@@ -35,21 +35,13 @@ class MemberState(Enum):
 
 @dataclass(frozen=True)
 class Terms:
-    """What a study wants of every node: modules to import, environment, meter, cores per logical device."""
+    """What a study wants of every node: modules to import, environment, meter, cores per logical device, files."""
 
     preload: Sequence[str]
     env: Mapping[str, str]
     meter: MeterOptions
     cores_per_device: int
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files that ranks read: their folder here, this process's working folder, and SHA-256 by path in the folder."""
-
-    root: Path
-    working: Path
-    sha256: Mapping[str, str] = field(default_factory=dict)
+    files: StudyFiles | None = None
 
 
 class Member:
@@ -66,6 +58,7 @@ class Member:
         self.status: ServerStatus | None = None
         self.meter: tuple[str, MeterInfo] | None = None  # with the name of the sampler's life
         self.folders: dict[str, str] = {}  # what folders of the driver's machine are called there
+        self.lacks: InputError | None = None  # which of the study's files
         self.problem: Exception | None = None
         self.launcher: Any = None
         self.sampler: Any = None
@@ -82,13 +75,27 @@ class Member:
             self._begin(cores, entry.gpus)
 
     def _begin(self, cores_per_device: int, ray_gpus: int) -> None:
-        """The actor answers in order: its inventory first, which takes no time, then that all libraries are loaded."""
+        """It tells its inventory and which files it has while its libraries load."""
         self.launcher = _pinned(Launcher, self.node_id, THREADS).remote(self._terms.preload, self._terms.env)
         inspection = self.launcher.inspect.remote(self.node_id, cores_per_device, ray_gpus)
         self._inspecting = self._call(inspection, "taking its inventory")
+        if (files := self._terms.files) is not None:
+            folder = str(files.root.absolute())
+            found = self.launcher.find_files.remote(folder, str(files.working), dict(files.sha256))
+            self._finding = self._call(found, "looking for the study's files")
         self._serving = self._call(self.launcher.status.remote(), "its fork server")
 
-    def advance(self, accepted: Callable[[Node], Node], files: Files | None) -> bool:
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is lost, or cannot be used."""
+        return self.state in (MemberState.LOST, MemberState.REFUSED)
+
+    @property
+    def is_examined(self) -> bool:
+        """Whether its inventory is taken and the study's files are there, be its libraries still loading."""
+        return self.node is not None and (self._terms.files is None or bool(self.folders)) and not self.is_gone
+
+    def advance(self, accepted: Callable[[Node], Node]) -> bool:
         """Moves on; whether it has become usable just now.
 
         `accepted` names the node's devices as the study does, or raises an InputError that tells why it cannot be used.
@@ -96,36 +103,38 @@ class Member:
         if self.state is not MemberState.JOINING:
             return False
         try:
-            return self._advance(accepted, files)
+            return self._advance(accepted)
         except (InputError, ClusterError) as problem:
             self.refuse(problem)
             return False
 
-    def _advance(self, accepted: Callable[[Node], Node], files: Files | None) -> bool:
+    def _advance(self, accepted: Callable[[Node], Node]) -> bool:
         if self.node is None and self._inspecting is not None and self._inspecting.done:
             self.node = accepted(self._inspecting.value())
             self.sampler = _pinned(SamplerHost, self.node_id).remote(self.node.devices, self._terms.meter)
             self._opening = self._call(self.sampler.info.remote(), "opening its meter")
-        if files is not None and self._finding is None and self.node is not None:
-            self._finding = self.find(files)
-        waited_for = [self._serving, self._opening, *([self._finding] if self._finding else [])]
-        if not all(call is not None and call.done for call in waited_for):
+        if self._finding is not None and self._finding.done and self.node is not None and not self.folders:
+            self._find()
+        found = self._terms.files is None or bool(self.folders)
+        if not found or not all(call is not None and call.done for call in (self._serving, self._opening)):
             if time.monotonic() - self._began_s > _JOIN_S:
                 raise ClusterError(f"node {self.node_id[:6]} is not ready after {_JOIN_S:g} s")
             return False
         assert self._opening is not None
         assert self._serving is not None
         self.meter, self.status = self._opening.value(), self._serving.value()
-        if self._finding is not None and files is not None:
-            self.folders[str(files.root)] = self._finding.value()
         self.state = MemberState.USABLE
         return True
 
-    def find(self, files: Files) -> Call:
-        """Asks what the folder with these files is called there."""
-        folder, working = str(files.root.absolute()), str(files.working)
-        found = self.launcher.find_files.remote(folder, working, dict(files.sha256))
-        return self._call(found, "looking for the study's files")
+    def _find(self) -> None:
+        """Takes over what the folder with the study's files is called there."""
+        assert self._finding is not None
+        assert self._terms.files is not None
+        try:
+            self.folders[str(self._terms.files.root)] = self._finding.value()
+        except InputError as lacks:
+            self.lacks = lacks
+            raise
 
     def refuse(self, problem: Exception) -> None:
         """It is of no use to this study, whatever comes."""
@@ -139,7 +148,7 @@ class Member:
 
     def stops(self) -> list[Any]:
         """Asks its actors to end what they own; the answers to wait for before they are killed."""
-        if self.state in (MemberState.REFUSED, MemberState.LOST):
+        if self.is_gone:
             return []
         return [actor.stop.remote() for actor in (self.launcher, self.sampler) if actor is not None]
 

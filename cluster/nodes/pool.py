@@ -13,9 +13,6 @@ from joulelaw.cluster.failures import Cause, ClusterError, GroupTimeoutError, No
 from joulelaw.cluster.nodes.held import Held, NodeDevices
 from joulelaw.cluster.nodes.inventory import Node
 from joulelaw.cluster.ranks.gang import Gang, GangLimits, GangState, RankGang
-from joulelaw.cluster.scheduling.scheduler import choose_nodes
-
-_LOOK_S = 0.1
 
 ByModel = dict[str, dict[str, int]]  # device model -> node id -> number of devices
 
@@ -115,19 +112,13 @@ class DevicePool:
                 on_nodes[node_id] = on_nodes.get(node_id, 0) + (held is not None and counts(held))
         return found
 
-    def acquire(
-        self, model: str, count: int, node_count: int, nodes: Sequence[str] | None, avoid: Collection[str]
-    ) -> RankGang:
+    def acquire(self, model: str, count: int, nodes: Sequence[str], avoid: Collection[str]) -> RankGang:
         """A gang over free devices of `model`, an equal share on each of `nodes`.
-
-        Without `nodes` it is put where it fits, and waits until Ray has granted so many, at most `grant_s`.
 
         Raises:
             NodeLostError: one of `nodes` is not there any more.
             ClusterError: the devices are lent out.
-            GroupTimeoutError: Ray does not grant them.
         """
-        nodes = self._fitting(model, count, node_count) if nodes is None else nodes
         if lost := [node_id for node_id in nodes if node_id not in self._nodes]:
             raise NodeLostError(f"node {', '.join(each[:6] for each in lost)} is lost")
         taken = [held for each in nodes for held in self._nodes[each].choose(model, count // len(nodes), avoid)]
@@ -137,18 +128,6 @@ class DevicePool:
         self._leases[id(gang)] = gang, taken
         self._moved_s = time.monotonic()
         return gang
-
-    def _fitting(self, model: str, count: int, node_count: int) -> tuple[str, ...]:
-        while True:
-            self.advance()
-            free = self.free_by_model().get(model, {})
-            nodes = choose_nodes(free, count, node_count)
-            if nodes:
-                return nodes
-            if not self.more_to_come():
-                free_here = sum(free.values())
-                raise ClusterError(f"{count} x {model} on {node_count} node(s) are not free now: {free_here} are")
-            time.sleep(_LOOK_S)
 
     def release(self, gang: Gang) -> None:
         """Takes a gang back, stopped if it still runs. What is lost of it, or still busy, is asked for anew."""

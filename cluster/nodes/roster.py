@@ -7,13 +7,11 @@ from joulelaw import InputError
 from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.nodes.changes import ChangeKind, NodeChange
 from joulelaw.cluster.nodes.inventory import Node, hostname_hash, named_by_node
-from joulelaw.cluster.nodes.members import Files, Member, MemberState, Terms
+from joulelaw.cluster.nodes.members import Member, MemberState, Terms
 from joulelaw.cluster.nodes.node_watch import NodeWatch
-from joulelaw.cluster.nodes.versions import SOURCE, check_same, installed
+from joulelaw.cluster.nodes.versions import SOURCE, check_joiner, check_same, installed, usual_versions
 from joulelaw.cluster.ranks.launcher import FILES_REMEDY
 
-_LOOK_S = 0.05
-_GONE = (MemberState.LOST, MemberState.REFUSED)
 # A node that did not come to be of use is tried again: what was in its way may pass, such as a node before it on the
 # same machine that Ray has not found dead yet, and that still has the devices.
 _AGAIN_S = 60.0
@@ -28,12 +26,11 @@ class Roster:
     def __init__(self, terms: Terms) -> None:
         self.lost: dict[str, tuple[Cause, str]] = {}
         self._terms = terms
-        self._files: Files | None = None
         self._members: dict[str, Member] = {}
         self._tries: Counter[str] = Counter()
         self._again_s: dict[str, float] = {}  # when nodes that cannot be used are tried again
         self._told: dict[str, str] = {}  # why they cannot
-        self._has_begun = False
+        self._software: dict[str, str] | None = None  # of the nodes that the study began with
         self._watch = NodeWatch()
         self._seen = self._watch.nodes
 
@@ -57,7 +54,7 @@ class Roster:
         return changes
 
     def _advanced(self, member: Member) -> list[NodeChange]:
-        if member.advance(self._accepted, self._files):
+        if member.advance(self._accepted):
             return [_change("node_joined", member, "joined")]
         if member.problem is None:
             return []
@@ -99,41 +96,36 @@ class Roster:
                 f"node {node.node_id[:6]} offers {twice[0]}, which node {taken[twice[0]][:6]} offers too",
                 remedy="start one Ray node per machine, or give each other GPUs by CUDA_VISIBLE_DEVICES",
             )
-        if self._has_begun:
-            check_same([*others, node])
+        if self._software is not None:
+            check_joiner(node, self._software)
         return node
 
     def begin(self) -> None:
-        """All nodes that are there at the start have the same software, and other machines what this process has.
+        """All nodes that are there at the start have the study's files and the same software, and other machines what
+        this process has. One that joins later, and has not, is left out.
 
         Raises:
-            InputError: they differ, naming nodes, packages and versions.
+            InputError: they differ, naming nodes, packages and versions; or files are missing, naming nodes and files.
         """
         own = tuple(each for each in installed() if each[0] in _DRIVERS_OWN)
         here = Node("driver", hostname_hash(), (), 0, 0, "", software=own)
         elsewhere = any(node.hostname_hash != here.hostname_hash for node in self.nodes)
         check_same([*self.nodes, here] if elsewhere else self.nodes)
-        self._has_begun = True
+        if missing := [f"node {each.node_id[:6]}: {each.lacks.what}" for each in self.members if each.lacks]:
+            raise InputError(f"files of the sweep are missing on {'; '.join(missing)}", remedy=FILES_REMEDY)
+        self._software = dict(own) | usual_versions(self.nodes)
 
-    def check_files(self, files: Files, timeout_s: float) -> None:
-        """Asks every node for files, and those that join later. InputError naming nodes and files that are missing."""
-        self._files = files
-        asked = [(member, member.find(files)) for member in self.usable]
-        deadline = time.monotonic() + timeout_s
-        while not all(call.done for _, call in asked) and time.monotonic() < deadline:
-            time.sleep(_LOOK_S)
-        problems = []
-        for member, call in asked:
-            try:
-                if not call.done:
-                    raise ClusterError(f"no answer within {timeout_s:g} s")
-                member.folders[str(files.root)] = call.value()
-            except InputError as problem:
-                problems.append(f"node {member.node_id[:6]}: {problem.what}")
-            except ClusterError as problem:
-                problems.append(f"node {member.node_id[:6]}: {problem}")
-        if problems:
-            raise InputError(f"files of the sweep are missing on {'; '.join(problems)}", remedy=FILES_REMEDY)
+    def check_any(self) -> None:
+        """Raises, where no node is of use or soon will be, why the first is not; InputError where none has devices."""
+        if self.nodes:
+            return
+        if problem := next((member.problem for member in self.members if member.problem is not None), None):
+            raise problem
+        if self.is_joining:
+            raise ClusterError("no node of the Ray cluster has told its devices in time")
+        raise InputError(
+            "no node of the Ray cluster offers a GPU", remedy="start nodes with --num-gpus, logical ones on a CPU"
+        )
 
     def refuse(self, node_id: str, problem: Exception) -> NodeChange:
         """A node that was of use is so no more, and is not tried again."""
@@ -154,22 +146,17 @@ class Roster:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """Of the members whose inventory is taken and who have not gone."""
-        return tuple(member.node for member in self.members if member.node and member.state not in _GONE)
+        return tuple(member.node for member in self.members if member.node and not member.is_gone)
 
     @property
-    def is_inspected(self) -> bool:
-        """Whether the inventory of all is taken."""
-        return all(member.node or member.state in _GONE for member in self.members)
+    def is_examined(self) -> bool:
+        """Whether the inventory of all is taken, and it is known whether they have the study's files."""
+        return all(member.is_examined or member.is_gone for member in self.members)
 
     @property
     def is_joining(self) -> bool:
         """Whether any is on its way."""
         return any(member.state is MemberState.JOINING for member in self.members)
-
-    @property
-    def first_problem(self) -> Exception | None:
-        """Why the first of those that cannot be used cannot."""
-        return next((member.problem for member in self.members if member.problem is not None), None)
 
     def close(self) -> None:
         self._watch.close()

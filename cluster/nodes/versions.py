@@ -54,15 +54,37 @@ def check_same(nodes: Sequence["Node"]) -> None:
     Raises:
         InputError: naming each node that differs from most, the package, and both versions.
     """
-    wrong = []
-    for package in dict.fromkeys(name for node in nodes for name, _ in node.software):
-        found = {node.node_id: dict(node.software)[package] for node in nodes if package in dict(node.software)}
-        usual = Counter(each.partition("+")[0] for each in found.values()).most_common(1)[0][0]
-        wrong += [
-            f"node {node_id[:6]} has {package} {seen}, others {usual}"
-            for node_id, seen in found.items()
-            if seen.partition("+")[0] != usual
-        ]
+    usual = usual_versions(nodes)
+    _raise_for([each for node in nodes for each in _differing(node, usual)])
+
+
+def check_joiner(node: "Node", usual: Mapping[str, str]) -> None:
+    """A node that comes later has what those have that the study began with. InputError as of `check_same`."""
+    _raise_for(_differing(node, usual))
+
+
+def usual_versions(nodes: Sequence["Node"]) -> dict[str, str]:
+    """The version of each package that most nodes have, without a build's own mark."""
+    found: dict[str, Counter[str]] = {}
+    for node in nodes:
+        for package, seen in node.software:
+            found.setdefault(package, Counter())[_plain(seen)] += 1
+    return {package: versions.most_common(1)[0][0] for package, versions in found.items()}
+
+
+def _differing(node: "Node", usual: Mapping[str, str]) -> list[str]:
+    return [
+        f"node {node.node_id[:6]} has {package} {seen}, others {usual[package]}"
+        for package, seen in node.software
+        if _plain(seen) != usual.get(package, _plain(seen))
+    ]
+
+
+def _plain(seen: str) -> str:
+    return seen.partition("+")[0]
+
+
+def _raise_for(wrong: Sequence[str]) -> None:
     if wrong:
         raise InputError("; ".join(wrong), where="the nodes' software", remedy=_REMEDY)
 

@@ -14,7 +14,6 @@ import pytest
 from joulelaw.bench.dataset.dataset import Dataset, read_events, read_trials
 from joulelaw.bench.spec.schema import LimitsSection
 from joulelaw.bench.study import loop as study_loop
-from joulelaw.bench.study import session
 from joulelaw.bench.study.attempts import note_lost_attempts
 from joulelaw.bench.study.fleet import ByModel
 from joulelaw.bench.study.loop import StudyLoop
@@ -160,7 +159,7 @@ def test_a_trial_without_an_end_is_given_up(tmp_path: Path) -> None:
 class FleetWithALostGpu(FakeFleet):
     """The driver loses the first device while the first trial runs."""
 
-    def drain_power(self) -> dict[str, pa.RecordBatch]:
+    def drain_power(self, nodes: Collection[str] | None = None) -> dict[str, pa.RecordBatch]:
         now_ns = time.monotonic_ns()
         error = f"{GPU_LOST}: GPU is lost" if self.lent == 1 else ""
         return {
@@ -262,7 +261,7 @@ def test_a_late_node_is_taken_up_and_noted(tmp_path: Path) -> None:
 def test_a_node_that_gets_ready_while_nothing_runs_is_not_taken_for_a_lost_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_SILENT_S", 0.0)
+    monkeypatch.setattr(study_loop, "FIRST_S", 0.0)
     fleet = FakeFleet([failing(Cause.RANK_ERROR)])
     asked = 0
 

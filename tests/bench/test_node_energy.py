@@ -147,8 +147,8 @@ class GrowingFleet(PlayingFleet):
         self.power_drained = {NODE: 0.0, self.LATE: 0.0}
         self.looks = 0
 
-    def drain_power(self) -> dict[str, pa.RecordBatch]:
-        drained = super().drain_power()
+    def drain_power(self, nodes: Collection[str] | None = None) -> dict[str, pa.RecordBatch]:
+        drained = super().drain_power(nodes)
         self.power_drained = dict.fromkeys(self.meters, time.monotonic())
         if self.LATE in self.meters:
             rows = drained[NODE].to_pylist()
@@ -173,7 +173,9 @@ def test_a_node_that_joins_is_made_ready_on_its_own_clock_beside_those_at_work(t
     dataset = Dataset.create(tmp_path / "out", sweep="", plan={}, environment={})
     fleet = GrowingFleet(watts=WATTS, roles=ROLES)
     session = Session(fleet, dataset, 0.4)
-    session.wait_ready()
+    while not session.ready:
+        session.hand_out(())
+        time.sleep(0.05)
     assert session.ready == {NODE}
     fleet.watts = {domain: 3 * watts for domain, watts in WATTS.items()}  # a probe, say, before it joins
     time.sleep(0.3)

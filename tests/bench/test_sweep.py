@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,7 +29,6 @@ class RayLike:
     """A cluster whose connection sets a SIGTERM handler of its own, as ray.init does, and that can do nothing else."""
 
     nodes = ()
-    meters: dict[str, Any] = {}  # noqa: RUF012
     problem: ForkServerError | None = None
 
     @classmethod
@@ -37,15 +36,9 @@ class RayLike:
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
         return cls()
 
-    def wait_ready(self) -> None:
+    def wait_first(self) -> None:
         if self.problem:
             raise self.problem
-
-    def clock_offsets(self) -> dict[str, Any]:
-        return {}
-
-    def check_files(self, root: Path, sha256: Mapping[str, str]) -> None:
-        """Its nodes have whatever there is."""
 
     def __enter__(self) -> Self:
         return self

@@ -162,7 +162,7 @@ def test_devices_that_another_job_holds_are_taken_up_when_it_lets_them_go(cluste
     other.add(node, cluster._roster.member(node.node_id).launcher, float(node.cpu_count), {})
     try:
         with pytest.raises(GroupTimeoutError, match=rf"no device for 0.3 s.*{len(node.devices)} on node"):
-            other.acquire(model, 1, 1, None, ())
+            wait_for(lambda: not other.advance() and not other.more_to_come())
         assert other.total_by_model() == {model: {node.node_id: 0}}, "what is not granted is not there"
         cluster.keep_only({})  # nothing waits for a device of this study
         cluster.refresh()
@@ -232,7 +232,7 @@ def test_power_readings_of_every_device_come_once_and_follow_the_ranks(
     try:
         gang.start("tests.cluster.entries:burn", {"cpu_s": 0.3}, tmp_path)
         wait_for_kind(gang, "ready")
-        wait_for(lambda: cluster.watch(node.node_id, uuid, [gang.pids[0][1]]))
+        wait_for(lambda: cluster.watch(node.node_id, {uuid: [gang.pids[0][1]]}))
         wait_for(lambda: len(counters()) > 0)
         gang.tell({"kind": "go"})
         wait_for(lambda: counters()[-1] - counters()[0] >= 0.3 * 5.0)
@@ -256,7 +256,7 @@ def test_a_killed_sampler_is_noticed_and_the_new_one_knows_the_ranks(
         gang.start("tests.cluster.entries:burn", {"cpu_s": 600}, tmp_path)
         wait_for_kind(gang, "ready")
         uuid, pid = gang.devices[0].uuid, gang.pids[0][1]
-        wait_for(lambda: cluster.watch(node.node_id, uuid, [pid]))
+        wait_for(lambda: cluster.watch(node.node_id, {uuid: [pid]}))
         gang.tell({"kind": "go"})
         cluster.drain_power()
         before = cluster.meter_losses[node.node_id]

@@ -19,6 +19,7 @@ from joulelaw.cluster.cluster import Cluster
 from joulelaw.cluster.failures import Cause, ClusterError
 from joulelaw.cluster.nodes.changes import NodeChange
 from joulelaw.cluster.nodes.inventory import cpu_model
+from joulelaw.cluster.nodes.study_files import StudyFiles
 from joulelaw.cluster.ranks.gang import GangState, RankGang
 from tests.bench.studies import Running
 from tests.cluster.driving import finish, of_kind, run, wait_for, wait_for_kind
@@ -32,6 +33,7 @@ A100, H100, V100 = MODELS["a100"], MODELS["h100"], MODELS["v100"]
 ONE_CORE, TWO_CORES = f"{cpu_model()} (1 core)", f"{cpu_model()} (2 cores)"
 # A killed raylet is then told in two seconds; one that is only slow still has ten for each answer.
 HEALTH = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
+WAITS = "tests.cluster.waits_for_a_file"
 HEAD = {"num_cpus": 2, "num_gpus": 2, "include_dashboard": False, "_system_config": HEALTH}
 
 
@@ -42,6 +44,8 @@ class Nodes:
     ray: RayNodes
     cluster: Cluster
     ids: dict[str, str]
+    let_go: Path
+    """Once it is there, the node with GPUs may import `WAITS`."""
 
     def totals(self) -> dict[str, int]:
         """Devices that are there by model, of those that are."""
@@ -64,25 +68,27 @@ def gpu(name: str, sensor: Any) -> FakeGpu:
     return FakeGpu(f"GPU-{name}-0000-0000-0000-000000000000", sensor=sensor)
 
 
-def gpu_node(*gpus: FakeGpu) -> dict[str, Any]:
+def gpu_node(*gpus: FakeGpu, **more: str) -> dict[str, Any]:
     whole = fake_nvml().environment(gpus, time.monotonic_ns())
     names = ("FAKE_NVML", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH")
-    return {"num_cpus": 1, "num_gpus": len(gpus), "env_vars": {name: whole[name] for name in names}}
+    return {"num_cpus": 1, "num_gpus": len(gpus), "env_vars": {name: whole[name] for name in names} | more}
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """The head with 2 devices of a core; a node with one of two cores; one with two A100 and an H100 between them."""
     there = RayNodes(initialize_head=True, head_node_args=HEAD)
+    let_go = tmp_path_factory.mktemp("nodes") / "go"
+    mixed = gpu("aaaaaaa0", "a100"), gpu("hhhhhhh0", "h100"), gpu("aaaaaaa1", "a100")
     started = {
         "head": there.head_node,
         "two": there.add_node(num_cpus=1, num_gpus=1, labels={"joulelaw/cores-per-device": "2"}),
-        "mixed": there.add_node(**gpu_node(gpu("aaaaaaa0", "a100"), gpu("hhhhhhh0", "h100"), gpu("aaaaaaa1", "a100"))),
+        "mixed": there.add_node(**gpu_node(*mixed, WAITS_FOR=str(let_go))),
     }
     try:
         with Cluster.connect(there.address) as cluster:
             cluster.wait_ready()
-            yield Nodes(there, cluster, {name: node.node_id for name, node in started.items()})
+            yield Nodes(there, cluster, {name: node.node_id for name, node in started.items()}, let_go)
     finally:
         there.shutdown()
 
@@ -185,14 +191,38 @@ def test_the_end_of_a_log_travels_where_the_studys_folder_is_not(
         nodes.cluster.release(gang)
 
 
-def test_files_of_a_sweep_are_looked_for_on_every_node(nodes: Nodes, tmp_path: Path) -> None:
+def test_files_of_a_sweep_are_looked_for_on_every_node_before_anything_is_waited_for(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    sums = {"more.csv": "?", "texts.csv": hashlib.sha256(b"a,b\n").hexdigest()}
     (tmp_path / "texts.csv").write_text("a,b\n")
-    sums = {"texts.csv": hashlib.sha256(b"a,b\n").hexdigest()}
-    nodes.cluster.check_files(tmp_path, sums)
-    assert {member.folders[str(tmp_path)] for member in nodes.cluster._roster.usable} == {str(tmp_path)}
     with pytest.raises(InputError, match=r"missing on (node \w{6}: more.csv not found there.*){3}; submit"):
-        nodes.cluster.check_files(tmp_path, {**sums, "more.csv": "?"})
-    nodes.cluster._roster._files = None
+        Cluster.connect(preload=[WAITS], files=StudyFiles(tmp_path, sums, Path.cwd()))
+
+
+def test_a_study_begins_with_the_first_node_while_others_load_their_libraries(nodes: Nodes, tmp_path: Path) -> None:
+    nodes.cluster.keep_only({})
+    nodes.settle({})
+    (tmp_path / "texts.csv").write_text("a,b\n")
+    files = StudyFiles(tmp_path, {"texts.csv": hashlib.sha256(b"a,b\n").hexdigest()}, Path.cwd())
+    with Cluster.connect(preload=[WAITS], files=files) as second:
+        assert {node.node_id for node in second.nodes} == set(nodes.ids.values()), "the plan is for all of them"
+        second.wait_first()
+        gang = second.acquire(ONE_CORE, 1)
+        run(gang, "tell", {}, tmp_path / "1")
+        assert gang.state is GangState.DONE, gang.failure
+        second.release(gang)
+        assert not {A100, H100} & second.total_by_model().keys()
+        assert second.more_to_come()
+        nodes.let_go.touch()
+        gang = second.acquire(A100, 2)  # waits for its node
+        assert gang.node_ids == (nodes.ids["mixed"],)
+        second.release(gang)
+        joined = {change.node_id for change in second.refresh() if change.kind == "node_joined"}
+        assert joined == set(nodes.ids.values())
+        assert {member.folders[str(tmp_path)] for member in second._roster.usable} == {str(tmp_path)}
+    nodes.cluster.keep_only(dict.fromkeys([*WHOLE, V100], 1))
+    nodes.settle(WHOLE)
 
 
 def test_a_node_that_joins_late_is_taken_up_and_one_that_cannot_be_used_is_told(nodes: Nodes, tmp_path: Path) -> None:
