@@ -26,7 +26,7 @@ def boundary_warnings(boundary: str, origin: Provenance) -> list[str]:
     if boundary == "gpu_host_modelled":
         warnings.append(f"joules are of boundary {boundary}: the host's part was modelled, not metered")
     if origin.energy_is_estimated:
-        warnings.append("joules are estimated (watts x time): no meter measured the trials of this law")
+        warnings.append("joules are estimated (watts x time): no meter measured any that this law was made of")
     elif estimated := [name for name, kind in origin.meters if kind == "estimated"]:
         warnings.append(f"joules of some of this law's trials are estimated ({', '.join(estimated)})")
     if len(origin.meters) > 1:
