@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from joulelaw.model.holds import Judgement
     from joulelaw.model.laws.base import FittedLaw
 
+WRITTEN = "calibrated.json"
+
 
 def calibrate(
     law: Annotated[str, typer.Argument(metavar="LAW", help="A law file, or `default`.")],
@@ -32,7 +34,7 @@ def calibrate(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="LAW.json", help="The law to write; law.json in DIR else.")
+        Path | None, typer.Option("--out", metavar="LAW.json", help="The law to write; calibrated.json in DIR else.")
     ] = None,
     gpu_model: Annotated[
         str | None,
@@ -108,9 +110,10 @@ def _check(asked: "Asked", law: str, into: Place | None, out: Path | None, *, he
 
     if out is not None:
         check_target(out)
-        if out.exists() and Path(law).exists() and out.samefile(law):
-            what = "the law that is calibrated would be replaced: the command could not go on with it"
-            raise InputError(what, where="--out", remedy="name another file")
+    target = out if out is not None or into is None else into / WRITTEN
+    if isinstance(target, Path) and target.exists() and Path(law).exists() and target.samefile(law):
+        what = "the law that is to be calibrated would be replaced, and the command could not go on with it"
+        raise InputError(what, where=str(target), remedy="name another file with --out")
     check_folder(into or Path("results"))
     if here:
         nodes = local_nodes(asked.sweep)
@@ -179,7 +182,7 @@ def _written(law: "FittedLaw", folder: Place, out: Path | None) -> Place:
     from joulelaw.bench.files import write_text
     from joulelaw.model.coefficients import to_dict
 
-    target: Place = out if out is not None else folder / "law.json"
+    target: Place = out if out is not None else folder / WRITTEN
     write_text(target, json.dumps(to_dict(law), indent=1) + "\n")
     return target
 

@@ -22,6 +22,7 @@ from joulelaw.bench.console import duration, last_line, number
 from joulelaw.bench.study import study as sweep
 from joulelaw.cluster.failures import ClusterError
 from joulelaw.model.hardware import DeviceSpec, to_toml
+from tests.bench.calibrations import simulated
 from tests.bench.factories import GPU_MODEL, synthetic_dataset
 from tests.bench.imported_tables import MY_GPU, few_draws, plain_table
 from tests.bench.metering import stub_meter
@@ -104,6 +105,7 @@ def test_every_command_has_examples_in_its_help(capsys: pytest.CaptureFixture[st
 
 def stub_studies(monkeypatch: pytest.MonkeyPatch, **outcome: Any) -> None:
     """Studies that are over at once; what they train has its own tests."""
+    from joulelaw.bench.calibration import run as calibrations
     from joulelaw.bench.operations import operations
     from joulelaw.bench.study import single_trial
 
@@ -113,6 +115,7 @@ def stub_studies(monkeypatch: pytest.MonkeyPatch, **outcome: Any) -> None:
     timed = operations.Outcome(Path("results/operations"), [], 0, {})
     monkeypatch.setattr(operations, "time_operations", lambda path, trial_id, into, tell: timed)
     monkeypatch.setattr(sweep, "run_study", lambda path, into, **_: result)
+    monkeypatch.setattr(calibrations, "run_calibration", simulated)
     monkeypatch.setattr(single_trial, "run_trial", lambda path, trial_id, into: row)
 
 
@@ -196,6 +199,10 @@ WRONG = {
     "too large": (["run", "large.yaml"], "large.yaml:4 grids[0].hidden_size: 2000 layers of width 65536"),
     "table's ending": (["predict", "law.json", "runs.xls", "--out", "x.csv"], "runs.xls: unknown ending '.xls'"),
     "no table": (["predict", "law.json", "absent.csv", "--out", "x.csv"], "absent.csv: no such file"),
+    "a law replaced": (["calibrate", "law.json", "new_hardware", "--out", "law.json"], "law.json: the law that is to be"),
+    "no tolerance": (["calibrate", "law.json", "new_hardware", "--tolerance", "1"], "--tolerance: 1 is no tolerance"),
+    "few cases": (["calibrate", "law.json", "my_sweep.yaml"], "my_sweep.yaml: 2 cases for"),
+    "no such device": (["calibrate", "law.json", "new_hardware", "--gpu-model", "TPU"], "no trial of the plan is for"),
     "unwritable": (["fit", "results/lab/my_sweep", "--out", "/proc/law.json"], "/proc/law.json"),
 }
 
