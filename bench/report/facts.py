@@ -1,13 +1,11 @@
-"""What surrounds the figures: the headline, the key figures, the environment, and how to make the report again."""
+"""What surrounds the figures: the headline, the key figures, where the law comes from, the environment."""
 
 import inspect
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from joulelaw.bench.dataset.measurements import data_hash
-from joulelaw.bench.report.forecast_figures import held_out_error
+from joulelaw.bench.report.forecast_charts import held_out_error
 from joulelaw.bench.report.quantity import number, percent, quantity
 from joulelaw.bench.report.study import ESTIMATED, Study
 
@@ -16,14 +14,32 @@ def headline(study: Study) -> str:
     """The result in one sentence."""
     if study.law is None or study.forecast.empty:
         return f"{len(study.valid)} valid trials, not yet compared with a law."
+    name = study.law.law.name.replace("_", " ")
+    if study.by_folds:
+        return _by_folds(study, name)
     count, duration = held_out_error(study, "duration")
     if not count:
         return f"A {study.law.law.name} law fitted on {len(study.counted)} trials, none of which was held out."
     told = [f"duration to {percent(duration)}"]
     if not study.estimated:
         told.insert(0, f"energy to {percent(held_out_error(study, 'energy')[1])}")
-    name = study.law.law.name.replace("_", " ")
     return f"On {count} held-out trials the {name} law forecasts {' and '.join(told)} (mean absolute error)."
+
+
+def _by_folds(study: Study, name: str) -> str:
+    """As the validation scores it: medians over folds, since no trial was held out for good."""
+    assert study.validation is not None
+    assert study.law is not None
+    mine = {each["target"]: each for each in study.validation["summaries"] if each["law"] == study.law.law.name}
+    wanted = [
+        target for target in ("energy", "duration") if target in mine and not (target == "energy" and study.estimated)
+    ]
+    told = [f"{target} to {percent(mine[target]['median']['mape'])}" for target in wanted]
+    folds = max(each["folds"] for each in mine.values())
+    return (
+        f"Trials that were left out of a fit{study.hold_out_rule}, are forecast by the {name} law: "
+        f"{' and '.join(told)} (mean absolute error, median over {folds} folds)."
+    )
 
 
 def key_figures(study: Study) -> list[tuple[str, str]]:
@@ -33,9 +49,9 @@ def key_figures(study: Study) -> list[tuple[str, str]]:
     figures = [("valid trials", f"{len(valid)} of {len(study.trials)}"), ("device", ", ".join(models) or "none")]
     if len(valid):
         steps = valid["step_s_median"].fillna(valid["duration_s"] / (valid["micro_steps"] / valid["grad_accumulation"]))
-        held = int((valid["split"] == "hold_out").sum())
+        held = f"{int(valid['held_out'].sum())} trials"
         figures += [
-            ("held out", f"{held} trials"),
+            ("held out", f"{held}, in turn" if study.by_folds else held),
             ("fastest to slowest step", f"{quantity(steps.min(), 's')} to {quantity(steps.max(), 's')}"),
         ]
     return [*figures, ("energy", study.meter + (f"; {ESTIMATED}" if study.estimated else ""))]
@@ -66,7 +82,7 @@ def origin(study: Study) -> list[tuple[str, str]]:
         ("made by", source.created_by),
     ]
     ranges = "; ".join(f"{name} {_range(values)}" for name, values in source.ranges.items())
-    return [*facts, ("ranges fitted", ranges)]
+    return [*facts, ("checksum of the law", study.law_checksum), ("ranges fitted", ranges)]
 
 
 def environment(study: Study) -> list[tuple[str, str]]:
@@ -79,28 +95,6 @@ def environment(study: Study) -> list[tuple[str, str]]:
         devices = Counter(_device(device) for device in node.get("devices", []))
         facts += [(f"{count} × device", words) for words, count in devices.items()]
     return facts
-
-
-def commands(study: Study) -> str:
-    """The commands that make this study and this report again."""
-    law = study.law.law.name if study.law else "roofline"
-    folder = shlex.quote(study.folder.resolve().name)
-    return "\n".join(
-        (
-            f"joulelaw import TABLE --into {folder}" if study.imported else f"joulelaw run sweep.yaml --into {folder}",
-            f"joulelaw fit {folder} --law {law} --out law.json",
-            f"joulelaw validate {folder} --out validation.json",
-            f"joulelaw report {folder} --law law.json --validation validation.json",
-        )
-    )
-
-
-def fingerprints(study: Study) -> list[tuple[str, str]]:
-    """Hashes that tell whether another's data are the same."""
-    facts = [("valid measurements, SHA-256", data_hash(study.valid))]
-    split = str(study.plan.get("hold_out", {}).get("hash", ""))
-    plan = str(study.plan.get("plan_id", ""))
-    return [*facts, *(pair for pair in (("hold-out, as drawn", split), ("plan", plan)) if pair[1])]
 
 
 def _range(values: Any) -> str:

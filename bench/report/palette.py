@@ -2,8 +2,9 @@
 
 from typing import Any
 
-# role -> (light, dark). Figures are drawn in light; in the page each colour becomes the variable of its role, so every
-# light colour here is used for one role only. Text and marks keep a contrast of at least 4.5 and 3 to the surface.
+# role -> (light, dark); in the page each is a variable. Text keeps a contrast of at least 4.5 to the surface, points
+# and lines one of 3. Series, and parts, keep apart for the colour-blind, too: a search over hues, with vision simulated
+# after Machado, Oliveira and Fernandes 2009, for the largest least distance in Oklab.
 ROLES = {
     "surface": ("#fdfdfc", "#14181d"),
     "panel": ("#f4f5f4", "#1c2229"),
@@ -13,14 +14,21 @@ ROLES = {
     "faint": ("#e7eaec", "#29313a"),
     "accent": ("#1f66c1", "#7ab2f7"),
     "warn": ("#9a5b00", "#e9b45c"),
-    "series-0": ("#2466c2", "#6aa9f5"),
-    "series-1": ("#c8541c", "#f0905c"),
-    "series-2": ("#128272", "#4cc4b0"),
-    "series-3": ("#7a55c4", "#b296f0"),
-    "series-4": ("#b23a74", "#ee86b4"),
-    "series-5": ("#8a6d0c", "#d8b94c"),
-    "series-6": ("#4f7f22", "#98c766"),
-    "series-7": ("#58677a", "#a3b2c4"),
+    "series-0": ("#2c2894", "#8f97f0"),
+    "series-1": ("#b33c0b", "#f9a64f"),
+    "series-2": ("#26a081", "#9ff8a3"),
+    "series-3": ("#a337d2", "#6a55ee"),
+    "series-4": ("#ef52ca", "#bf2fa4"),
+    "series-5": ("#ac870e", "#707716"),
+    "series-6": ("#076f8d", "#02cfe1"),
+    "series-7": ("#51362c", "#b4827d"),
+    "part-arithmetic": ("#827dee", "#3965e2"),
+    "part-memory": ("#5cbac5", "#a6e5f2"),
+    "part-communication": ("#6a3a8d", "#c189fa"),
+    "part-host": ("#972b02", "#ca6322"),
+    "part-kernels": ("#d3a740", "#e9bd0b"),
+    "part-load": ("#11786a", "#1caf97"),
+    "part-idle": ("#272f37", "#585a5d"),
     "estimate": ("#75808c", "#87929e"),
 }
 LIGHT = {role: light for role, (light, _) in ROLES.items()}
@@ -79,3 +87,8 @@ def in_order(strategies: "set[str]") -> list[str]:
     return sorted(
         strategies, key=lambda name: (STRATEGIES.index(name) if name in STRATEGIES else len(STRATEGIES), name)
     )
+
+
+def part_shade(part: str, place: int, *, estimated: bool = False) -> tuple[str, float]:
+    """Colour and opacity of a part of the seconds or joules: greys, from dark to light, where these are estimates."""
+    return (LIGHT["estimate"], 1 - 0.12 * place) if estimated else (LIGHT[f"part-{part}"], 1.0)

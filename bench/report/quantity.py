@@ -4,7 +4,7 @@ import math
 
 MISSING = "–"
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"),
-             (1e-9, "n"), (1e-12, "p"))  # fmt: skip
+             (1e-9, "n"), (1e-12, "p"), (1e-15, "f"))  # fmt: skip
 # Nobody says kiloseconds.
 _LARGEST = {"s": 1.0}
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

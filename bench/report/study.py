@@ -2,29 +2,26 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from joulelaw import InputError
 from joulelaw.bench.dataset.dataset import ORIGIN
 from joulelaw.bench.dataset.measurements import devices_files, read_measurements, with_full_texts
 from joulelaw.bench.dataset.storage import Place
 from joulelaw.bench.report.quantity import percent
-from joulelaw.model.coefficients import load_law
+from joulelaw.bench.report.scores import fold_forecasts, read_json, read_validation
+from joulelaw.model.coefficients import to_dict
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws.base import FittedLaw
-from joulelaw.model.metrics import Score
+from joulelaw.model.laws.roofline_parts import shares
 from joulelaw.model.parallelism import counts
 from joulelaw.model.tables import check_measurements, content_hash
 
 ESTIMATED = "estimated: watts × CPU time, an identity"
 UNITS = {"duration": "s", "energy": "J"}
-_SUMMARY = {"law", "target", "post_run", "folds", "median", "pooled"}
-_SCORE = {field.name for field in fields(Score)}
-_REMEDY = "make one with joulelaw validate --out"
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,8 @@ class Study:
 
     `trials` has every committed trial, a row each (index 0, 1, ...): the columns of TRIALS; for those that a fit
     takes (`counted`) also the counted work (`flop_per_micro_step`, ...) and, given a law, its forecasts
-    (`predicted_duration_s`, ...).
+    (`predicted_duration_s`, ...). `held_out` says whether a row's forecast is of a trial that it was not fitted on;
+    where nothing was held out before the trials, the forecasts are those of a validation's folds (`by_folds`).
     """
 
     name: str
@@ -44,29 +42,42 @@ class Study:
     plan: Mapping[str, Any]
     environment: Mapping[str, Any]
     sweep: str
+    shares: Mapping[str, pd.DataFrame]  # by target, of the counted trials: the law's parts of each forecast
+    by_folds: bool = False
+    law_checksum: str = ""  # as its file has it
 
     @classmethod
-    def load(cls, folder: Place, law_path: Path | None, validation_path: Path | None) -> "Study":
+    def load(
+        cls, folder: Place, law: FittedLaw | None, validation_path: Path | None, law_file: Path | None = None
+    ) -> "Study":
         """Read the folder and the files. Raises InputError for what is missing, broken, or unknown to the law."""
         trials = read_measurements([folder], include_invalid=True)
         catalogue = Catalogue.load(devices_files([folder]))
-        law = load_law(law_path, catalogue) if law_path else None
-        plan = _json(folder / "plan.json")
+        plan = read_json(folder / "plan.json")
+        validation = read_validation(validation_path) if validation_path else None
+        measured = with_full_texts(read_measurements([folder]))
+        joined = _with_work(trials, measured, law, catalogue)
+        joined, by_folds = _with_hold_out(joined, measured, law, validation)
+        counted = joined[joined["trial_id"].isin(measured["trial_id"])]
         return cls(
             name=str(plan.get("name") or folder.resolve().name),
             folder=folder,
-            trials=_with_work(trials, with_full_texts(read_measurements([folder])), law, catalogue),
+            trials=joined,
             law=law,
-            validation=_validation(validation_path) if validation_path else None,
+            validation=validation,
             plan=plan,
-            environment=_json(folder / "environment.json"),
+            environment=read_json(folder / "environment.json"),
             sweep=(folder / "sweep.yaml").read_text(encoding="utf-8") if (folder / "sweep.yaml").is_file() else "",
+            shares={} if law is None or measured.empty else shares(law, measured.set_axis(counted.index)),
+            by_folds=by_folds,
+            law_checksum="" if law is None else (read_json(law_file) if law_file else to_dict(law))["checksum"],
         )
 
     @property
-    def imported(self) -> bool:
-        """Whether the trials come from elsewhere."""
-        return (self.folder / ORIGIN).is_file()
+    def imported(self) -> list[Mapping[str, Any]]:
+        """The tables that the trials come from, `file` and `sha256` of each; none of a study of our own."""
+        path = self.folder / ORIGIN
+        return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
 
     @property
     def valid(self) -> pd.DataFrame:
@@ -99,7 +110,7 @@ class Study:
     @property
     def scores_are_of_these_trials(self) -> bool:
         """Whether the validation scored exactly this dataset's counted trials."""
-        return self.validation is not None and _hash(self.counted) == self.validation["provenance"]["data_hash"]
+        return self.validation is not None and _hash(self.counted) == _data_hash(self.validation)
 
     @property
     def interval(self) -> str:
@@ -112,6 +123,8 @@ class Study:
     @property
     def hold_out_rule(self) -> str:
         """How the hold-out was drawn, to follow the word 'held out'."""
+        if self.by_folds and self.validation is not None:
+            return f", by {str(self.validation['hold_out']).replace('_', ' ')}"
         rule = self.plan.get("hold_out", {}).get("by", "")
         return f", drawn by {rule} before the first trial" if rule else ""
 
@@ -150,46 +163,23 @@ def _with_work(
     return trials.join(pd.concat(parts, axis=1), on="trial_id")
 
 
+def _with_hold_out(
+    trials: pd.DataFrame, measured: pd.DataFrame, law: FittedLaw | None, validation: Mapping[str, Any] | None
+) -> tuple[pd.DataFrame, bool]:
+    """With `held_out`: as drawn before the trials, else as a validation's folds left them out, with their forecasts."""
+    drawn = trials.assign(held_out=trials["split"] == "hold_out")
+    if law is None or validation is None or drawn["held_out"].any() or _hash(measured) != _data_hash(validation):
+        return drawn, False
+    folds = fold_forecasts(validation, law.law.name).reindex(trials["trial_id"]).set_axis(trials.index)
+    if folds.empty or not folds.notna().any(axis=None):
+        return drawn, False
+    left_out = folds.notna().any(axis=1)
+    return trials.assign(held_out=left_out, **{n: folds[n].fillna(trials[n]) for n in folds.columns}), True
+
+
+def _data_hash(validation: Mapping[str, Any]) -> str:
+    return str(validation["provenance"]["data_hash"])
+
+
 def _hash(rows: pd.DataFrame) -> str:
     return "" if rows.empty else content_hash(check_measurements(rows, allow_mixed_meters=True))
-
-
-def _validation(path: Path) -> dict[str, Any]:
-    values = _json(path)
-    if missing := {"summaries", "hold_out", "provenance"} - values.keys():
-        what = f"not a validation: {', '.join(sorted(missing))} missing"
-        raise InputError(what, where=str(path), remedy=_REMEDY)
-    if not _is_whole(values):
-        raise InputError(
-            "not a whole validation: edited, cut short or of another version", where=str(path), remedy=_REMEDY
-        )
-    return values
-
-
-def _is_whole(validation: Mapping[str, Any]) -> bool:
-    """Whether what a report shows of a validation is there. A score's numbers may be null, and are shown so."""
-    summaries, provenance = validation["summaries"], validation["provenance"]
-    return (
-        isinstance(provenance, dict)
-        and "data_hash" in provenance
-        and isinstance(summaries, list)
-        and all(isinstance(each, dict) and each.keys() >= _SUMMARY for each in summaries)
-        and all(isinstance(each[name], dict) for each in summaries for name in ("median", "pooled"))
-        and all(each[name].keys() >= _SCORE for each in summaries for name in ("median", "pooled"))
-    )
-
-
-def _json(path: Place) -> dict[str, Any]:
-    """A JSON object; an absent file of the dataset is an empty one, as imported datasets have no plan."""
-    if not path.is_file():
-        if path.name in ("plan.json", "environment.json"):
-            return {}
-        raise InputError("no such file", where=str(path), remedy=_REMEDY)
-    remedy = "bring back what `joulelaw run` or `validate` wrote"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"not JSON: {error}", where=str(path), remedy=remedy) from error
-    if not isinstance(values, dict):
-        raise InputError("not a JSON object", where=str(path), remedy=remedy)
-    return values

@@ -7,9 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from joulelaw.bench.report.law_words import cell
+from joulelaw.bench.report.names import short_device
 from joulelaw.bench.report.quantity import MISSING, interval, percent, quantity
 from joulelaw.bench.report.study import Study
 from joulelaw.bench.trial.checks import Reason, Remark
+from joulelaw.model.laws.base import Coefficient
 
 CONTENDERS = {
     "roofline": "roofline law",
@@ -78,14 +81,19 @@ def fixed(value: float | None) -> str:
     return MISSING if value is None else f"{value:.3f}".replace("-", "−")
 
 
-def coefficients(study: Study, target: str) -> Table | None:
-    """The law's fitted numbers of one target, with 95 % intervals, units and meanings; None without a law."""
+def coefficients(study: Study) -> list[tuple[str, Table]]:
+    """The law's fitted numbers by target, what is shown first ahead, with 95 % intervals, units and meanings."""
     if study.law is None:
-        return None
-    mine = [each for each in study.law.coefficients if each.target == target]
+        return []
+    targets = list(dict.fromkeys((*study.targets, *(each.target for each in study.law.coefficients))))
+    tables = [(target, _coefficients([c for c in study.law.coefficients if c.target == target])) for target in targets]
+    return [(target, table) for target, table in tables if table.rows]
+
+
+def _coefficients(mine: Sequence[Coefficient]) -> Table:
     rows = tuple(
         (
-            each.name,
+            cell(each.name),
             quantity(each.value, each.unit),
             interval(each.low, each.high, each.unit),
             each.unit,
@@ -95,6 +103,30 @@ def coefficients(study: Study, target: str) -> Table | None:
     )
     heads = ("coefficient", "value", "95 % interval", "unit", "remark")
     return Table(heads, rows, frozenset({1, 2}), remarks=tuple(each.meaning for each in mine))
+
+
+def history(study: Study) -> Table | None:
+    """When the law was fitted and calibrated, and what each calibration did for it; None where nothing is noted."""
+    if study.law is None or not study.law.history:
+        return None
+    rows = tuple(
+        (
+            event.at,
+            event.what,
+            ", ".join(event.gpu_models),
+            str(event.n_trials),
+            *(
+                f"{percent(event.before[target].mape)} → {percent(event.after[target].mape)}"
+                if event.before and event.after and target in event.before and target in event.after
+                else MISSING
+                for target in ("energy", "duration")
+            ),
+            event.joulelaw,
+        )
+        for event in study.law.history
+    )
+    heads = ("at", "what", "GPU models", "trials", "error of energy", "error of duration", "joulelaw")
+    return Table(heads, rows, frozenset({3}))
 
 
 def validity(study: Study) -> Table:
@@ -124,26 +156,39 @@ def validity(study: Study) -> Table:
 
 
 def trial_table(study: Study) -> Table:
-    """One row a trial, in the order of `study.trials`."""
-    energy = f"energy{' (estimated)' if study.estimated else ''}"
-    results = ("duration", "forecast off", energy, "forecast off", "verdict", "split")
-    heads = ("trial", "strategy", "devices", *results, "layers", "width", "length", "batch", "precision")
-    rows = tuple(_trial_row(row) for row in study.trials.to_dict("records"))
-    return Table(heads, rows, frozenset({2, 3, 4, 5, 6, 9, 10, 11, 12}))
+    """One row a trial, in the order of `study.trials`. The page's script finds columns by their heads."""
+    one = study.trials["gpu_model"].nunique() <= 1
+    results = ("duration", "duration off", "energy", "energy off", "verdict", "split")
+    heads = (
+        "trial",
+        "strategy",
+        "devices",
+        *(() if one else ("GPU",)),
+        *results,
+        "layers",
+        "width",
+        "length",
+        "batch",
+        "precision",
+    )
+    rows = tuple(_trial_row(row, one) for row in study.trials.to_dict("records"))
+    numbers = {"devices", "duration", "duration off", "energy", "energy off", "layers", "width", "length", "batch"}
+    return Table(heads, rows, frozenset(place for place, head in enumerate(heads) if head in numbers))
 
 
-def _trial_row(row: Mapping[Any, Any]) -> tuple[str, ...]:
+def _trial_row(row: Mapping[Any, Any], one: bool) -> tuple[str, ...]:
     accumulation = f" × {row['grad_accumulation']}" if row["grad_accumulation"] > 1 else ""
     return (
         row["trial_id"],
         row["strategy"],
         str(row["gpu_count"]),
+        *(() if one else (short_device(row["gpu_model"]),)),
         quantity(row["duration_s"], "s"),
         percent(off(row, "duration_s"), signed=True),
         quantity(row["energy_j"], "J"),
         percent(off(row, "energy_j"), signed=True),
         "failed" if row["status"] == "failed" else row["verdict"],
-        MISSING if pd.isna(row["split"]) else row["split"].replace("_", " "),
+        "held out" if row["held_out"] else "fit" if pd.isna(row["split"]) else row["split"].replace("_", " "),
         *(str(row[name]) for name in ("num_layers", "hidden_size", "sequence_length")),
         f"{row['micro_batch_size']}{accumulation}",
         row["precision"],

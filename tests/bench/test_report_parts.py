@@ -10,13 +10,13 @@ import pytest
 from joulelaw.bench.cli import main
 from joulelaw.bench.dataset.measurements import devices_files, read_measurements
 from joulelaw.bench.report import write_report
-from joulelaw.bench.report.axes import log_ticks
+from joulelaw.bench.report.charts import log_ticks
 from joulelaw.bench.report.palette import ROLES
 from joulelaw.bench.report.quantity import interval, number, percent, quantity, tick
-from joulelaw.bench.report.roofline_figure import roofline_points
+from joulelaw.bench.report.roofline_charts import roofline_points
 from joulelaw.bench.report.study import Study
 from joulelaw.bench.report.tables import trial_table, validity
-from joulelaw.model.coefficients import save_law
+from joulelaw.model.coefficients import load_law, save_law
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import fit_law
 from joulelaw.model.validation import validate
@@ -65,7 +65,7 @@ def test_trials_on_short_texts_are_shown_and_compared_with_nothing(tmp_path: Pat
     rows = rows[rows["padded_tokens"] % 64 == 0]
     law, scores = law_file(rows, catalogue, tmp_path), tmp_path / "validation.json"
     scores.write_text(json.dumps(validate(rows, catalogue, laws=("reduced_form",)).to_dict()))
-    study = Study.load(folder, law, scores)
+    study = Study.load(folder, load_law(law, catalogue), scores)
     assert study.fitted_without_hold_out
     assert study.scores_are_of_these_trials
     assert set(study.forecast["trial_id"]) == set(rows["trial_id"])
@@ -78,9 +78,10 @@ def test_trials_on_short_texts_are_shown_and_compared_with_nothing(tmp_path: Pat
 def test_a_study_on_short_texts_only_has_a_report_without_a_roofline(tmp_path: Path, folder: Path) -> None:
     law = law_file(read_measurements([folder]), Catalogue.load(devices_files([folder])), tmp_path)
     short = synthetic_dataset(tmp_path / "short", short_texts=24)
-    html = write_report(short, law, None, tmp_path / "report.html").read_text(encoding="utf-8")
+    fitted = load_law(law, Catalogue.load(devices_files([folder])))
+    html = write_report(short, fitted, None, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "No forecasts: no trial&#39;s texts reach sequence_length" in html
-    assert "one-trial" in html
+    assert (tmp_path / "figures" / "one-trial.svg").is_file()
     assert 'id="roofline"' not in html
 
 
