@@ -15,6 +15,7 @@ import random
 import resource
 import tempfile
 import time
+from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,8 @@ class Feed:
     def power_dropped(self) -> dict[str, int]:
         return self._meters.dropped
 
-    def drain_power(self) -> dict[str, pa.RecordBatch]:
-        return self._meters.drain()
+    def drain_power(self, nodes: Collection[str] | None = None) -> dict[str, pa.RecordBatch]:
+        return self._meters.drain(nodes)
 
     def clock_offsets(self) -> dict[str, ClockOffset]:
         return self._meters.clock_offsets()

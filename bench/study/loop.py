@@ -1,7 +1,6 @@
 """The loop that carries a study out: it starts what fits, listens, and ends what is over. It waits for no node."""
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +13,9 @@ from joulelaw.bench.spec.schema import LimitsSection, MeteringSection
 from joulelaw.bench.study.attempts import note_lost_attempts, remember_places
 from joulelaw.bench.study.fleet import Fleet, offered
 from joulelaw.bench.study.lineup import Lineup
-from joulelaw.bench.study.metrics import Metrics
+from joulelaw.bench.study.metrics import Ended, Metrics
 from joulelaw.bench.study.node_news import NodeNews
-from joulelaw.bench.study.power_feed import has_just_ended, is_settled, watch_ranks
+from joulelaw.bench.study.power_feed import is_settled, settling_due_s, watch_ranks
 from joulelaw.bench.study.probed_links import ProbedLinks
 from joulelaw.bench.study.progress import GroupView, StudyProgress
 from joulelaw.bench.study.session import Session
@@ -26,14 +25,11 @@ from joulelaw.bench.trial.running import RunningTrial
 from joulelaw.bench.trial.start import TrialStarter
 from joulelaw.cluster.failures import Cause, ClusterError, NodeLostError, RayLostError
 from joulelaw.cluster.scheduling.scheduler import Assignment
-from joulelaw.cluster.streams.metering import EnergyMeter
 
 # Seldom enough that the driver's time does not show in the steps of ranks on its cores.
 LOOK_EVERY_S = 0.5
 POWER_EVERY_S = 1.0
 NODES_EVERY_S = 2.0
-# While a trial that is over waits for its last readings, which are a quarter of a second away.
-SETTLING_EVERY_S = 0.1
 # While nodes that are there get ready, for at most so long after the last one came: each goes to work at once.
 READY_EVERY_S = 0.25
 READY_S = 120.0
@@ -71,10 +67,10 @@ class StudyLoop:
         self._news = NodeNews(fleet, dataset, progress.tell)
         self._session = Session(fleet, dataset, metering.idle_s)
         self._idle_s = metering.idle_s
-        self._metrics = Metrics(fleet.metrics())
+        self._metrics, self._ended = Metrics(fleet.metrics()), Ended()
         self._starter = TrialStarter(dataset, fleet, metering, self._links, root)
         self._ender = TrialEnder(dataset, fleet, self._lineup, limits, progress, self._links)
-        self._power_due_s = self._nodes_due_s = 0.0
+        self._power_due_s, self._settling_due_s, self._nodes_due_s = 0.0, float("inf"), 0.0
         self._lost_s = float("-inf")  # when a node was lost last
         self._came_s = time.monotonic()  # when one came
         self._kept: Mapping[str, int] | None = None
@@ -126,7 +122,7 @@ class StudyLoop:
         self._check_that_it_goes_on()
         self._progress.show(_view(trial) for trial in self._running.values())
         self._tell_metrics()
-        self._fleet.wait(max(0.0, min(LOOK_EVERY_S, self._power_due_s - time.monotonic())))
+        self._fleet.wait(max(0.0, min(LOOK_EVERY_S, min(self._power_due_s, self._settling_due_s) - time.monotonic())))
 
     def _look_at_nodes(self) -> None:
         """Takes up nodes that have come, and gives up those that are lost."""
@@ -203,25 +199,27 @@ class StudyLoop:
                 self._links.take((device.uuid for device in trial.gang.devices), trial.links)
             if not trial.given_up:
                 self._give_up_if_hopeless(trial)
-        if time.monotonic() >= self._power_due_s:
-            is_settling = any(has_just_ended(trial) for trial in self._settling)
-            every_s = SETTLING_EVERY_S if is_settling else self._unless_gathering(POWER_EVERY_S)
-            self._power_due_s = time.monotonic() + every_s
+        self._read_meters()
+
+    def _read_meters(self) -> None:
+        """Of all nodes in the study's beat, and beyond that of those where trials wait for their last readings."""
+        now_s = time.monotonic()
+        if now_s >= self._power_due_s:
+            self._power_due_s = now_s + self._unless_gathering(POWER_EVERY_S)
             self._metrics.see(self._session.hand_out(self._metered))
             for trial in self._running.values():
                 advise(trial, self._fleet.meters)
+        elif now_s >= self._settling_due_s:
+            nodes = {node for trial in self._settling for node in trial.gang.node_ids}
+            self._metrics.see(self._session.hand_out(self._metered, nodes))
+        else:
+            return
+        self._settling_due_s = settling_due_s(self._fleet, self._settling)
 
     def _tell_metrics(self) -> None:
-        if not self._metrics.is_due:
-            return
-        ended = Counter(row["verdict"] if row["status"] == "done" else row["status"] for row in self.rows)
-        trials = {"waiting": len(self._lineup), "running": len(self._metered), "valid": 0, "invalid": 0, "failed": 0}
-        energy_j: dict[EnergyMeter, float] = {}
-        for row in self.rows:
-            if row["energy_j"] is not None:
-                meter = EnergyMeter(row["meter"], row["meter_kind"])
-                energy_j[meter] = energy_j.get(meter, 0.0) + row["energy_j"]
-        self._metrics.tell(self._fleet.nodes, self._fleet.meters, {**trials, **ended}, energy_j)
+        if self._metrics.is_due:
+            counts = {"waiting": len(self._lineup), "running": len(self._metered), **self._ended.trials}
+            self._metrics.tell(self._fleet.nodes, self._fleet.meters, counts, self._ended.energy_j)
 
     def _give_up_if_hopeless(self, trial: RunningTrial) -> None:
         if trial.no_number:
@@ -242,10 +240,10 @@ class StudyLoop:
             self._settling.append(trial)
             self._ender.let_go(trial)
             self._held_off = False
-            self._power_due_s = 0.0
-        if any(trial.lost_gpus or trial.cause is Cause.GPU_LOST for trial in over):
-            self._see()
         if over:
+            self._settling_due_s = min(self._settling_due_s, settling_due_s(self._fleet, over))
+            if any(trial.lost_gpus or trial.cause is Cause.GPU_LOST for trial in over):
+                self._see()
             return True  # a commit waits for the disk: others get the devices first
         settled = [trial for trial in self._settling if not trial.succeeded or is_settled(self._fleet, trial)]
         for trial in settled:
@@ -253,6 +251,7 @@ class StudyLoop:
             self._settling.remove(trial)
             self._held_off = False
             self.rows += [row] if row is not None else []
+            self._ended.take(row)
         return bool(settled)
 
     def _check_that_it_goes_on(self) -> None:

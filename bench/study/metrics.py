@@ -1,8 +1,9 @@
 """What a study tells whoever watches its cluster with Prometheus: watts by device, trials by state, joules so far."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,23 @@ class Endpoint(Protocol):
     def tell(
         self, power_w: Mapping[MeteredDevice, float], trials: Mapping[str, int], energy_j: Mapping[EnergyMeter, float]
     ) -> None: ...
+
+
+class Ended:
+    """The trials that a run has ended: how many by state, and their joules by meter."""
+
+    def __init__(self) -> None:
+        self.trials = Counter(valid=0, invalid=0, failed=0)
+        self.energy_j: dict[EnergyMeter, float] = {}
+
+    def take(self, row: Mapping[str, Any] | None) -> None:
+        """One more, by its row; None where it is tried again."""
+        if row is None:
+            return
+        self.trials[row["verdict"] if row["status"] == "done" else row["status"]] += 1
+        if row["energy_j"] is not None:
+            meter = EnergyMeter(row["meter"], row["meter_kind"])
+            self.energy_j[meter] = self.energy_j.get(meter, 0.0) + row["energy_j"]
 
 
 class Metrics:

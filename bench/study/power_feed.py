@@ -1,7 +1,7 @@
 """Which trial the readings of all nodes belong to, and when a trial has all of its own."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import pyarrow as pa
@@ -18,6 +18,10 @@ SETTLE_S = 2.0
 SILENT_S = 60.0
 # So far beyond: a counter that moves on every 100 ms has then told of the window's end, and needs no extrapolation.
 BEYOND_NS = 250_000_000
+# The next reading after that: one at 20 Hz, and a moment to be taken.
+NEXT_READING_S = 0.06
+# What could not be settled yet is looked at again after this time.
+SETTLING_EVERY_S = 0.1
 _EVER = (-(2**63), 2**63 - 1)
 
 
@@ -31,8 +35,8 @@ class PowerFeed(Protocol):
         """How often each node's sampler was lost so far."""
         ...
 
-    def drain_power(self) -> Mapping[str, pa.RecordBatch]:
-        """New readings of each node, as columns of `metering.READINGS`."""
+    def drain_power(self, nodes: Collection[str] | None = None) -> Mapping[str, pa.RecordBatch]:
+        """New readings of each node, or of each of these, as columns of `metering.READINGS`."""
         ...
 
     @property
@@ -49,8 +53,8 @@ class PowerFeed(Protocol):
         """Of each node's clock to this process's; of nodes where it is known."""
         ...
 
-    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
-        """Whether the node's meter knows now."""
+    def watch(self, node_id: str, pids: Mapping[str, Sequence[int]]) -> bool:
+        """Tells who works on devices, by UUID. Whether the node's meter knows now."""
         ...
 
 
@@ -77,12 +81,15 @@ def beside_of(trial: RunningTrial, meter: MeterInfo) -> set[str]:
     return unheld | set(meter.surroundings)
 
 
-def hand_out(feed: PowerFeed, trials: Iterable[RunningTrial]) -> Mapping[str, pa.RecordBatch]:
+def hand_out(
+    feed: PowerFeed, trials: Iterable[RunningTrial], nodes: Collection[str] | None = None
+) -> Mapping[str, pa.RecordBatch]:
     """Gives each trial the new readings of its devices, and of what no trial holds on its nodes; returns all of them.
 
-    Of its own time: readings that come late, over a bad link, may have been taken before it held its devices.
+    `nodes`: where to look for any, None for everywhere. Of its own time: readings that come late, over a bad link, may
+    have been taken before it held its devices.
     """
-    drained, meters, offsets = feed.drain_power(), feed.meters, feed.clock_offsets()
+    drained, meters, offsets = feed.drain_power(nodes), feed.meters, feed.clock_offsets()
     for trial in trials:
         for node in trial.gang.node_ids:
             if node in drained:
@@ -108,10 +115,11 @@ def watch_ranks(feed: PowerFeed, trial: RunningTrial) -> None:
 
     A sampler that is just starting anew is told at a later call.
     """
-    for event in list(trial.unwatched):
-        if not feed.watch(event["node"], event["device_uuid"], [event["pid"]]):
-            return
-        trial.rank_is_watched(event)
+    for node in dict.fromkeys(event["node"] for event in trial.unwatched):
+        ready = [event for event in trial.unwatched if event["node"] == node]
+        if feed.watch(node, {event["device_uuid"]: [event["pid"]] for event in ready}):
+            for event in ready:
+                trial.rank_is_watched(event)
 
 
 def lost_meter(feed: PowerFeed, trial: RunningTrial) -> bool:
@@ -119,9 +127,28 @@ def lost_meter(feed: PowerFeed, trial: RunningTrial) -> bool:
     return any(feed.meter_losses[node] != before for node, before in trial.meter_losses.items())
 
 
-def has_just_ended(trial: RunningTrial) -> bool:
-    """Whether a trial that is over can be settled at any moment, if all its nodes answer."""
-    return trial.ended_s is None or time.monotonic() < trial.ended_s + 2 * SETTLE_S
+def settling_due_s(feed: PowerFeed, trials: Iterable[RunningTrial]) -> float:
+    """By time.monotonic, when readings are to be drained for trials that are over and wait for their last ones.
+
+    Infinity where none does, or where what is missing will come when it comes.
+    """
+    now_s = time.monotonic()
+    waiting = [trial for trial in trials if trial.ended_s is None or now_s < trial.ended_s + 2 * SETTLE_S]
+    return min((_last_readings_s(feed, trial) for trial in waiting), default=float("inf"))
+
+
+def _last_readings_s(feed: PowerFeed, trial: RunningTrial) -> float:
+    """When what settles a trial will have been read, by the driver's clock; a moment from now where that has passed, or
+    where a node's clock is not known; at once for one that has failed, which is settled with what has been read."""
+    if not trial.succeeded:
+        return 0.0
+    offsets, soon_s = feed.clock_offsets(), time.monotonic() + SETTLING_EVERY_S
+    ends = [
+        1e-9 * (event["end_ns"] + _beyond_ns(feed.meters[event["node"]]) - offsets[event["node"]].offset_ns)
+        for event in trial.windows.values()
+        if event["node"] in offsets
+    ]
+    return max(soon_s, max(ends) + NEXT_READING_S) if ends else soon_s
 
 
 def is_settled(feed: PowerFeed, trial: RunningTrial) -> bool:

@@ -5,7 +5,7 @@ work already, and nobody waits for it.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -30,9 +30,12 @@ class Session:
         self._losses: Mapping[str, int] = {}
         self._dropped: Mapping[str, int] = {}
 
-    def hand_out(self, trials: Iterable[RunningTrial]) -> Mapping[str, pa.RecordBatch]:
-        """The new readings of all nodes, given to the trials that they belong to and to nodes that get ready."""
-        drained = hand_out(self._feed, trials)
+    def hand_out(
+        self, trials: Iterable[RunningTrial], nodes: Collection[str] | None = None
+    ) -> Mapping[str, pa.RecordBatch]:
+        """The new readings of all nodes, or of these, given to the trials that they belong to and to nodes that get
+        ready."""
+        drained = hand_out(self._feed, trials, nodes)
         self._advance(drained)
         self._note_gaps()
         return drained

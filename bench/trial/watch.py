@@ -33,6 +33,8 @@ class LossWatch:
 
 def lost_gpus(readings: pa.Table) -> Sequence[Any]:
     """The devices whose loss these readings tell of, by UUID: the driver has lost them."""
+    if readings["error"].null_count == len(readings):
+        return []
     lost = readings.filter(pc.fill_null(pc.starts_with(readings["error"].cast(pa.string()), GPU_LOST), False))
     found: Sequence[Any] = lost["device_uuid"].unique().to_pylist()
     return found

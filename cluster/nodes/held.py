@@ -75,6 +75,7 @@ class NodeDevices:
             "num_cpus": share,
             "max_concurrency": _HOST_THREADS,
             "max_task_retries": _UNTIL_IT_COMES,
+            "enable_task_events": False,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node.node_id, soft=False),
         }
 

@@ -182,5 +182,6 @@ def _pinned(kind: type, node_id: str, threads: int = 1) -> Any:
         max_concurrency=threads,
         max_restarts=-1,
         max_task_retries=_RETRIES,
+        enable_task_events=False,  # of each call Ray would keep a record that nobody asks for
         scheduling_strategy=strategy,
     )

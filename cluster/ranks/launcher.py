@@ -57,7 +57,7 @@ class Launcher:
         with self._serving:
             return self._server.wait_ready()
 
-    @ray.method(max_task_retries=_UNTIL_IT_COMES)
+    @ray.method(max_task_retries=_UNTIL_IT_COMES)  # type: ignore[untyped-decorator]
     def obey(self, life: str, first: int, orders: Sequence[Order]) -> None:
         """See NodeRanks."""
         self._ranks.obey(life, first, orders)

@@ -41,5 +41,5 @@ class ClusterPower:
         return self._meters.clock_offsets()
 
     def watch(self, node_id: str, pids: Mapping[str, Sequence[int]]) -> bool:
-        """Tells a node's meter which processes work on devices, by UUID; whether it knows now. Only an estimate uses it."""
+        """Tells a node's meter which processes work on devices, by UUID; whether it knows now."""
         return self._meters.watch(node_id, pids)

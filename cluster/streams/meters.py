@@ -1,7 +1,7 @@
 """The samplers of all nodes as the driver sees them, nodes that come and go among them; nobody is waited for."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -51,12 +51,13 @@ class NodeMeters:
         infinity for one that is gone, of which nothing will come any more."""
         return {node_id: float("inf") if meter.is_over else meter.drained_s for node_id, meter in self._meters.items()}
 
-    def drain(self) -> dict[str, pa.RecordBatch]:
-        """New readings by node id, each reading once; a node that does not answer has none now."""
-        for meter in self._meters.values():
+    def drain(self, nodes: Collection[str] | None = None) -> dict[str, pa.RecordBatch]:
+        """New readings by node id, of these nodes or of all, each once; a node that does not answer has none now."""
+        asked = [meter for node_id, meter in self._meters.items() if nodes is None or node_id in nodes]
+        for meter in asked:
             meter.listen()  # to what came too late for the last call
             meter.ask()
-        self._hear(self._meters.values())
+        self._hear(asked)
         found = {node_id: meter.readings() for node_id, meter in self._meters.items()}
         return {node_id: pa.concat_batches(new) for node_id, new in found.items() if new}
 
@@ -64,13 +65,13 @@ class NodeMeters:
         """By node id, of those that are known; clocks are compared now and again while readings are drained."""
         return {node_id: meter.offset for node_id, meter in self._meters.items() if meter.offset is not None}
 
-    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
-        """Tells a node's meter which processes work on a device; whether it has answered that it knows."""
+    def watch(self, node_id: str, pids: Mapping[str, Sequence[int]]) -> bool:
+        """Tells a node's meter which processes work on devices, by UUID; whether it has answered that it knows."""
         meter = self._meters[node_id]
-        meter.watch(device_uuid, pids)
-        if not meter.knows(device_uuid):
+        meter.watch(pids)
+        if not meter.knows(pids):
             self._hear([meter])
-        return meter.knows(device_uuid)
+        return meter.knows(pids)
 
     def _hear(self, meters: Collection[NodeMeter]) -> None:
         """Answers that come at once are waited for, a moment in all, lest readings be a turn of the study's loop older

@@ -1,7 +1,7 @@
 """One node's sampler as the driver sees it: over a link that may be slow, cut, or lose answers. Nobody waits for it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -120,18 +120,19 @@ class NodeMeter:
         """The answers that are worth a moment's wait, as the last one came at once."""
         return [question.answer for question in self._questions.values()] if self._is_prompt else []
 
-    def watch(self, device_uuid: str, pids: Sequence[int]) -> None:
-        """From now on these processes are at work on the device. Told now, and again whenever it may not be known."""
-        if self._pids.get(device_uuid) != list(pids):
-            self._pids[device_uuid] = list(pids)
+    def watch(self, pids: Mapping[str, Sequence[int]]) -> None:
+        """From now on these processes are at work on devices. Told now, and again whenever it may not be known."""
+        changed = {uuid: list(its) for uuid, its in pids.items() if self._pids.get(uuid) != list(its)}
+        if changed:
+            self._pids |= changed
             self._version += 1
-            self._changed[device_uuid] = self._version
+            self._changed |= dict.fromkeys(changed, self._version)
         if not self.is_over and self._clock() >= self._not_before_s:
             self._tell_pids()
 
-    def knows(self, device_uuid: str) -> bool:
-        """Whether the sampler has said that it knows who works on a device."""
-        return self._known >= self._changed.get(device_uuid, 0)
+    def knows(self, device_uuids: Iterable[str]) -> bool:
+        """Whether the sampler has said that it knows who works on these devices."""
+        return self._known >= max((self._changed.get(uuid, 0) for uuid in device_uuids), default=0)
 
     def close(self) -> None:
         """Its node is gone, and its sampler with it."""

@@ -76,7 +76,7 @@ class FakeFleet:
         self.avoided: list[list[str]] = []
         self._held: list[FakeGang] = []
 
-    def drain_power(self) -> dict[str, pa.RecordBatch]:
+    def drain_power(self, nodes: Collection[str] | None = None) -> dict[str, pa.RecordBatch]:
         now_ns = time.monotonic_ns()
         readings = [Reading(device.uuid, now_ns, 10.0, 10e-9 * now_ns) for device in DEVICES]
         return {NODE: readings_batch(self.meters[NODE].name, readings)}
@@ -93,7 +93,7 @@ class FakeFleet:
         """One clock for all."""
         return dict.fromkeys(self.meters, HERE)
 
-    def watch(self, node_id: str, device_uuid: str, pids: Sequence[int]) -> bool:
+    def watch(self, node_id: str, pids: Mapping[str, Sequence[int]]) -> bool:
         """This meter meters devices."""
         return True
 

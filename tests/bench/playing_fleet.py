@@ -6,7 +6,7 @@ a rank would: until it is told enough after its minimum, and at most `max_s`.
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -42,7 +42,7 @@ class PlayingFleet(FakeFleet):
         self.conditions: dict[str, Any] = {}
         self._read_until_ns = self._zero_ns = time.monotonic_ns()
 
-    def drain_power(self) -> dict[str, pa.RecordBatch]:
+    def drain_power(self, nodes: Collection[str] | None = None) -> dict[str, pa.RecordBatch]:
         readings, now_ns = [], time.monotonic_ns()
         while self._read_until_ns + READ_EVERY_NS <= now_ns:
             self._read_until_ns += READ_EVERY_NS

@@ -86,7 +86,7 @@ class FleetThatLosesSamplers(FakeFleet):
         super().__init__(gangs, kind=kind)
         self._every_gang, self._lost = list(gangs), lost
 
-    def drain_power(self) -> dict[str, pa.RecordBatch]:
+    def drain_power(self, nodes: Collection[str] | None = None) -> dict[str, pa.RecordBatch]:
         over = sum(gang.state is GangState.DONE for gang in self._every_gang)
         self.meter_losses[NODE] = min(over, self._lost)
         return {}

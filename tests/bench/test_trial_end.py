@@ -87,7 +87,7 @@ def test_readings_that_come_late_are_given_to_who_held_the_device_then(dataset: 
     uuid, meter = DEVICES[0].uuid, fleet.meters[NODE].name
     readings = [Reading(uuid, now_ns + ahead_ns - second * SECOND, 10.0) for second in range(40, -1, -1)]
     fleet.clock_offsets = lambda: {NODE: ClockOffset(ahead_ns, 1000)}  # type: ignore[method-assign]
-    fleet.drain_power = lambda: {NODE: readings_batch(meter, readings)}  # type: ignore[method-assign]
+    fleet.drain_power = lambda nodes=None: {NODE: readings_batch(meter, readings)}  # type: ignore[method-assign]
     hand_out(fleet, [first, second])
     ages = [
         [

@@ -195,24 +195,24 @@ def test_a_sampler_is_lost_when_ray_says_so_and_found_again_if_it_comes_back() -
 
 def test_ranks_are_told_until_they_are_known_and_told_again_to_a_new_life() -> None:
     link = Link()
-    link.meter.watch("A", [1])
+    link.meter.watch({"A": [1]})
     link.calls.clear()  # lost
-    assert not link.meter.knows("A")
+    assert not link.meter.knows(["A"])
     link.now_s += PATIENCE_S + 1
-    link.meter.watch("A", [1])
+    link.meter.watch({"A": [1]})
     late = link.calls.pop()
     link.now_s += PATIENCE_S + 1
-    link.meter.watch("A", [2])
+    link.meter.watch({"A": [2]})
     link.deliver_all()
     late()  # the older word comes last
     link.deliver_all()
     link.take()
-    assert link.meter.knows("A")
+    assert link.meter.knows(["A"])
     assert link.told.watched[-1] == ("A", [2])
     link.restart()
     link.heal()
     assert link.told.watched == [("A", [2])]
-    assert link.meter.knows("A")
+    assert link.meter.knows(["A"])
 
 
 def test_a_meter_that_cannot_be_opened_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +300,7 @@ def test_slow_and_silent_nodes_hold_up_nobody() -> None:
             sampler.told.read(2)
         begin_s = time.monotonic()
         drained = meters.drain()
-        meters.watch("node0", "A", [1])
+        meters.watch("node0", {"A": [1]})
         in_calls_s += time.monotonic() - begin_s
         for node_id, readings in drained.items():
             heard[node_id] += readings["time_ns"].to_pylist()
