@@ -106,13 +106,17 @@ def open_study(sweep: Sweep, machines: Machines, into: Place | None, *, alone: b
 
 
 def saved_plan(folder: Place, sweep: Sweep) -> Plan | None:
-    """The plan of a folder that holds this very sweep's study, with the same files beside it; None of any other."""
+    """The plan of a folder that holds this very sweep's study, with the same files beside it; None of any other.
+
+    Its trials name the sweep's files and no others: whoever may write to the folder may not have ranks read elsewhere.
+    """
     if not Dataset.exists(folder):
         return None
     plan, saved = Plan.load(folder), folder / "sweep.yaml"
-    texts = {asked.configuration.data for asked in sweep.asked}
+    known = {asked.configuration.data for asked in sweep.asked}, {"", *sweep.checkpoints}
     same = saved.is_file() and saved.read_text(encoding="utf-8") == sweep.text and plan.checkpoints == sweep.checkpoints
-    return plan if same and all(trial.spec.configuration.data in texts for trial in plan.trials) else None
+    named = [trial.spec.configuration for trial in plan.trials]
+    return plan if same and all(each.data in known[0] and each.checkpoint in known[1] for each in named) else None
 
 
 def open_dataset(folder: Place, sweep: Sweep, plan: Plan, nodes: Sequence[Node], devices_toml: str) -> Dataset:
