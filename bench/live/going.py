@@ -39,7 +39,8 @@ class Going:
         now = self._whole()
         if not self._leads_all:
             return {}
-        if self._last is None or now.time_ns - self._last.time_ns > LEAST_S * 1e9:
+        is_new = self._last is None or now.time_ns - self._last.time_ns > LEAST_S * 1e9
+        if now.energy_j is not None and is_new:
             self._power_w = _power_w(self._last or SoFar(0.0, now.begin_ns, now.begin_ns), now)
             self._last = now
         return {"energy_j": now.energy_j, "energy_to_go_j": self._to_go_j(now, steps, forecast_j),

@@ -13,7 +13,7 @@ from joulelaw.bench.live.measured import Measured
 from joulelaw.bench.trial.checks import Reason, Remark
 
 _TWO_SIDED_95 = 1.96
-PADDED = "texts were shorter than the longest: `joulelaw fit` leaves the row out, as laws count full sequences"
+PADDED = "texts were of several lengths: `joulelaw fit` leaves the row out, as laws count full sequences"
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,21 @@ def notes(summary: Summary) -> Iterator[str]:
     if summary.window is not None:
         for code in summary.window.verdict.codes:
             yield f"{code}: {next(each.explanation for each in (*Reason, *Remark) if each.value == code)}"
-    if summary.trial_id:
-        yield f"Added to {summary.into} as {summary.trial_id}: `joulelaw fit {summary.into} --out LAW.json` uses it"
-        if summary.window is not None and not summary.window.full_texts:
-            yield f"But its {PADDED}."
-    else:
-        yield f"No row: {summary.no_row}"
+    yield (
+        f"Added to {summary.into} as {summary.trial_id}: {_use(summary)}"
+        if summary.trial_id
+        else (f"No row: {summary.no_row}")
+    )
+
+
+def _use(summary: Summary) -> str:
+    """What becomes of the row."""
+    window = summary.window
+    if window is not None and not window.verdict.valid:
+        return "an invalid row, which `joulelaw fit` leaves out"
+    if window is not None and not window.full_texts:
+        return PADDED
+    return f"`joulelaw fit {summary.into} --out LAW.json` uses it"
 
 
 def told_forecast(forecast: Stated, law: str, steps: int) -> Iterator[str]:
