@@ -49,7 +49,7 @@ window: {{warmup_steps: 1, min_steps: 20, tolerance: 0}}
 hold_out: {{fraction: 0}}
 metering: {{meter: estimate, cpu_w_per_core: 10.0, idle_s: 0}}
 """
-# Few long trials on the same devices: 8 of 20 s.
+# Few long trials on the same devices: of 20 s.
 STEADY = """\
 schema: 1
 name: steady
@@ -57,7 +57,7 @@ seed: {seed}
 defaults: {{vocab_size: 500, num_layers: 1, hidden_size: 64, sequence_length: 8}}
 grids:
   - {{micro_batch_size: [4]}}
-repeats: 8
+repeats: {repeats}
 window: {{warmup_steps: 1, min_steps: 100, tolerance: 0}}
 hold_out: {{fraction: 0}}
 metering: {{meter: estimate, cpu_w_per_core: 10.0, idle_s: 0}}
@@ -73,8 +73,8 @@ Lower bound: device-seconds of all trials, as they took, divided by the devices,
 moment when every device has had a trial. One after the other: the sum of their times. Gap: from the end of a trial's
 last rank to the begin of the next trial on its devices, the last of them that became free. Driver: the processor's time
 of the study's process, all threads, while trials ran; a trial's share has a part for each second, of readings and steps
-that come and are stored, and of a loop that looks after eight devices. What a trial costs by itself is told apart by a
-second study, of 8 trials of 20 s on the same devices. First come, first served: in an order drawn by the seed, and none
+that come and are stored, and of a loop that looks after eight devices. What a trial costs by itself is told apart by
+two more studies, of 8 trials of 20 s and of 2. First come, first served: in an order drawn by the seed, and none
 overtakes; by the same loop."""
 
 
@@ -178,8 +178,9 @@ def first_come_first_served(seed: int) -> Callable[[], Any]:
     return Queue
 
 
-def markdown(ours: Figures, naive: Figures, steady: Figures, command: str, where: str) -> str:
-    (trial_ms, second_ms), (naive_trial_ms, naive_second_ms) = apart(ours, steady), apart(naive, steady)
+def markdown(ours: Figures, naive: Figures, steady: Sequence[Figures], command: str, where: str) -> str:
+    parts, naive_parts = apart([ours, *steady]), apart([naive, *steady])
+    of_that = ("of that a trial by itself", "for each second that a trial runs", "and for each second of the study")
     rows = [
         ("s from the first begin to the last end", f"{ours.wall_s:.1f}", f"{naive.wall_s:.1f}"),
         ("lower bound, s", f"{ours.bound_s:.1f}", f"{naive.bound_s:.1f}"),
@@ -190,8 +191,10 @@ def markdown(ours: Figures, naive: Figures, steady: Figures, command: str, where
         ("gap, 95th percentile, ms", f"{ours.gap_ms_p95:.0f}", f"{naive.gap_ms_p95:.0f}"),
         ("gap, worst, ms", f"{ours.gap_ms_worst:.0f}", f"{naive.gap_ms_worst:.0f}"),
         ("driver's processor time a trial, ms", f"**{ours.driver_cpu_ms:.0f}**", f"{naive.driver_cpu_ms:.0f}"),
-        ("of that a trial by itself, ms", f"**{trial_ms:.0f}**", f"{naive_trial_ms:.0f}"),
-        ("and each second of the study, ms", f"{second_ms:.0f}", f"{naive_second_ms:.0f}"),
+        *(
+            (f"{what}, ms", f"{ms:.1f}", f"{other:.1f}")
+            for what, ms, other in zip(of_that, parts, naive_parts, strict=True)
+        ),
     ]
     header = ("", "`joulelaw run`", "first come, first served")
     return "\n\n".join(("# How busy devices are kept", EXPLAINED, f"`{command}` on {where}.", table(header, rows)))
@@ -211,8 +214,9 @@ def main() -> int:
         os.environ["RAY_ADDRESS"] = cluster.address
         ours = run_once(sweep, options.seed, options.profile)
         print(json.dumps(asdict(ours)), file=sys.stderr)
-        steady = run_once(STEADY.format(seed=options.seed), options.seed, None)
-        print(json.dumps({"steady": asdict(steady), "apart_ms": apart(ours, steady)}), file=sys.stderr)
+        long = [STEADY.format(seed=options.seed, repeats=number) for number in (DEVICES, 2)]
+        steady = [run_once(each, options.seed, None) for each in long]
+        print(json.dumps({"steady": [asdict(each) for each in steady], "ms": apart([ours, *steady])}), file=sys.stderr)
         if options.no_fifo:
             return 0
         with mock.patch("joulelaw.bench.study.lineup.Board", first_come_first_served(options.seed)):
@@ -221,7 +225,9 @@ def main() -> int:
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
     print(text)
-    print(json.dumps({"joulelaw": asdict(ours), "first_come_first_served": asdict(naive), "steady": asdict(steady)}))
+    print(
+        json.dumps({"joulelaw": asdict(ours), "first_come_first_served": asdict(naive), "ms": apart([ours, *steady])})
+    )
     return 0
 
 

@@ -43,14 +43,16 @@ class Figures:
         return 1e3 * self.driver_cpu_s / self.trials
 
 
-def apart(many: Figures, few: Figures) -> tuple[float, float]:
-    """What a trial costs the driver, and what a second does in which all devices are at work, in ms of processor time.
+def apart(studies: Sequence[Figures]) -> tuple[float, float, float]:
+    """What the driver's processor time is for, in ms: for a trial by itself, for each second that it runs (its readings
+    and steps come and are stored), and for each second of the study.
 
-    From a study of many short trials and one of few long ones: cpu = trials * a + seconds * b in each.
+    From three studies: cpu = trials * a + seconds of all trials, added up * b + seconds of the study * c in each.
     """
-    matrix = [[each.trials, each.loop_s] for each in (many, few)]
-    trial_s, second_s = np.linalg.solve(matrix, [many.driver_cpu_s, few.driver_cpu_s])
-    return 1e3 * float(trial_s), 1e3 * float(second_s)
+    matrix = [[each.trials, each.one_by_one_s, each.loop_s] for each in studies]
+    found = np.linalg.solve(matrix, [each.driver_cpu_s for each in studies])
+    trial_ms, running_ms, second_ms = (1e3 * found).tolist()
+    return trial_ms, running_ms, second_ms
 
 
 def figures(spans: Sequence[Span], devices: int, driver_cpu_s: float, loop_s: float) -> Figures:
@@ -59,7 +61,7 @@ def figures(spans: Sequence[Span], devices: int, driver_cpu_s: float, loop_s: fl
     used = {device for span in spans for device in span.devices}
     warm_s = max(min(span.begin_s for span in spans if device in span.devices) for device in used)
     rest = [Span(max(span.begin_s, warm_s), span.end_s, span.devices) for span in spans if span.end_s > warm_s]
-    gaps = sorted(gaps_ms(spans))
+    gaps = sorted(gaps_ms(spans)) or [0.0]  # none where each device had one trial
     return Figures(
         trials=len(spans),
         wall_s=end_s - begin_s,

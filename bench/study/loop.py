@@ -198,7 +198,7 @@ class StudyLoop:
             if trial.links is not None:
                 self._links.take((device.uuid for device in trial.gang.devices), trial.links)
             if not trial.given_up:
-                self._give_up_if_hopeless(trial)
+                self._ender.give_up_if_hopeless(trial)
         self._read_meters()
 
     def _read_meters(self) -> None:
@@ -220,17 +220,6 @@ class StudyLoop:
         if self._metrics.is_due:
             counts = {"waiting": len(self._lineup), "running": len(self._metered), **self._ended.trials}
             self._metrics.tell(self._fleet.nodes, self._fleet.meters, counts, self._ended.energy_j)
-
-    def _give_up_if_hopeless(self, trial: RunningTrial) -> None:
-        if trial.no_number:
-            trial.give_up(Cause.NAN_LOSS, trial.no_number)  # be its ranks through already
-        elif trial.over:
-            return
-        elif trial.lost_gpus:
-            trial.give_up(Cause.GPU_LOST, f"the driver has lost {', '.join(sorted(trial.lost_gpus))}")
-        elif trial.elapsed_s > self._limits.trial_timeout_s:
-            what = f"not over after limits.trial_timeout_s = {self._limits.trial_timeout_s:g} s"
-            trial.give_up(Cause.TRIAL_TIMEOUT, what)
 
     def _end_what_is_over(self) -> bool:
         """Frees the devices of trials that are over, else commits those that have all their readings; whether any."""

@@ -9,11 +9,12 @@ from joulelaw.bench.energy.idle import IdleByDomain
 from joulelaw.bench.spec.schema import LimitsSection
 from joulelaw.bench.study.fleet import Fleet
 from joulelaw.bench.study.lineup import Lineup, expected_device_s
+from joulelaw.bench.study.power_feed import lost_meter
 from joulelaw.bench.study.probed_links import ProbedLinks
 from joulelaw.bench.study.progress import StudyProgress
 from joulelaw.bench.trial.advice import has_joules
 from joulelaw.bench.trial.checks import may_pass
-from joulelaw.bench.trial.end import ended_row
+from joulelaw.bench.trial.end import METER_LOST, ended_row
 from joulelaw.bench.trial.row import of_its_cluster
 from joulelaw.bench.trial.running import RunningTrial
 from joulelaw.cluster.failures import Cause
@@ -34,6 +35,20 @@ class TrialEnder:
     limits: LimitsSection
     progress: StudyProgress
     links: ProbedLinks
+
+    def give_up_if_hopeless(self, trial: RunningTrial) -> None:
+        """Ends the ranks of a trial of which nothing can come any more."""
+        if trial.no_number:
+            trial.give_up(Cause.NAN_LOSS, trial.no_number)  # be its ranks through already
+        elif trial.over:
+            return
+        elif trial.lost_gpus:
+            trial.give_up(Cause.GPU_LOST, f"the driver has lost {', '.join(sorted(trial.lost_gpus))}")
+        elif trial.elapsed_s > self.limits.trial_timeout_s:
+            what = f"not over after limits.trial_timeout_s = {self.limits.trial_timeout_s:g} s"
+            trial.give_up(Cause.TRIAL_TIMEOUT, what)
+        elif trial.is_blind and lost_meter(self.fleet, trial):
+            trial.give_up(Cause.SAMPLER_LOST, METER_LOST)
 
     def let_go(self, trial: RunningTrial) -> None:
         """Its ranks are gone: its devices are free for others, those that are lost excepted."""

@@ -13,6 +13,7 @@ from joulelaw.bench.dataset.dataset import TrialTables
 from joulelaw.bench.energy.readings import last_temperatures
 from joulelaw.bench.plan.plan import PlannedTrial
 from joulelaw.bench.spec.configuration import Window
+from joulelaw.bench.trial.checks import MAX_GAP_S
 from joulelaw.bench.trial.watch import LossWatch, lost_gpus
 from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.ranks.gang import Gang, GangState
@@ -38,11 +39,11 @@ class RunningTrial:
     """Holds a gang from its start to its last event, and everything that the trial's one row is made from.
 
     `windows` and `done` hold the events of those kinds by rank; `power` the readings by node, `beside` those of what no
-    trial holds there, and `metered_until_ns` when a node's domain was read last; `shared_with` the trials that ran on
-    one of its nodes at the same time, and `busy_devices` their devices and its own. `window` is what is asked of the
-    ranks, `spans` the part of it that each has told of, `told` what was said to them, `cooldown_s` how long the
-    devices were given to cool before, and `links` what was probed between them. `no_number` says what is wrong with the
-    losses, `lost_gpus` which devices the meters' driver has lost.
+    trial holds there, `metered_until_ns` when a node's domain was read last, and `gaps` where and when one was not;
+    `shared_with` the trials that ran on one of its nodes at the same time, `busy_devices` their devices and its own.
+    `window` is what is asked of the ranks, `spans` the part of it that each has told of, `told` what was said to them,
+    `cooldown_s` how long the devices were given to cool before, and `links` what was probed between them. `no_number`
+    says what is wrong with the losses, `lost_gpus` which devices the meters' driver has lost.
     """
 
     planned: PlannedTrial
@@ -65,6 +66,7 @@ class RunningTrial:
     power: dict[str, list[pa.Table]] = field(default_factory=dict)
     beside: dict[str, list[pa.Table]] = field(default_factory=dict)
     metered_until_ns: dict[tuple[str, str], int] = field(default_factory=dict)
+    gaps: list[tuple[str, int, int]] = field(default_factory=list)
     meter_losses: Mapping[str, int] = field(default_factory=dict)
     given_up: str = ""
     given_up_cause: Cause | None = None
@@ -155,6 +157,16 @@ class RunningTrial:
         """How long the window is, as far as the steps of all ranks were told."""
         return min((1e-9 * (span.end_ns - span.begin_ns) for span in self.spans.values()), default=0.0)
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether so much of its window went unread that its joules cannot be believed any more."""
+        return any(
+            end_ns - max(begin_ns, span.begin_ns) > 1e9 * MAX_GAP_S
+            for node, begin_ns, end_ns in self.gaps
+            for span in self.spans.values()
+            if span.node == node
+        )
+
     def temperatures(self) -> list[list[tuple[float, float]]]:
         """Of each device that tells its own: (seconds before now, degC), of the last `KEPT_S`."""
         return [each for parts in self.power.values() for each in last_temperatures(parts, KEPT_S).values()]
@@ -207,8 +219,14 @@ class RunningTrial:
         """Keeps one node's readings of this trial's devices: in memory for the energy, on disk for everyone."""
         self.power.setdefault(node, []).append(readings)
         self.tables.add_power(node, dict(zip(readings.column_names, readings.columns, strict=True)))
-        last_ns = zip(readings["device_uuid"].to_pylist(), readings["time_ns"].to_pylist(), strict=True)
-        self.metered_until_ns |= {(node, domain): time_ns for domain, time_ns in dict(last_ns).items()}
+        times: list[tuple[str, int]] = list(
+            zip(readings["device_uuid"].to_pylist(), readings["time_ns"].to_pylist(), strict=True)
+        )
+        for domain, first_ns in dict(reversed(times)).items():
+            until_ns = self.metered_until_ns.get((node, domain), first_ns)
+            if first_ns - until_ns > 1e9 * MAX_GAP_S:
+                self.gaps.append((node, until_ns, first_ns))
+        self.metered_until_ns |= {(node, domain): time_ns for domain, time_ns in dict(times).items()}
         self.lost_gpus.update(lost_gpus(readings))
 
     def record_beside(self, node: str, readings: pa.Table) -> None:

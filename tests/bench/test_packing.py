@@ -1,8 +1,10 @@
 """What the benchmark of packing counts, on a schedule drawn by hand."""
 
+from dataclasses import replace
+
 import pytest
 
-from benchmarks.packing_figures import Span, apart, figures, gaps_ms
+from benchmarks.packing_figures import Figures, Span, apart, figures, gaps_ms
 
 #    0     2     4     6     8    10
 # x  aaaaaaaaaaaa ccccccccccccc        (c begins 0.5 s after a and b are over)
@@ -28,7 +30,10 @@ def test_one_long_trial_bounds_the_rest() -> None:
     assert long.bound_s == pytest.approx(9.5)
 
 
-def test_what_a_trial_costs_is_told_from_what_a_second_costs() -> None:
-    many = figures(HAND * 16, devices=2, driver_cpu_s=48 * 0.020 + 40 * 0.030, loop_s=40.0)
-    few = figures(HAND, devices=2, driver_cpu_s=3 * 0.020 + 20 * 0.030, loop_s=20.0)
-    assert apart(many, few) == pytest.approx((20, 30))
+def test_what_a_trial_costs_is_told_from_what_seconds_cost() -> None:
+    def costing(trials: int, running_s: float, loop_s: float) -> Figures:
+        cpu_s = trials * 0.020 + running_s * 0.005 + loop_s * 0.010
+        return replace(figures(HAND, 2, cpu_s, loop_s), trials=trials, one_by_one_s=running_s)
+
+    studies = [costing(48, 180, 42), costing(8, 165, 22), costing(2, 41, 22)]
+    assert apart(studies) == pytest.approx((20, 5, 10))

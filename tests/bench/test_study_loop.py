@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pyarrow as pa
@@ -13,14 +14,15 @@ from joulelaw.bench.dataset.dataset import Dataset, read_steps, read_trials
 from joulelaw.bench.spec.schema import LimitsSection
 from joulelaw.bench.study.loop import StudyLoop
 from joulelaw.bench.study.progress import StudyProgress, time_left_s
-from joulelaw.bench.trial.running import Event
+from joulelaw.bench.trial.running import Event, RunningTrial, Span
 from joulelaw.cluster.failures import Cause, ClusterError, GroupTimeoutError, NodeLostError
-from joulelaw.cluster.power.meter import MeterKind
-from joulelaw.cluster.ranks.gang import GangState, RankGang
+from joulelaw.cluster.power.meter import MeterKind, Reading
+from joulelaw.cluster.ranks.gang import Gang, GangState, RankGang
 from joulelaw.cluster.ranks.rank_failures import RankFailure
 from joulelaw.cluster.scheduling.retries import TRIES
+from joulelaw.cluster.streams.metering import readings_batch
 from tests.bench.factories import GPU_MODEL
-from tests.bench.fake_fleet import NODE, FakeFleet, FakeGang, planned
+from tests.bench.fake_fleet import DEVICES, NODE, FakeFleet, FakeGang, planned
 
 
 def failed(*causes: Cause) -> list[RankFailure]:
@@ -103,6 +105,25 @@ def test_joules_that_went_with_a_sampler_are_measured_again_and_never_kept_as_in
     assert (row["status"], row["attempt"]) == ends
     assert row["verdict"] == "invalid"
     assert ("sampler" in row["failure"]) == (ends[0] == "failed")
+
+
+@pytest.mark.parametrize(("begin_s", "losses", "ended"), [(0.0, 1, True), (3.9, 1, False), (0.0, 0, False)])
+def test_a_trial_whose_sampler_was_lost_within_its_window_is_ended_at_once(
+    tmp_path: Path, begin_s: float, losses: int, ended: bool
+) -> None:
+    """Its last reading before the loss at 1 s, its next at 4 s; of a window that began later little is missing."""
+    gang, fleet = FakeGang(1), FakeFleet()
+    loop = loop_of(fleet, tmp_path / "out", [1])
+    trial = RunningTrial(planned(), cast(Gang, gang), loop._dataset.start_trial("one-r0"), meter_losses={NODE: 0})
+    gang.state = GangState.RUNNING
+    trial.spans[0] = Span(NODE, round(1e9 * begin_s), 10**10)
+    for second in (1, 4):
+        reading = Reading(DEVICES[0].uuid, second * 10**9, 10.0, 1.0)
+        trial.record(NODE, pa.Table.from_batches([readings_batch("nvml", [reading])]))
+    fleet.meter_losses[NODE] = losses
+    loop._ender.give_up_if_hopeless(trial)
+    assert trial.cause is (Cause.SAMPLER_LOST if ended else Cause.RANK_ERROR)
+    assert bool(trial.given_up) == ended
 
 
 @pytest.mark.parametrize(("kind", "attempt"), [("measured", 1), ("none", 0)])
