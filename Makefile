@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 WHERE ?= results/local/quickstart
 
-.PHONY: study test lint pages default-law gpu-check gpu-wheels clean
+.PHONY: study test lint pages default-law archives clean-install gpu-check gpu-wheels clean
 
 study: .venv/bench
 	$(BIN)/joulelaw run bench/sweeps/quickstart.yaml --into $(WHERE)
@@ -33,6 +33,17 @@ pages: .venv/bench
 # The law that ships, model/default_law.json, from the committed rows that may make one: see docs/default_law.md.
 default-law: .venv/bench
 	$(BIN)/python benchmarks/default_law.py
+
+# The source archive and, from it, the wheel, into dist/.
+archives: .venv/bench
+	rm -rf dist build/lib
+	$(PIP) build
+	$(BIN)/python -m build
+
+# The wheel in clean environments: the small install on each Python 3.11 to 3.13 that is on the PATH, the whole on 3.11.
+clean-install: archives
+	$(PYTHON) tests/clean_install.py dist/*.whl
+	$(PYTHON) tests/clean_install.py dist/*.whl --whole
 
 # On a machine with an NVIDIA GPU whose Python has torch, transformers, pyarrow and nvidia-ml-py: see docs/gpu_check.md.
 GPU_PYTHON ?= python3

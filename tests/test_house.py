@@ -88,22 +88,3 @@ def test_training_and_metering_load_no_ray(module: str) -> None:
 
 def test_the_command_line_starts_light() -> None:
     assert not modules_loaded_by("import joulelaw.bench.cli") & {"pandas", "scipy", "pyarrow", "matplotlib"}
-
-
-def test_the_same_names_work_from_a_wheel(tmp_path: Path) -> None:
-    """Beside a user's own model.py and bench.py, which must stay theirs."""
-    site = tmp_path / "site"
-    build = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    subprocess.run([*build, "--target", str(site), str(ROOT)], check=True, capture_output=True, text=True)
-    (tmp_path / "model.py").write_text("MINE = True\n")
-    script = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); import model; assert model.MINE;"
-        "import joulelaw.model.hardware as h, joulelaw.bench.spec.sweep_file as s;"
-        "print(h.__file__); print(s.__file__);"
-        "print(len(h.Catalogue.load().names()))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
-    hardware, spec, devices = done.stdout.split()
-    assert Path(hardware).is_relative_to(site)
-    assert Path(spec).is_relative_to(site)
-    assert int(devices) >= 25, "the catalogue travels with the wheel"
