@@ -24,8 +24,9 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     """Write `<name>.png` and `<name>.svg`, the same bytes for the same figure."""
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(FIGURE_STYLE):
-        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        figure.set_layout_engine("none")  # laid out once: for the PNG it would come out the same
+        figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
 
 
 def drawn(chart: Chart) -> Figure:

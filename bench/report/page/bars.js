@@ -16,8 +16,8 @@ const stack = (figure, bars) => {
     const own = bars.trials[chosen.kept];
     return own ? [{ label: cell(chosen.kept, "trial"), note: "the trial that is kept", shares: own.map((each) => each / 1000) }, ...groups] : groups;
   };
-  const redraw = () => {
-    wide = canvas.clientWidth;
+  const redraw = (width = canvas.clientWidth) => {
+    wide = width;
     if (!wide) return;
     drawn = entries();
     here = -1;
@@ -61,6 +61,6 @@ const stack = (figure, bars) => {
     const box = svg.getBoundingClientRect();
     tell(here, box.left + box.width / 2, box.top + here * 25 + 16);
   });
-  followers.push((what) => { if (what === "filter" || what === "kept") redraw(); });
-  return { redraw, stale: () => canvas.clientWidth !== wide };
+  followers.push((what) => { if (what === "filter" || what === "kept") redraw(wide); });
+  return { redraw, width: () => canvas.clientWidth, stale: () => canvas.clientWidth !== wide };
 };

@@ -79,7 +79,9 @@ const dashes = ["", "7 4", "8 3 2 3", "2 3"];
 
 // The tip follows the pointer, or stands beside what the keyboard is at.
 const tip = document.getElementById("tip");
+let said_at = 0;
 const say = (lines, x, y) => {
+  said_at = scrollY;
   tip.replaceChildren(...lines.filter(Boolean).map((line) => make("div", {}, line)));
   tip.hidden = false;
   const box = tip.getBoundingClientRect();

@@ -67,7 +67,8 @@ document.addEventListener("keydown", (event) => {
   point_at(null);
   if (chosen.kept !== null) keep(null);
 });
-document.addEventListener("scroll", hush, { passive: true });
+// The tip stands where the page was: a scroll that had ended before, as a focus brings one, leaves it.
+document.addEventListener("scroll", () => { if (Math.abs(scrollY - said_at) > 1) hush(); }, { passive: true });
 
 // "1.20 kJ", "−3.1 %", "× 1.4" and "12,300 s" sort as numbers, the rest as text; what is missing goes last.
 const scales = { P: 1e15, T: 1e12, G: 1e9, M: 1e6, k: 1e3, m: 1e-3, "µ": 1e-6, n: 1e-9, p: 1e-12, f: 1e-15 };
@@ -106,12 +107,14 @@ theme.addEventListener("change", () => {
   try { localStorage.setItem("joulelaw-theme", theme.value); } catch { /* a page from a file may not */ }
 });
 
-figures.forEach((figure) => figure.redraw());
+// Widths are asked for before anything is drawn: after each drawing the browser would lay the whole page out again.
+const draw_all = (some) => some.map((figure) => [figure, figure.width()]).forEach(([figure, width]) => figure.redraw(width));
+draw_all(figures);
 changed("filter");
 view.start();
 let waiting = 0;
 new ResizeObserver(() => {
   cancelAnimationFrame(waiting);
-  waiting = requestAnimationFrame(() => figures.filter((figure) => figure.stale()).forEach((figure) => figure.redraw()));
+  waiting = requestAnimationFrame(() => draw_all(figures.filter((figure) => figure.stale())));
 }).observe(document.getElementById("main"));
 window.joulelaw = { number, quantity, percent, value }; // for tests

@@ -69,8 +69,8 @@ const scatter = (figure, chart) => {
   const place = new Map(points.trial.map((trial, k) => [trial, k]));
   let at = [], nodes = [], lines = [], rings = {}, names = null, wide = 0, write_names = () => {};
 
-  const redraw = () => {
-    wide = canvas.clientWidth;
+  const redraw = (width = canvas.clientWidth) => {
+    wide = width;
     if (!wide) return;
     const box = { width: wide, height: chart.square ? Math.min(Math.max(wide, 320), 470) : Math.max(Math.min(0.7 * wide, 400), 300) };
     svg.setAttribute("viewBox", `0 0 ${box.width} ${box.height}`);
@@ -90,15 +90,14 @@ const scatter = (figure, chart) => {
     nodes = [];
     for (const k of order) {
       const trial = points.trial[k], strategy = strategyOf(trial), shade = colour(strategy, chart.estimated), full = !chart.splits || points.held[k];
-      const group = draw("g", { "data-trial": trial, class: "point" });
-      if (points.held[k] && points.low.length && points.low[k] !== null) {
-        group.append(draw("line", { x1: at[k][0], x2: at[k][0], y1: py(points.low[k]), y2: py(points.high[k]), stroke: shade, "stroke-width": 1.2, opacity: 0.5 }));
-      }
-      const size = (full ? 0.95 : 0.8) * small;
+      const size = (full ? 0.95 : 0.8) * small, own = { "data-trial": trial, class: "point" };
       const look = { d: marks[strategy.mark], transform: `translate(${at[k][0].toFixed(1)},${at[k][1].toFixed(1)}) scale(${size})` };
-      group.append(draw("path", { ...look, fill: full ? shade : "none", stroke: full ? "var(--surface)" : shade, "stroke-width": full ? 0.8 : 1.4 }));
-      svg.append(group);
-      nodes[k] = group;
+      Object.assign(look, { fill: full ? shade : "none", stroke: full ? "var(--surface)" : shade, "stroke-width": full ? 0.8 : 1.4 });
+      if (points.held[k] && points.low.length && points.low[k] !== null) {
+        nodes[k] = draw("g", own);
+        nodes[k].append(draw("line", { x1: at[k][0], x2: at[k][0], y1: py(points.low[k]), y2: py(points.high[k]), stroke: shade, "stroke-width": 1.2, opacity: 0.5 }), draw("path", look));
+      } else nodes[k] = draw("path", { ...look, ...own });
+      svg.append(nodes[k]);
     }
     rings = { over: draw("circle", { class: "ring off", r: 8.5 }), kept: draw("circle", { class: "ring kept off", r: 9.5 }) };
     svg.append(rings.over, rings.kept);
@@ -171,5 +170,5 @@ const scatter = (figure, chart) => {
   });
   svg.addEventListener("blur", () => { hush(); point_at(null); });
   followers.push(follow);
-  return { redraw, stale: () => canvas.clientWidth !== wide };
+  return { redraw, width: () => canvas.clientWidth, stale: () => canvas.clientWidth !== wide };
 };

@@ -13,8 +13,8 @@ const plot = (figure, label, unit, alt) => {
   let series = [], window_s = 0, wide = 0, nothing = "", px, inner, hair, at = 0;
   const estimated = figure.classList.contains("estimated");
   const shade = (k) => (estimated ? "var(--estimate)" : `var(--series-${k % 8})`);
-  const redraw = () => {
-    wide = canvas.clientWidth;
+  const redraw = (width = canvas.clientWidth) => {
+    wide = width;
     one(".legend", figure).replaceChildren();
     if (!wide || !series.length) return canvas.replaceChildren(make("p", { class: "empty" }, nothing));
     const svg = draw("svg", { tabindex: 0, role: "application", "aria-roledescription": "figure", "aria-label": `${alt}. Arrow keys read it off.` });
@@ -75,8 +75,9 @@ const plot = (figure, label, unit, alt) => {
   };
   return {
     redraw,
+    width: () => canvas.clientWidth,
     stale: () => canvas.clientWidth !== wide,
-    set: (lines, seconds, why) => { series = lines; window_s = seconds; nothing = why; at = 0; redraw(); },
+    set: (lines, seconds, why) => { series = lines; window_s = seconds; nothing = why; at = 0; redraw(wide); },
   };
 };
 
@@ -117,5 +118,5 @@ const trial_view = () => {
     if (what === "filter") fill();
     if (what === "kept") show();
   });
-  return { redraw: () => { power.redraw(); steps.redraw(); }, stale: () => power.stale() || steps.stale(), start: () => { fill(); show(); } };
+  return { redraw: (width) => { power.redraw(width); steps.redraw(width); }, width: power.width, stale: () => power.stale() || steps.stale(), start: () => { fill(); show(); } };
 };
