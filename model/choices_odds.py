@@ -31,7 +31,7 @@ from scipy.special import ndtr
 
 from joulelaw.model.calibration import belief_of
 from joulelaw.model.columns import has
-from joulelaw.model.intervals import DISCREPANCY, STANDS_IN, TARGETS, Z
+from joulelaw.model.intervals import DISCREPANCY, STANDS_IN, TARGETS, UNSEEN_HALF_WIDTH, Z
 from joulelaw.model.laws.base import FittedLaw, Rows
 from joulelaw.model.laws.roofline import corrected_models
 from joulelaw.model.laws.roofline_terms import UNMEASURED
@@ -72,6 +72,8 @@ class Doubts:
         law = _with_devices(fitted, sorted(set(rows.table["gpu_model"])))
         slopes, covariance = _slopes(law, rows)
         missed = {target: np.nan_to_num(half) for target, half in fitted.widths.of_cases(rows.table).items()}
+        if not fitted.provenance.n_trials:  # nothing tells how large misses are: as those of a strategy as a whole
+            missed = dict.fromkeys(TARGETS, np.full(len(rows), Z * DISCREPANCY))
         axes = outside(rows.sized, fitted.provenance.ranges)
         new = _new(fitted, missed, axes, rows)
         few = has(rows.table, "gpu_model", fitted.calibrated)
@@ -84,8 +86,11 @@ class Doubts:
             spread = np.einsum("ij,ij->i", slopes[target] @ covariance, slopes[target])
             inside = np.maximum(variance - spread, OWN_SHARE * variance)
             own[target] = np.sqrt(np.where(beyond, variance, inside))
+        # A law of no trial has no correction of any device: their data sheets are off as those of new ones.
+        unseen = 0.0 if fitted.provenance.n_trials else UNSEEN_HALF_WIDTH / Z
+        device = Kind(dict.fromkeys(TARGETS, np.full(len(rows), unseen)), _codes(rows.table, ("gpu_model",)))
         off = Kind(dict.fromkeys(TARGETS, np.where(few, DISCREPANCY, 0.0)), _codes(rows.table, ALIKE))
-        return cls(slopes, covariance, own, (new, off))
+        return cls(slopes, covariance, own, (new, off, device))
 
     def better(self, first: Positions, second: Positions, logs: Array, shares: Mapping[str, Array]) -> Array:
         """For each pair of candidates the probability that the first costs less than the second.

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from joulelaw import InputError
+from joulelaw.bench.commands import run_options as options
 from joulelaw.bench.console import ExitCode
 
 
@@ -15,36 +16,44 @@ def _option(name: str, metavar: str, told: str) -> Any:
 
 def recommend(
     law: Annotated[str, typer.Argument(metavar="LAW", help="A law that `joulelaw fit` wrote, or `default`.")],
-    sequence_length: Annotated[int, _option("--sequence-length", "TOKENS", "Padded length of a sequence.")],
-    model: Annotated[
-        str | None, _option("--model", "NAME", "Hugging Face names or config.json files, by comma.")
-    ] = None,
+    sequence_length: Annotated[int, _option("--sequence-length", "N", "Tokens of a sequence, padding included.")],
+    model: Annotated[str | None, _option("--model", "LIST", "Hugging Face names or config.json, by comma.")] = None,
     parameters: Annotated[str | None, _option("--parameters", "A..B", "Shapes within, such as 50M..150M.")] = None,
     flop: Annotated[str | None, _option("--flop", "A..B", "Shapes whose whole training is within, in FLOPs.")] = None,
     family: Annotated[str | None, _option("--family", "LIST", "Of those shapes: bert, gpt2.")] = None,
     layers: Annotated[str | None, _option("--layers", "LIST", "Of those shapes, instead of the usual.")] = None,
     width: Annotated[str | None, _option("--width", "LIST", "Of those shapes, instead of the usual.")] = None,
-    head: Annotated[str | None, _option("--head", "NAME", "classification or language_model, not the usual.")] = None,
-    dataset_size: Annotated[int | None, _option("--dataset-size", "N", "Sequences of the data set.")] = None,
-    epochs: Annotated[float | None, _option("--epochs", "E", "Times that it is trained on; 1 else.")] = None,
-    steps: Annotated[int | None, _option("--steps", "N", "Optimizer steps, with --global-batch.")] = None,
+    dataset_size: options.DatasetSize = None,
+    epochs: options.Epochs = None,
+    steps: options.Steps = None,
     global_batch: Annotated[
         int | None, _option("--global-batch", "N", "Sequences of an optimizer step, the same for all candidates.")
     ] = None,
-    gpu: Annotated[str | None, _option("--gpu", "LIST", "GPU models; those of the law else.")] = None,
+    head: options.Head = None,
+    num_labels: options.NumLabels = None,
+    dropout: options.Dropout = None,
+    attention: options.Attention = None,
+    torch_compile: options.TorchCompile = None,
+    power_limit_w: options.PowerLimit = None,
+    link_bytes_per_s: options.LinkSpeed = None,
+    network_bytes_per_s: options.NetworkSpeed = None,
+    gpu_model: Annotated[str | None, _option("--gpu-model", "LIST", "Those of the law else.")] = None,
     gpu_count: Annotated[str | None, _option("--gpu-count", "LIST", "1,2,4,8 else.")] = None,
     node_count: Annotated[str | None, _option("--node-count", "LIST", "1 else.")] = None,
     strategy: Annotated[str | None, _option("--strategy", "LIST", "All that apply else.")] = None,
     tensor_parallel: Annotated[str | None, _option("--tensor-parallel", "LIST", "Degrees of fsdp_tp; 2 else.")] = None,
-    micro_batch: Annotated[str | None, _option("--micro-batch", "LIST", "1 to 128 in powers of two else.")] = None,
-    accumulation: Annotated[
-        str | None, _option("--accumulation", "LIST", "1,2,4,8, or as the global batch says.")
+    micro_batch_size: Annotated[
+        str | None, _option("--micro-batch-size", "LIST", "1 to 128 in powers of two else.")
+    ] = None,
+    grad_accumulation: Annotated[
+        str | None, _option("--grad-accumulation", "LIST", "1,2,4,8 else, or what the global batch needs.")
     ] = None,
     precision: Annotated[str | None, _option("--precision", "LIST", "Those of the law else.")] = None,
-    checkpointing: Annotated[str | None, _option("--checkpointing", "LIST", "no,yes else.")] = None,
+    activation_checkpointing: Annotated[
+        str | None, _option("--activation-checkpointing", "LIST", "no,yes else.")
+    ] = None,
     candidates: Annotated[
-        Path | None,
-        _option("--candidates", "FILE", "YAML of axes, or CSV or Parquet of candidates, for those options."),
+        Path | None, _option("--candidates", "FILE", "YAML of such lists, or CSV or Parquet of candidates, instead.")
     ] = None,
     by: Annotated[str, _option("--by", "WHAT", "What is to be low: energy, time, cost or co2e.")] = "energy",
     deadline: Annotated[str | None, _option("--deadline", "TIME", "At most so long, such as 2h.")] = None,
@@ -54,27 +63,18 @@ def recommend(
     confidence: Annotated[
         float, _option("--confidence", "P", "Probability that each limit is kept with; 0.5: as forecast.")
     ] = 0.9,
-    price_per_kwh: Annotated[float | None, _option("--price-per-kwh", "MONEY", "Of metered energy.")] = None,
+    price_per_kwh: options.PricePerKwh = None,
     price_per_gpu_hour: Annotated[
         list[str] | None,
-        _option("--price-per-gpu-hour", "[GPU=]MONEY", "Of one device; repeat it with the names of GPU models."),
+        _option("--price-per-gpu-hour", "[GPU=]PRICE", "Of one GPU; repeat it with the names of GPU models."),
     ] = None,
-    currency: Annotated[str, _option("--currency", "NAME", "Of the prices.")] = "",
-    grid_g_per_kwh: Annotated[
-        float | None, _option("--grid-g-per-kwh", "G", "Grams of CO2e per kWh of the grid.")
-    ] = None,
-    boundary: Annotated[str | None, _option("--boundary", "NAME", "What joules are of, for a law of several.")] = None,
-    network_bytes_per_s: Annotated[
-        float | None, _option("--network-bytes-per-s", "RATE", "Of a device to other nodes, one direction.")
-    ] = None,
+    currency: options.Currency = None,
+    grid_intensity: options.GridIntensity = None,
+    boundary: options.Boundary = None,
     inside: Annotated[bool, typer.Option("--inside", help="Leave out what lies outside the law's ranges.")] = False,
-    devices: Annotated[
-        list[Path] | None, _option("--devices", "FILE.toml", "GPUs of your own that the law was not fitted on.")
-    ] = None,
+    devices: options.Devices = None,
     show: Annotated[int, _option("--show", "N", "How many of the best are told.")] = 5,
-    out: Annotated[
-        Path | None, _option("--out", "FILE", "All that fit, best first: CSV or Parquet, by ending.")
-    ] = None,
+    out: Annotated[Path | None, _option("--out", "FILE", "All that fit, best first: CSV or Parquet.")] = None,
 ) -> ExitCode:
     """Choose the cheapest way to train a model.
 
@@ -82,7 +82,7 @@ def recommend(
     CO2e within limits, with intervals and how sure the order is. Candidates outside the law's ranges are marked and
     never preferred.
     """
-    options = dict(locals())
+    given = dict(locals())
     from joulelaw.bench.commands.law_files import check_writable_table, open_law, write_table
     from joulelaw.bench.recommend.fits import fitting
     from joulelaw.bench.recommend.ranking import recommended
@@ -95,10 +95,10 @@ def recommend(
     if fitted.law.post_run:
         what = f"{fitted.law.name} is a post-run law: it looks at what was measured"
         raise InputError(what, where=law, remedy="fit one that forecasts: roofline, reduced_form or operation")
-    asked, workload = asked_of(options), workload_of(options)
-    table = candidates_of(options, fitted, workload)
+    asked, workload = asked_of(given), workload_of(given)
+    table = candidates_of(given, fitted, workload)
     fit = fitting(table, fitted.catalogue)
-    found = recommended(fitted, fit, prices_of(options, fit.table["gpu_model"].unique()), asked)
+    found = recommended(fitted, fit, prices_of(given, fit.table["gpu_model"].unique()), asked)
     if out is not None:
         write_table(found.candidates, out)
     return tell(found, fitted, out)

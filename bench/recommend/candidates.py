@@ -57,7 +57,7 @@ class Axes:
         ranges = fitted.provenance.ranges
         models = [str(each) for each in ranges.get("gpu_model", ())]
         if not models:
-            raise InputError("the law was fitted on no device", where="--gpu", remedy="name GPU models")
+            raise InputError("the law was fitted on no device", where="--gpu-model", remedy="name GPU models")
         precisions = [each for each in ELEMENT_BYTES if each in ranges.get("precision", ())]
         return cls(gpu_model=models, precision=precisions or tuple(ELEMENT_BYTES))
 
@@ -149,7 +149,7 @@ def _of_global_batch(table: pd.DataFrame, wanted: int, asked: Sequence[int] | No
         kept &= np.isin(accumulation, asked)
     if not kept.any():
         what = f"no micro-batch, accumulation and number of devices make up {wanted} sequences a step"
-        raise InputError(what, where="--global-batch", remedy="name --micro-batch sizes that divide it")
+        raise InputError(what, where="--global-batch", remedy="name sizes of --micro-batch-size that divide it")
     return table.assign(grad_accumulation=accumulation).iloc[np.flatnonzero(kept)].reset_index(drop=True)
 
 

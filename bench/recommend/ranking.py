@@ -12,7 +12,7 @@ from joulelaw import InputError
 from joulelaw.bench.recommend.fits import Fitting
 from joulelaw.model.choices import pareto_front
 from joulelaw.model.choices_odds import Doubts
-from joulelaw.model.costs import J_PER_KWH, Prices, costs
+from joulelaw.model.costs import J_PER_KWH, POWER_FACTOR, Prices, costs
 from joulelaw.model.intervals import TARGETS, Z
 from joulelaw.model.laws.base import FittedLaw
 from joulelaw.model.tables import PRE_RUN_COLUMNS
@@ -106,13 +106,17 @@ def recommended(fitted: FittedLaw, fit: Fitting, prices: Mapping[str, Prices], a
 def _costed(fitted: FittedLaw, fit: Fitting, prices: Mapping[str, Prices]) -> pd.DataFrame:
     """The candidates with forecasts, what these come to by each GPU model's prices, and whether they lie inside."""
     known = [name for name in PRE_RUN_COLUMNS if name in fit.table]
-    forecast = fitted.predict(fit.table[known])
+    forecast = fitted.predict(fit.table[known], power=True)
     table = fit.table.drop(columns=[name for name in forecast if name in fit.table]).join(forecast)
     parts = [
         costs(forecast.loc[rows.index], rows["gpu_count"], prices[str(model)])
         for model, rows in table.groupby("gpu_model", sort=False, observed=True)
     ]
-    return table.join(pd.concat(parts)).assign(inside=forecast["extrapolates"] == "")
+    return (
+        table.join(pd.concat(parts))
+        .drop(columns=POWER_FACTOR, errors="ignore")
+        .assign(inside=forecast["extrapolates"] == "")
+    )
 
 
 def _front(ranked: pd.DataFrame) -> npt.NDArray[np.bool_]:

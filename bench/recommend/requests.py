@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from joulelaw import InputError
+from joulelaw.bench.commands.run_options import flag, told_of_flags
 from joulelaw.bench.forecast.training import Training
 from joulelaw.bench.recommend.candidate_files import YAML, read_axes, read_candidates
-from joulelaw.bench.recommend.candidates import Axes, Workload, candidates
+from joulelaw.bench.recommend.candidates import AXES, Axes, Workload, candidates
 from joulelaw.bench.recommend.quantities import JOULES, KILOGRAMS, SECONDS, quantity, span, whole_numbers, words
 from joulelaw.bench.recommend.ranking import COSTS, Asked
 from joulelaw.bench.recommend.shapes import VOCABULARIES, Grid, named_shapes, shapes_within
@@ -21,17 +22,15 @@ from joulelaw.model.parallelism import ELEMENT_BYTES, STRATEGIES
 Options = Mapping[str, Any]
 
 CHECKPOINTING = {"no": False, "yes": True}
-# Option -> axis, of lists of whole numbers and of words with what is known of them.
-COUNTS = {
-    "gpu_count": "gpu_count",
-    "node_count": "node_count",
-    "tensor_parallel": "tensor_parallel",
-    "micro_batch": "micro_batch_size",
-    "accumulation": "grad_accumulation",
-}
+# Axes that are lists of whole numbers, and of words with what is known of them.
+COUNTS = ("gpu_count", "node_count", "tensor_parallel", "micro_batch_size", "grad_accumulation")
 WORDS = {"strategy": tuple(STRATEGIES), "precision": tuple(ELEMENT_BYTES)}
-AXIS_OPTIONS = ("gpu", *COUNTS, *WORDS, "checkpointing")
 GRID_OPTIONS = ("family", "layers", "width")
+# What holds for every candidate.
+DETAILS = (
+    *("head", "num_labels", "dropout", "attention", "torch_compile"),
+    *("power_limit_w", "link_bytes_per_s", "network_bytes_per_s", "boundary"),
+)
 
 
 def asked_of(options: Options) -> Asked:
@@ -54,8 +53,8 @@ def asked_of(options: Options) -> Asked:
     wanted = {name for name, limit in limits.items() if limit is not None} | {by}
     if "cost" in wanted and options["price_per_kwh"] is None and not options["price_per_gpu_hour"]:
         raise InputError("no price", where="cost", remedy="give --price-per-kwh, --price-per-gpu-hour or both")
-    if "co2e" in wanted and options["grid_g_per_kwh"] is None:
-        raise InputError("no intensity of the grid", where="co2e", remedy="give --grid-g-per-kwh")
+    if "co2e" in wanted and options["grid_intensity"] is None:
+        raise InputError("no intensity of the grid", where="co2e", remedy="give --grid-intensity")
     if not 0 < options["confidence"] < 1:
         raise InputError(f"{options['confidence']:g} is out of range", where="--confidence", remedy="between 0 and 1")
     if options["show"] < 1:
@@ -72,7 +71,7 @@ def workload_of(options: Options) -> Workload:
             raise InputError(f"{value} is out of range", where=name, remedy="at least 1")
     if head is not None and head not in HEADS:
         raise InputError(f"unknown head {head!r}", where="--head", remedy=f"one of {', '.join(HEADS)}")
-    details = {name: options[name] for name in ("head", "network_bytes_per_s", "boundary") if options[name] is not None}
+    details = {name: options[name] for name in DETAILS if options[name] is not None}
     training = _training(options)
     sequences = options["steps"] * batch if options["steps"] else options["dataset_size"] * (options["epochs"] or 1.0)
     return Workload(_models(options, length, sequences), length, training, batch, details)
@@ -84,7 +83,7 @@ def candidates_of(options: Options, fitted: FittedLaw, workload: Workload) -> pd
     file = options["candidates"]
     if file is None:
         return candidates(_usual(fitted, own), workload)
-    given = [f"--{name.replace('_', '-')}" for name in AXIS_OPTIONS if options[name] is not None]
+    given = [flag(name) for name in AXES if options[name] is not None]
     if given:
         what = f"{', '.join(given)} beside a file of candidates"
         raise InputError(what, where="--candidates", remedy="say them in the file alone")
@@ -111,24 +110,22 @@ def prices_of(options: Options, models: Iterable[str]) -> dict[str, Prices]:
         if hourly and price is None:
             what, remedy = f"no price for {model!r}", f"add --price-per-gpu-hour '{model}=...'"
             raise InputError(what, where="--price-per-gpu-hour", remedy=remedy)
-        found[model] = Prices(options["price_per_kwh"], price, options["currency"], options["grid_g_per_kwh"])
+        with told_of_flags():
+            found[model] = Prices(options["price_per_kwh"], price, options["currency"] or "", options["grid_intensity"])
     return found
 
 
 def _limit(options: Options, name: str, units: Mapping[str, float]) -> float | None:
     text = options[name]
-    return None if text is None else quantity(text, units, f"--{name.replace('_', '-')}")
+    return None if text is None else quantity(text, units, flag(name))
 
 
 def _training(options: Options) -> Training:
     if options["steps"] is not None and options["global_batch"] is None:
         what = "optimizer steps without a global batch: candidates would see different amounts of data"
         raise InputError(what, where="--steps", remedy="give --global-batch, or --dataset-size instead")
-    try:
+    with told_of_flags():
         return Training(options["dataset_size"], options["epochs"], options["steps"])
-    except InputError as error:
-        where = "--" + error.where.removeprefix("training.").replace("_", "-")
-        raise InputError(error.what, where=where, remedy=error.remedy) from None
 
 
 def _models(options: Options, length: int, sequences: float) -> pd.DataFrame:
@@ -156,17 +153,17 @@ def _models(options: Options, length: int, sequences: float) -> pd.DataFrame:
 def _axes(options: Options, catalogue: Catalogue) -> dict[str, Any]:
     """The axes that options name."""
     found: dict[str, Any] = {}
-    if options["gpu"] is not None:
-        names = catalogue.own_names(words(options["gpu"], "--gpu"))
+    if options["gpu_model"] is not None:
+        names = catalogue.own_names(words(options["gpu_model"], "--gpu-model"))
         found["gpu_model"] = list(dict.fromkeys(names.values()))
-    for option, axis in COUNTS.items():
-        if options[option] is not None:
-            found[axis] = whole_numbers(options[option], f"--{option.replace('_', '-')}")
-    for option, known in WORDS.items():
-        if options[option] is not None:
-            found[option] = words(options[option], f"--{option}", known)
-    if options["checkpointing"] is not None:
-        said = words(options["checkpointing"], "--checkpointing", tuple(CHECKPOINTING))
+    for name in COUNTS:
+        if options[name] is not None:
+            found[name] = whole_numbers(options[name], flag(name))
+    for name, known in WORDS.items():
+        if options[name] is not None:
+            found[name] = words(options[name], flag(name), known)
+    if options["activation_checkpointing"] is not None:
+        said = words(options["activation_checkpointing"], "--activation-checkpointing", tuple(CHECKPOINTING))
         found["activation_checkpointing"] = [CHECKPOINTING[each] for each in said]
     return found
 

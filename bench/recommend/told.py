@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from joulelaw.bench.commands.law_tables import estimated_note, mixed_notes
 from joulelaw.bench.console import ExitCode, last_line, to_people
+from joulelaw.bench.forecast.boundaries import boundary_warnings
 from joulelaw.bench.recommend.candidates import AXES
 from joulelaw.bench.recommend.fits import in_words
 from joulelaw.bench.recommend.ranking import COSTS, Recommendation, global_batches
@@ -76,7 +76,9 @@ def notes(found: Recommendation, fitted: FittedLaw) -> list[str]:
         told.append(f"no candidate keeps the limits{_limits(found)}; the nearest: {_nearest(found)}")
     if (rows["node_count"] > 1).any() and "network_bytes_per_s" not in rows:
         told.append("no --network-bytes-per-s: between nodes the speed of the devices' own link is assumed")
-    return [*told, *mixed_notes(fitted.provenance), *estimated_note(fitted.provenance)]
+    for boundary in sorted(set(rows["boundary"].astype(str))):
+        told += boundary_warnings(boundary, fitted.provenance)
+    return told
 
 
 def content(found: Recommendation, fitted: FittedLaw, out: Path | None) -> dict[str, Any]:
@@ -106,6 +108,7 @@ def content(found: Recommendation, fitted: FittedLaw, out: Path | None) -> dict[
         "of_kinds": [record(at, BRIEF) for at in found.of_kinds],
         "front_size": len(front),
         "front": [record(at, BRIEF) for at in front[:FRONT_RECORDS]],
+        "notes": notes(found, fitted),
         "out": out,
     }
 
