@@ -1,7 +1,7 @@
 """A calibration's folder: a study's, with the plan of one device model, the validation set as its hold-out, and a
 record beside it; new, or gone on with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +22,7 @@ from joulelaw.bench.plan.plan import Plan
 from joulelaw.bench.spec.sweep_file import Sweep
 from joulelaw.bench.study.devices import borrowed, study_catalogue
 from joulelaw.bench.study.folder import Machines, default_folder, open_dataset, saved_plan, warning_of_copy
+from joulelaw.cluster.streams.metering import MeterInfo
 from joulelaw.model.hardware import Catalogue, UnknownDevice
 from joulelaw.model.laws.base import FittedLaw
 from joulelaw.model.laws.roofline import a_priori
@@ -52,7 +53,7 @@ def open_calibration(
     folder = into if into is not None else default_folder(machines.nodes, f"{sweep.name}-calibration")
     if warning := warning_of_copy(folder):
         say(warning)
-    boundary = _boundary(machines, asked.law)
+    boundary = check_boundary(machines.meters.values(), asked.law)
     catalogue, devices_toml = study_catalogue(machines.nodes, folder / "devices.toml", partial(borrowed, machines))
     plan = saved_plan(folder, sweep) if Record.of(folder) is not None else None
     if plan is None:
@@ -110,9 +111,13 @@ def _record(asked: Asked, plan: Plan, boundary: str) -> Record:
     return Record(asked.name, digest(asked.law), model, boundary, validation)
 
 
-def _boundary(machines: Machines, law: FittedLaw) -> str:
-    """What the joules of the trials will be of: one of the law's boundaries."""
-    found = {meter.boundary for meter in machines.meters.values() if meter.kind != "none"}
+def check_boundary(meters: Iterable[MeterInfo], law: FittedLaw) -> str:
+    """What the joules of the trials will be of.
+
+    Raises:
+        InputError: no joules will be read, or joules that the law is not of, or of different things.
+    """
+    found = {meter.boundary for meter in meters if meter.kind != "none"}
     fitted = law.provenance.boundaries
     if not found:
         raise InputError(NO_JOULES, where="metering")

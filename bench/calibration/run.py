@@ -31,8 +31,9 @@ class Ended:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how it goes: before each batch, and after it."""
+    """Who is told how it goes: at the begin, with what runs first; before each batch; and after it."""
 
+    begin: Callable[[Standing, Sequence[PlannedTrial]], None]
     before: Callable[[Standing, Sequence[PlannedTrial]], None]
     after: Callable[[Standing], None]
 
@@ -66,7 +67,9 @@ def run_calibration(asked: Asked, into: Place | None, watch: Watch, *, alone: bo
 
 
 def _carried_out(standing: Standing, dataset: Dataset, cluster: Machines, sweep: Sweep, watch: Watch) -> Ended:
-    while batch := standing.next_batch(_devices(cluster, standing.record.gpu_model)):
+    devices = _devices(cluster, standing.record.gpu_model)
+    watch.begin(standing, standing.next_batch(devices))
+    while batch := standing.next_batch(devices):
         watch.before(standing, batch)
         record = standing.record.with_chosen(trial.trial_id for trial in batch if trial.split == "fit")
         record.save(dataset.folder)
@@ -77,12 +80,9 @@ def _carried_out(standing: Standing, dataset: Dataset, cluster: Machines, sweep:
                 loop.run()
             except KeyboardInterrupt:
                 interrupted = True
-        standing = replace(
-            standing,
-            record=record,
-            measured=measured_of(dataset.folder),
-            ended=standing.ended | {trial.trial_id for trial in batch},
-        )
+        # What failed is not tried again in this run; the next one does.
+        over = dataset.settled_trial_ids() if interrupted else {trial.trial_id for trial in batch}
+        standing = replace(standing, record=record, measured=measured_of(dataset.folder), ended=standing.ended | over)
         if interrupted:
             return Ended(dataset.folder, standing, interrupted=True)
         watch.after(standing)

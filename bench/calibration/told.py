@@ -16,19 +16,21 @@ from joulelaw.model.holds import UNITS, Judgement
 NO_JOULES = "No joules can be forecast blind: the device has no power limit that they could be scaled by."
 
 
-def tell_before(standing: Standing, batch: Sequence[PlannedTrial]) -> None:
-    """Before the first batch the forecasts as they are made blind; before each, what runs."""
-    fit = [trial for trial in batch if trial.split == "fit"]
-    held = len(batch) - len(fit)
-    if not len(standing.taken):
-        to_people(stderr=True).print(_blind(standing, batch))
-        factors = median_factors(standing.blind, standing.table)
-        if np.isnan(factors["energy"]):
-            say(NO_JOULES)
-        say(f"Blind, over all {len(standing.candidates)} trials that may run: {_wide(factors)}")
-    more = [f"{len(fit)} to correct the law by"] if fit else []
-    more += [f"{held} to judge it by, drawn by the sweep's seed"] if held else []
-    say(f"Now {' and '.join(more)}")
+def tell_blind(standing: Standing, batch: Sequence[PlannedTrial]) -> None:
+    """The forecasts of the law before, for what runs first and in short for all."""
+    to_people(stderr=True).print(_blind(standing, batch))
+    factors = median_factors(standing.blind, standing.table)
+    if np.isnan(factors["energy"]):
+        say(NO_JOULES)
+    say(f"Blind, over all {len(standing.candidates)} trials that may run: {_wide(factors)}")
+
+
+def tell_batch(standing: Standing, batch: Sequence[PlannedTrial]) -> None:
+    """What runs now, and what for."""
+    held = sum(trial.split == "hold_out" for trial in batch)
+    told = [f"{len(batch) - held} to correct the law by"] if len(batch) > held else []
+    told += [f"{held} to judge it by, drawn by the sweep's seed"] if held else []
+    say(f"Now {' and '.join(told)}")
 
 
 def tell_after(standing: Standing) -> None:
@@ -37,12 +39,14 @@ def tell_after(standing: Standing) -> None:
     if not taken:
         return
     enough = "not yet enough"
+    if not standing.fits:
+        enough = f"the law misses some of these trials by more than x / {goal.tolerance:g}"
     if standing.reached:
         enough = f"the tolerance of x / {goal.tolerance:g} is met"
     elif standing.exhausted:
         enough = f"x / {goal.tolerance:g} is out of reach: further trials would hardly narrow them"
     elif taken >= goal.most:
-        enough = f"the tolerance of x / {goal.tolerance:g} is not met with the {goal.most} trials that were asked for"
+        enough += f"; {goal.most} trials are the most that were asked for"
     say(f"{taken} trials taken up: {_wide(standing.factors)}; {enough}")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,10 +60,10 @@ def calibrate(
     asked = _asked(law, sweep, gpu_model, most, tolerance, validation)
     _check(asked, law, into, out, here=alone or "RAY_ADDRESS" not in os.environ)
     from joulelaw.bench.calibration.run import Watch, run_calibration
-    from joulelaw.bench.calibration.told import tell_after, tell_before
+    from joulelaw.bench.calibration.told import tell_after, tell_batch, tell_blind
 
     try:
-        ended = run_calibration(asked, into, Watch(tell_before, tell_after), alone=alone)
+        ended = run_calibration(asked, into, Watch(tell_blind, tell_batch, tell_after), alone=alone)
     except KeyboardInterrupt:  # before the first trial, or once more while the ranks were being ended
         say("Stopped. The same command goes on")
         raise
@@ -74,8 +75,10 @@ def calibrate(
         return ExitCode.INTERRUPTED
     if standing.taken.empty:
         what = f"none of the {len(standing.record.chosen)} trials that were to correct the law is valid"
-        remedy = "`joulelaw report` tells the reasons of each; the same command tries failed ones again"
-        raise InputError(what, where=str(ended.folder), remedy=remedy)
+        what += f" ({_why(standing, ended.folder)}): the same command tries those again that failed"
+        say(what)
+        last_line("calibrate", ExitCode.FAILED, folder=ended.folder, error=what, **_counts(standing))
+        return ExitCode.FAILED
     return _judged(standing, ended.folder, out)
 
 
@@ -101,11 +104,13 @@ def _check(asked: "Asked", law: str, into: Place | None, out: Path | None, *, he
 
     `here`: the devices are this machine's, not a cluster's.
     """
+    from joulelaw.bench.calibration.folder import check_boundary
     from joulelaw.bench.calibration.plan import calibration_plan, chosen_model
     from joulelaw.bench.files import check_folder, check_target
     from joulelaw.bench.installed import missing_strategies
     from joulelaw.bench.plan.devices import local_nodes, with_assumed
     from joulelaw.bench.plan.making import make_plan
+    from joulelaw.bench.plan.meter import local_meter
     from joulelaw.model.hardware import Catalogue
 
     if out is not None:
@@ -121,6 +126,7 @@ def _check(asked: "Asked", law: str, into: Place | None, out: Path | None, *, he
         plan = make_plan(asked.sweep, nodes, catalogue, missing=missing_strategies())
         model = chosen_model((trial.group[0] for trial in plan.trials), asked.law, asked.gpu_model)
         calibration_plan(plan, model, asked.goal.validation, str(asked.sweep.path))
+        check_boundary([local_meter(asked.sweep, nodes[0])], asked.law)
 
 
 def _judged(standing: "Standing", folder: Place, out: Path | None) -> ExitCode:
@@ -136,7 +142,7 @@ def _judged(standing: "Standing", folder: Place, out: Path | None) -> ExitCode:
         console.print(validation_table(standing))
         console.print(errors_table(found))
     console.print(f"{model}: {found.verdict}.")
-    for note in _notes(standing, found):
+    for note in _notes(standing, found, folder):
         console.print(f"Note: {note}")
     target = _written(corrected, folder, out)
     code = ExitCode.DONE if found.holds else ExitCode.FAILED
@@ -157,9 +163,9 @@ def _judged(standing: "Standing", folder: Place, out: Path | None) -> ExitCode:
     return code
 
 
-def _notes(standing: "Standing", found: "Judgement") -> list[str]:
+def _notes(standing: "Standing", found: "Judgement", folder: Place) -> list[str]:
     tolerance = standing.goal.tolerance
-    notes = []
+    notes = [f"trials of no use: {why}"] if (why := _why(standing, folder)) else []
     if not standing.reached:
         notes.append(
             f"the tolerance of x / {tolerance:g} is not met; what the law misses unseen cases of known devices by, and "
@@ -187,14 +193,31 @@ def _written(law: "FittedLaw", folder: Place, out: Path | None) -> Place:
     return target
 
 
+def _of_no_use(standing: "Standing") -> list[str]:
+    """The trials that have run, and are not valid."""
+    asked = [*standing.record.chosen, *standing.record.validation]
+    valid = set(standing.measured["trial_id"])
+    return [trial_id for trial_id in asked if trial_id in standing.ended and trial_id not in valid]
+
+
+def _why(standing: "Standing", folder: Place) -> str:
+    """What was wrong with trials of no use, and with how many."""
+    from joulelaw.bench.dataset.measurements import read_trials
+
+    useless = set(_of_no_use(standing))
+    rows = read_trials(folder)
+    reasons = Counter(
+        reason
+        for row in rows[rows["trial_id"].isin(useless)].to_dict("records")
+        for reason in ([row["cause"]] if row["status"] != "done" else row["reasons"])
+    )
+    return ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+
+
 def _counts(standing: "Standing") -> dict[str, object]:
     return {
         "gpu_model": standing.record.gpu_model,
         "taken": list(standing.taken["trial_id"]),
         "validation": list(standing.validation["trial_id"]),
-        "of_no_use": [
-            trial_id
-            for trial_id in (*standing.record.chosen, *standing.record.validation)
-            if trial_id in standing.ended and trial_id not in set(standing.measured["trial_id"])
-        ],
+        "of_no_use": _of_no_use(standing),
     }

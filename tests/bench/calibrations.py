@@ -21,8 +21,6 @@ from joulelaw.model.hardware import Catalogue
 Truth = Callable[[pd.DataFrame], pd.DataFrame]
 """A table of runs -> the same with duration_s and energy_j."""
 
-SILENT = Watch(lambda standing, batch: None, lambda standing: None)
-
 
 def gpus(model: str, count: int = 4) -> Node:
     devices = tuple(
@@ -78,6 +76,7 @@ def simulated(asked: Asked, into: Path | None, watch: Watch, *, alone: bool = Fa
         joules = 1.2 * forecast["predicted_energy_j"]
         return table.assign(duration_s=1.33 * forecast["predicted_duration_s"], energy_j=joules)
 
+    watch.begin(standing, standing.next_batch(devices=4))
     while batch := standing.next_batch(devices=4):
         watch.before(standing, batch)
         standing = after(standing, batch, truth)
