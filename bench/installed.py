@@ -12,6 +12,12 @@ def missing_strategies() -> dict[str, str]:
     return dict.fromkeys(DEEPSPEED_STRATEGIES, "DeepSpeed is not installed")
 
 
+def need(module: str) -> None:
+    """Raises ModuleNotFoundError where a module could not be imported: in time, and not from a process of its own."""
+    if not has(module):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
 def has(module: str) -> bool:
     """Whether a module could be imported."""
     try:

@@ -212,7 +212,7 @@ def _check(sweep: str, into: Place | None, *, here: bool) -> None:
     `here`: the devices and meters are this machine's, not a cluster's.
     """
     from joulelaw.bench.files import check_folder
-    from joulelaw.bench.installed import missing_strategies
+    from joulelaw.bench.installed import missing_strategies, need
     from joulelaw.bench.plan.devices import local_nodes, with_assumed
     from joulelaw.bench.plan.making import make_plan
     from joulelaw.bench.plan.meter import NO_JOULES, local_meter
@@ -225,6 +225,7 @@ def _check(sweep: str, into: Place | None, *, here: bool) -> None:
         nodes = local_nodes(asked)
         catalogue, _ = with_assumed(Catalogue.load(), nodes)
         make_plan(asked, nodes, catalogue, missing=missing_strategies())
+        need("torch")
         if local_meter(asked, nodes[0]).kind == "none":
             say(NO_JOULES)
 

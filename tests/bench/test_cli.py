@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from joulelaw import InputError
+from joulelaw.bench import installed
 from joulelaw.bench.cli import COMMANDS, main
 from joulelaw.bench.commands.examples import EXAMPLES
 from joulelaw.bench.console import duration, last_line, number
@@ -132,6 +133,15 @@ def test_the_examples_of_the_help_run(
         assert "Traceback" not in said
         for name in [content["out"]] if content.get("out") else []:
             assert (home / name).stat().st_size > 0
+
+
+def test_where_torch_is_missing_a_study_says_so(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "has", lambda module: module != "torch")
+    for command in (("run", "my_sweep.yaml", "--alone"), ("trial", "my_sweep.yaml")):
+        code, content, _ = run(capsys, *command)
+        assert (code, content["error"]) == (1, "torch is not installed; pip install 'joulelaw[bench]'")
 
 
 def test_plan_tells_every_trial_and_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
