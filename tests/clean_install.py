@@ -44,7 +44,7 @@ SMALL = (
     "export law.json --format parquet",
     "export --schema",
     "report past --law law.json --validation validation.json",
-    "status past",
+    f"status {STUDY}",
     "plan quickstart",
 )
 SWEEP = """\
