@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,14 @@ def test_flags_a_yaml_file_and_a_table_of_candidates_ask_for_the_same(
     assert by_flags == by_yaml
     assert by_rows["best"]["predicted_energy_j"] == pytest.approx(by_flags["best"]["predicted_energy_j"])
     assert "not looked at: note" in said
+
+
+def test_the_example_of_its_page_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/recommend.md").read_text()
+    example = page.split("```\n")[1].replace("\\\n", " ")
+    code, content, said = run(capsys, *shlex.split(example)[3:])
+    assert (code, content["by"], content["best"]["global_batch"]) == (0, "cost", 64), said
+    assert {"cost", "cost_low", "cost_high", "average_power_low_w"} <= content["best"].keys()
 
 
 WRONG = {
