@@ -50,7 +50,7 @@ def fingerprints(study: Study) -> list[tuple[str, str]]:
             ("law file, checksum", study.law_checksum),
             ("law made by", source.created_by),
         ]
-    commit = study.environment.get("git", {}).get("commit", "")
+    commit = (study.environment.get("git") or {}).get("commit", "")
     facts += [(f"imported {each['file']}, SHA-256", str(each["sha256"])) for each in study.imported]
     others = (
         ("hold-out, as drawn", str(study.plan.get("hold_out", {}).get("hash", ""))),
