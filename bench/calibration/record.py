@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from joulelaw import InputError
 from joulelaw.bench.dataset.storage import Place
 from joulelaw.bench.files import write_text
-from joulelaw.model.laws.base import FittedLaw
+
+if TYPE_CHECKING:
+    from joulelaw.model.laws.base import FittedLaw
 
 FILE_NAME = "calibration.json"
 
@@ -56,11 +58,18 @@ class Record:
             what = f"the folder holds another calibration ({', '.join(changes)})"
             raise InputError(what, where=str(folder), remedy="name another folder with --into")
 
-    def with_chosen(self, trial_ids: Iterable[str]) -> Self:
-        return replace(self, chosen=tuple(dict.fromkeys([*self.chosen, *trial_ids])))
+    @property
+    def trials(self) -> frozenset[str]:
+        """Those that run, as far as that is decided: of the plan's others no more may be needed."""
+        return frozenset({*self.validation, *self.chosen})
+
+    def with_chosen(self, trial_ids: Iterable[str], ended: Collection[str]) -> Self:
+        """With these chosen beside those that have `ended`: what was chosen and never ran may not be chosen again."""
+        kept = [trial_id for trial_id in self.chosen if trial_id in ended]
+        return replace(self, chosen=tuple(dict.fromkeys([*kept, *trial_ids])))
 
 
-def digest(law: FittedLaw) -> str:
+def digest(law: "FittedLaw") -> str:
     """SHA-256 of what tells a law from others: its parameters, and the data that it comes from."""
     content = json.dumps([law.law.name, law.parameters, law.provenance.data_hash], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

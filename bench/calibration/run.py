@@ -71,7 +71,8 @@ def _carried_out(standing: Standing, dataset: Dataset, cluster: Machines, sweep:
     watch.begin(standing, standing.next_batch(devices))
     while batch := standing.next_batch(devices):
         watch.before(standing, batch)
-        record = standing.record.with_chosen(trial.trial_id for trial in batch if trial.split == "fit")
+        fit = [trial.trial_id for trial in batch if trial.split == "fit"]
+        record = standing.record.with_chosen(fit, standing.ended)
         record.save(dataset.folder)
         with StudyProgress(len(batch), expected_device_s(batch), 0) as progress:
             loop = StudyLoop(batch, dataset, cluster, sweep.limits, progress, sweep.root, sweep.metering)

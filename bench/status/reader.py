@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from joulelaw import InputError
+from joulelaw.bench.calibration.record import Record
 from joulelaw.bench.dataset.exclusive import writer_of
 from joulelaw.bench.dataset.storage import Place
 from joulelaw.bench.dataset.table_files import read_file
@@ -44,7 +45,9 @@ class StatusReader:
         at_work = writer_of(self._folder)  # first: what it wrote before it left is then seen
         events = [event for rows in self._read("events", _events) for event in rows]
         rows = {row["trial_id"]: row for rows in self._read("trials", _trials) for row in rows}
-        seen = Seen(self._name, self._planned, rows, events, at_work, {}, [], datetime.now(UTC))
+        record = Record.of(self._folder)
+        planned = {name: each for name, each in self._planned.items() if record is None or name in record.trials}
+        seen = Seen(self._name, planned, rows, events, at_work, {}, [], datetime.now(UTC))
         running = running_of(seen)
         steps = [row for rows in self._read("steps", _last_steps, running) for row in rows]
         readings = [row for rows in self._read("power", _last_readings, running) for row in rows]

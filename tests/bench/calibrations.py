@@ -53,7 +53,7 @@ def after(standing: Standing, batch: list[PlannedTrial], truth: Truth, useless: 
     fit = [trial.trial_id for trial in batch if trial.split == "fit"]
     return replace(
         standing,
-        record=standing.record.with_chosen(fit),
+        record=standing.record.with_chosen(fit, standing.ended),
         measured=pd.concat(rows, ignore_index=True) if rows else standing.measured,
         ended=standing.ended | set(ids),
     )

@@ -173,7 +173,7 @@ def test_interrupted_it_goes_on_from_what_has_run(asked: Asked) -> None:
     run = runs_of(asked.law)
     standing = begun(asked, (gpus(NEW),))
     batch = standing.next_batch(4)
-    record = standing.record.with_chosen(trial.trial_id for trial in batch if trial.split == "fit")
+    record = standing.record.with_chosen([trial.trial_id for trial in batch if trial.split == "fit"], ())
     half = after(standing, batch[::2], run)
     end = carried_out(replace(half, record=record), run)[-1]
     assert set(half.measured["trial_id"]) <= set(end.measured["trial_id"])
@@ -205,7 +205,7 @@ def test_what_cannot_be_calibrated_is_refused(asked: Asked, tmp_path: Path) -> N
 def test_the_record_comes_back_and_another_calibration_is_refused(asked: Asked, tmp_path: Path) -> None:
     record = begun(asked, (gpus(NEW),)).record
     assert Record.of(tmp_path) is None
-    record.with_chosen(["a-r0", "b-r0", "a-r0"]).save(tmp_path)
+    record.with_chosen(["a-r0", "c-r0"], ()).with_chosen(["b-r0", "a-r0"], {"a-r0"}).save(tmp_path)
     saved = Record.of(tmp_path)
     assert saved is not None
     assert saved.chosen == ("a-r0", "b-r0")

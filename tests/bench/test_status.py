@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from joulelaw import InputError
+from joulelaw.bench.calibration.record import Record
 from joulelaw.bench.dataset.dataset import Dataset
 from joulelaw.bench.dataset.storage import Place, place
 from joulelaw.bench.spec.configuration import Configuration
@@ -191,6 +192,14 @@ def test_a_second_look_opens_only_what_has_changed(tmp_path: Path, monkeypatch: 
         finish(dataset, 5)
         assert len(reader.look().rows) == len(first.rows) + 1
     assert [path.name for path in opened if path.parent.name == "trials"] == [f"{trial_id(EVERY[5])}.parquet"]
+
+
+def test_of_a_calibration_only_what_it_takes_is_waited_for(tmp_path: Path) -> None:
+    folder = synthetic_dataset(tmp_path / "d")
+    reader = StatusReader(folder)
+    assert len(reader.look().planned) == len(EVERY)
+    Record("law.json", "0", GPU_MODEL, "gpu", (trial_id(EVERY[0]),), (trial_id(EVERY[1]),)).save(folder)
+    assert set(reader.look().planned) == {trial_id(EVERY[0]), trial_id(EVERY[1])}
 
 
 def test_it_changes_nothing_and_needs_neither_ray_nor_torch(tmp_path: Path) -> None:
