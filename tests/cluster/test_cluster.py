@@ -214,6 +214,24 @@ def test_a_killed_fork_server_fails_one_trial_and_is_replaced(cluster: Cluster, 
     cluster.release(gang)
 
 
+def test_a_killed_launcher_takes_its_ranks_along_and_the_new_one_runs_others(
+    cluster: Cluster, model: str, tmp_path: Path
+) -> None:
+    gang = cluster.acquire(model, 1)
+    gang.start("tests.cluster.entries:sleep", {}, tmp_path)
+    wait_for_kind(gang, "ready")
+    os.kill(actor_pid("ray::Launcher"), signal.SIGKILL)
+    finish(gang)
+    assert "was lost with its fork server" in gang.failure
+    assert gang.cause is Cause.RANK_CRASH
+    wait_for(lambda: gone(gang.pids[0][1]))
+    cluster.release(gang)
+    gang = cluster.acquire(model, 1)
+    run(gang, "tell", {}, tmp_path)
+    assert gang.state is GangState.DONE, gang.failure
+    cluster.release(gang)
+
+
 def test_power_readings_of_every_device_come_once_and_follow_the_ranks(
     cluster: Cluster, model: str, tmp_path: Path
 ) -> None:
@@ -260,7 +278,7 @@ def test_a_killed_sampler_is_noticed_and_the_new_one_knows_the_ranks(
         gang.tell({"kind": "go"})
         cluster.drain_power()
         before = cluster.meter_losses[node.node_id]
-        os.kill(sampler_pid(), signal.SIGKILL)
+        os.kill(actor_pid("ray::SamplerHost"), signal.SIGKILL)
         joules: list[float] = []
 
         def burnt() -> bool:
@@ -283,10 +301,10 @@ def rows_of(cluster: Cluster, node_id: str) -> list[dict[str, Any]]:
     return drained.to_pylist() if drained is not None else []
 
 
-def sampler_pid() -> int:
-    """Of this process's Ray: the session's cluster."""
+def actor_pid(name: str) -> int:
+    """Of this process's Ray: the session's cluster. The kernel keeps 15 letters of a name."""
     children = psutil.Process().children(recursive=True)
-    (found,) = [process.pid for process in children if process.name().startswith("ray::SamplerHos")]
+    (found,) = [process.pid for process in children if process.name().startswith(name[:15])]
     return found
 
 
