@@ -26,7 +26,7 @@ grids:
   - {strategy: [fsdp, zero2], gpu_count: 2, num_layers: 2}
 window: {warmup_steps: 2, min_steps: 20, min_s: 2.5, max_s: 30, tolerance: 0}
 hold_out: {by: case, fraction: 0.3}
-metering: {meter: estimate, cpu_w_per_core: 10.0}
+metering: {meter: estimate, cpu_w_per_core: 10.0, idle_s: 0.5}
 """
 
 

@@ -76,12 +76,12 @@ def test_attempts_are_those_that_the_dataset_tells_of(tmp_path: Path) -> None:
 
 def test_a_study_under_kills_loses_no_trial_and_runs_none_twice(tmp_path: Path) -> None:
     script = str(ROOT / "benchmarks" / "chaos.py")
-    short = ["--quick", "--kills", "3", "--seed", "2", "--window-s", "6", "--no-reference"]
+    short = ["--quick", "--kills", "2", "--seed", "11", "--window-s", "5", "--no-reference"]
     command = [sys.executable, script, *short, "--out", str(tmp_path / "kills.md")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert [kill["target"] for kill in found["kills"]] == ["node", "rank", "driver"]
+    assert [kill["target"] for kill in found["kills"]] == ["node", "driver"]
     assert (found["planned"], found["done"], found["failed"]) == (12, 12, 0)
     assert (found["lost"], found["doubled"], found["changed"]) == (0, 0, 0)
     assert found["runs"] == 2, "nothing but its own death ends the command"

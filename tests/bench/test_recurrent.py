@@ -134,7 +134,7 @@ defaults: {num_layers: 1, hidden_size: 16, vocab_size: 64, sequence_length: 8, m
 grids:
   - {model_family: [lstm, gru], CHANGES}
 window: {warmup_steps: 1, min_steps: 2, min_s: 0, max_s: 10, tolerance: 0}
-metering: {meter: estimate, cpu_w_per_core: 5.0}
+metering: {meter: estimate, cpu_w_per_core: 5.0, idle_s: 0}
 """
 
 
@@ -191,7 +191,9 @@ def test_a_transformer_has_no_input_size(tmp_path: Path) -> None:
 def test_a_study_of_lstm_and_gru_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "results"
-    result = run_study(sweep_file(tmp_path, "head: [classification, language_model], input_size: 8"), folder)
+    result = run_study(
+        sweep_file(tmp_path, "head: [classification, language_model], input_size: 8"), folder, alone=True
+    )
     assert (result.done, result.failed) == (4, 0)
     rows = pd.concat([pd.read_parquet(path) for path in sorted((folder / "trials").glob("*.parquet"))])
     assert set(rows["model_family"]) == {"lstm", "gru"}

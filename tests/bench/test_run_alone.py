@@ -31,7 +31,7 @@ grids:
   - {strategy: [ddp, zero2], gpu_count: 1}
 window: {warmup_steps: 1, min_steps: 5, min_s: 2.5, max_s: 30, tolerance: 0}
 hold_out: {fraction: 0}
-metering: {meter: estimate, cpu_w_per_core: 10.0}
+metering: {meter: estimate, cpu_w_per_core: 10.0, idle_s: 0.5}
 devices: {misfits: set_aside}
 """
 

@@ -28,7 +28,7 @@ grids:
 repeats: 2
 window: {warmup_steps: 1, min_steps: 30, min_s: 0.5, max_s: 30, tolerance: 0, warmup_max_s: 0}
 hold_out: {fraction: 0}
-metering: {meter: none}
+metering: {meter: none, idle_s: 0}
 """
 # Of the study's own time. Between two trials the driver notices the end of one and starts the next, which takes the
 # simulator no time: 20 ms in 20 s on a machine with little else to do, more where others keep it from its cores. Trials

@@ -37,7 +37,7 @@ grids:
   - {num_layers: [1, 2]}
 window: {warmup_steps: 1, min_steps: 5, min_s: 0.5, max_s: 30, tolerance: 0}
 hold_out: {by: case, fraction: 0.0}
-metering: {meter: estimate, cpu_w_per_core: 10.0}
+metering: {meter: estimate, cpu_w_per_core: 10.0, idle_s: 0}
 """
 
 

@@ -27,7 +27,7 @@ grids:
   - {num_layers: [1, 2, 3], micro_batch_size: [1, 2]}
 window: {warmup_steps: 1, min_steps: 5, min_s: 1.0, max_s: 30, tolerance: 0}
 hold_out: {by: case, fraction: 0.3}
-metering: {meter: estimate, cpu_w_per_core: 10.0}
+metering: {meter: estimate, cpu_w_per_core: 10.0, idle_s: 0}
 """
 
 

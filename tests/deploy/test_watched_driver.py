@@ -25,7 +25,7 @@ defaults: {vocab_size: 1000, hidden_size: 64, sequence_length: 32, micro_batch_s
 grids:
   - {num_layers: 1}
 window: {warmup_steps: 1, min_steps: 5, min_s: 200, max_s: 300, tolerance: 0}
-metering: {meter: estimate, cpu_w_per_core: 10.0}
+metering: {meter: estimate, cpu_w_per_core: 10.0, idle_s: 0}
 """
 LOST_S = 2.0
 
