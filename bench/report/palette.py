@@ -2,8 +2,8 @@
 
 from typing import Any
 
-# role -> (light, dark); in the page each is a variable. Text keeps a contrast of at least 4.5 to the surface, points
-# and lines one of 3. Series, and parts, keep apart for the colour-blind, too: a search over hues, with vision simulated
+# role -> (light, dark); in the page each is a variable. Text keeps a contrast of at least 4.5 to the surface, points,
+# lines and bars one of 3. Series, and parts, keep apart for the colour-blind, too: a search over hues, with vision simulated
 # after Machado, Oliveira and Fernandes 2009, for the largest least distance in Oklab.
 ROLES = {
     "surface": ("#fdfdfc", "#14181d"),
@@ -22,13 +22,13 @@ ROLES = {
     "series-5": ("#ac870e", "#707716"),
     "series-6": ("#076f8d", "#02cfe1"),
     "series-7": ("#51362c", "#b4827d"),
-    "part-arithmetic": ("#827dee", "#3965e2"),
-    "part-memory": ("#5cbac5", "#a6e5f2"),
-    "part-communication": ("#6a3a8d", "#c189fa"),
-    "part-host": ("#972b02", "#ca6322"),
-    "part-kernels": ("#d3a740", "#e9bd0b"),
-    "part-load": ("#11786a", "#1caf97"),
-    "part-idle": ("#272f37", "#585a5d"),
+    "part-arithmetic": ("#6775f2", "#6779f9"),
+    "part-memory": ("#215b86", "#1d6d89"),
+    "part-communication": ("#520474", "#dbb1fd"),
+    "part-host": ("#f26744", "#bd510c"),
+    "part-kernels": ("#765707", "#eba007"),
+    "part-load": ("#0d351a", "#a1f5a6"),
+    "part-idle": ("#8f9297", "#92979a"),
     "estimate": ("#75808c", "#87929e"),
 }
 LIGHT = {role: light for role, (light, _) in ROLES.items()}

@@ -1,9 +1,11 @@
 """What the report is made of: numbers, ticks, colours, and the points of two figures against their definitions."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -42,8 +44,34 @@ def test_colours_are_readable_in_light_and_dark(scheme: int) -> None:
     for text in ("ink", "muted", "accent", "warn"):
         assert contrast(text, "surface") >= 4.5
         assert contrast(text, "panel") >= 4.5
-    for shade in [role for role in ROLES if role.startswith("series")] + ["estimate"]:
+    for shade in [role for role in ROLES if role.startswith(("series-", "part-"))] + ["estimate"]:
         assert contrast(shade, "surface") >= 3
+
+
+# What of linear red, green and blue is seen without the cones of one kind (Machado, Oliveira and Fernandes 2009).
+COLOUR_BLIND = {
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+# Linear red, green and blue to Oklab (Ottosson 2020): a cube root between two matrices.
+CONES = [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566],
+         [0.0883024619, 0.2817188376, 0.6299787005]]  # fmt: skip
+LAB = [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099],
+       [0.0259040371, 0.7827717662, -0.8086757660]]  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_colours_keep_apart_for_the_colour_blind(scheme: int) -> None:
+    """A step in Oklab of 0.02 is just seen; light-dark differences count."""
+    for kind in ("series-", "part-"):
+        colours = [ROLES[role][scheme] for role in ROLES if role.startswith(kind)]
+        parts = np.array([[int(each[at : at + 2], 16) / 255 for at in (1, 3, 5)] for each in colours])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        for seen in COLOUR_BLIND.values():
+            lab = np.cbrt(np.clip(linear @ np.transpose(seen), 0, None) @ np.transpose(CONES)) @ np.transpose(LAB)
+            apart = [np.linalg.norm(one - other) for one, other in itertools.combinations(lab, 2)]
+            assert min(apart) >= 0.08
 
 
 def test_roofline_points_follow_from_the_counts(folder: Path) -> None:

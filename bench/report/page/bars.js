@@ -32,7 +32,7 @@ const stack = (figure, bars) => {
     });
     drawn.forEach((entry, k) => {
       const row = draw("g", { class: "row", "data-row": k });
-      const most = Math.floor((left - 8) / 6.7), label = entry.label.length > most ? `${entry.label.slice(0, most - 1)}…` : entry.label;
+      const most = Math.floor((left - 8) / 7), label = entry.label.length > most ? `${entry.label.slice(0, most - 1)}…` : entry.label;
       row.append(draw("text", { class: "name", x: left - 8, y: k * each + 16, "text-anchor": "end" }, label));
       row.append(draw("rect", { x: 0, y: k * each, width: wide, height: each, fill: "transparent" }));
       let from = left;

@@ -76,6 +76,11 @@ const swatch = (mark, shade, full = true, size = 1) => {
   return svg;
 };
 const dashes = ["", "7 4", "8 3 2 3", "2 3"];
+const sample = (shade, pattern) => {
+  const svg = draw("svg", { viewBox: "0 0 28 16", style: "width: 28px", "aria-hidden": "true" });
+  svg.append(draw("path", { d: "M0,8H28", stroke: shade, "stroke-width": 2, "stroke-dasharray": pattern }));
+  return svg;
+};
 
 // The tip follows the pointer, or stands beside what the keyboard is at.
 const tip = document.getElementById("tip");

@@ -4,7 +4,7 @@ const scale = (axis, from, to) => {
   const low = of(axis.low), span = of(axis.high) - low;
   return (value) => from + ((of(value) - low) / span) * (to - from);
 };
-const width_of = (text) => 6.7 * text.length;
+const width_of = (text) => 7.3 * text.length;
 
 // Ticks that do not overlap, at least so many pixels apart.
 const spaced = (ticks, at, room) => {
@@ -52,11 +52,7 @@ const legend_of = (chart) => {
     entries.push(make("span", {}, swatch("o", "var(--muted)", false, 0.8), "fitted"), make("span", {}, swatch("o", "var(--muted)"), "held out"));
   }
   const models = [...new Map(chart.lines.filter((line) => line.strategy).map((line) => [line.gpu, line.dash]))];
-  if (models.length > 1) models.forEach(([gpu, dash]) => {
-    const svg = draw("svg", { viewBox: "0 0 28 16", style: "width: 28px", "aria-hidden": "true" });
-    svg.append(draw("path", { d: "M0,8H28", stroke: "var(--muted)", "stroke-width": 2, "stroke-dasharray": dashes[dash] }));
-    entries.push(make("span", {}, svg, data.short[gpu]));
-  });
+  if (models.length > 1) entries.push(...models.map(([gpu, dash]) => make("span", {}, sample("var(--muted)", dashes[dash]), data.short[gpu])));
   return entries;
 };
 

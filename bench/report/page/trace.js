@@ -13,6 +13,7 @@ const plot = (figure, label, unit, alt) => {
   let series = [], window_s = 0, wide = 0, nothing = "", px, inner, hair, at = 0;
   const estimated = figure.classList.contains("estimated");
   const shade = (k) => (estimated ? "var(--estimate)" : `var(--series-${k % 8})`);
+  const pattern = (k) => dashes[(estimated ? k : Math.floor(k / 8)) % 4];
   const redraw = (width = canvas.clientWidth) => {
     wide = width;
     one(".legend", figure).replaceChildren();
@@ -39,10 +40,10 @@ const plot = (figure, label, unit, alt) => {
       const d = each.steps
         ? each.y.map((value, j) => `${j ? "L" : "M"}${px(each.x[j] - each.steps).toFixed(1)},${py(value).toFixed(1)}H${px(each.x[j]).toFixed(1)}`).join("")
         : path(each.x, each.y, px, py);
-      svg.append(draw("path", { class: "trace", d, stroke: shade(k), "stroke-dasharray": dashes[Math.floor(k / 8) % 4], "clip-path": `url(#${clip})` }));
+      svg.append(draw("path", { class: "trace", d, stroke: shade(k), "stroke-dasharray": pattern(k), "clip-path": `url(#${clip})` }));
       if (!each.steps) each.x.forEach((value, j) => svg.append(draw("circle", { cx: px(value), cy: py(each.y[j]), r: 2.4, fill: shade(k), "clip-path": `url(#${clip})` })));
     });
-    if (series.length > 1) one(".legend", figure).replaceChildren(...series.map((each, k) => make("span", {}, make("i", { style: `background: ${shade(k)}` }), each.name)));
+    if (series.length > 1) one(".legend", figure).replaceChildren(...series.map((each, k) => make("span", {}, sample(shade(k), pattern(k)), each.name)));
     hair = draw("line", { class: "hair off", y1: inner.top, y2: inner.bottom });
     svg.append(hair);
     const read = (seconds, clientX, clientY) => {
