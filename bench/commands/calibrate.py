@@ -107,7 +107,7 @@ def _check(asked: "Asked", law: str, into: Place | None, out: Path | None, *, he
     from joulelaw.bench.calibration.folder import check_boundary
     from joulelaw.bench.calibration.plan import calibration_plan, chosen_model
     from joulelaw.bench.files import check_folder, check_target
-    from joulelaw.bench.installed import missing_strategies
+    from joulelaw.bench.installed import missing_strategies, need
     from joulelaw.bench.plan.devices import local_nodes, with_assumed
     from joulelaw.bench.plan.making import make_plan
     from joulelaw.bench.plan.meter import local_meter
@@ -121,6 +121,7 @@ def _check(asked: "Asked", law: str, into: Place | None, out: Path | None, *, he
         raise InputError(what, where=str(target), remedy="name another file with --out")
     check_folder(into or Path("results"))
     if here:
+        need("torch")
         nodes = local_nodes(asked.sweep)
         catalogue, _ = with_assumed(Catalogue.load(), nodes)
         plan = make_plan(asked.sweep, nodes, catalogue, missing=missing_strategies())
