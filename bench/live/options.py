@@ -10,7 +10,7 @@ from joulelaw.bench.dataset.storage import Place, place
 from joulelaw.bench.files import check_folder
 from joulelaw.cluster.power.meter import MeterChoice, MeterKind, MeterOptions
 
-RATE_HZ, ESTIMATE_HZ = 20.0, 10.0
+RATE_HZ, ESTIMATE_HZ = 20.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class LiveOptions:
     """`law`: a file, or `default`; `into`: the dataset folder (or URI) that gets the row; each may be left out.
 
     `devices` are TOML files of devices that the catalogue lacks. `meter`, `cpu_w_per_core`, `replay_path` and
-    `rate_hz` are those of a sweep's metering (None: 20 readings a second, 10 where joules are estimates). The measured
+    `rate_hz` are those of a sweep's metering (None: 20 readings a second, 5 where joules are estimates). The measured
     window begins after `warmup_steps` optimizer steps, on GPUs once steps are steady, and is at most `window_s` long.
 
     Raises:

@@ -21,7 +21,7 @@ from joulelaw.bench.live.options import LiveOptions
 from joulelaw.bench.live.ranks import AbsentError, Company, Ranks
 from joulelaw.bench.live.row import Around
 from joulelaw.bench.live.saving import Saving, entry_to_save, place_of, row_to_save, save
-from joulelaw.bench.live.steps import StepWatch
+from joulelaw.bench.live.steps import Spent, StepWatch
 from joulelaw.bench.live.told import Summary, log_values, notes, shown, told_forecast
 from joulelaw.bench.live.unlisted import probed_link
 from joulelaw.bench.live.window import Warmup
@@ -51,7 +51,7 @@ class TrainingRun:
         self.options, self.total_steps = options, total_steps
         self.forecast: Stated | None = None
         self._device, self._trained = device, trained
-        self._watch = StepWatch(model, device)
+        self._watch, self._told_cpu = StepWatch(model, device), Spent(every=1)
         self._meter: LiveMeter | None = None
         self._going: Going | None = None
         self._law: FittedLaw | None = None
@@ -105,9 +105,8 @@ class TrainingRun:
 
     def step_begins(self) -> None:
         """Before an optimizer step's first micro-step; waits for the device after an interruption only."""
-        with self._watch.spent:
-            if self._watch.step_begins() and self._meter is not None:
-                self._meter.look_closely(self._meter.beyond_s)
+        if self._watch.step_begins() and self._meter is not None:
+            self._meter.look_closely(self._meter.beyond_s)
 
     def step_ends(self, *, skipped: bool = False) -> None:
         """After each optimizer step."""
@@ -142,7 +141,7 @@ class TrainingRun:
         now; empty on all but the first rank."""
         if self._going is None or self._meter is None:
             return {}
-        with self._watch.spent:
+        with self._told_cpu:
             forecast_j = self.forecast.energy_j if self.forecast and self.total_steps else None
             told = self._going.told(self._watch.steps, forecast_j)
             return log_values(told, f"{self._meter.meter.name}, {self._meter.meter.kind}")
@@ -153,7 +152,7 @@ class TrainingRun:
         Nothing that goes wrong here is raised: the training itself is done, and must not be lost.
         """
         steps_cpu_s = time.process_time() - self._cpu_s
-        own_cpu_s = self._watch.spent.cpu_s + (self._meter.whole_cpu_s if self._meter else 0.0)
+        own_cpu_s = self._hooks_cpu_s + (self._meter.whole_cpu_s if self._meter else 0.0)
         ended: Ended | None = None
         try:
             ended = self._conclude()
@@ -180,6 +179,7 @@ class TrainingRun:
             meter_kind=meter.kind,
             boundary=meter.boundary,
             own_cpu_s=own_cpu_s,
+            hooks_cpu_s=self._hooks_cpu_s,
             steps_cpu_s=steps_cpu_s,
             window=measured,
             forecast=self.forecast,
@@ -191,6 +191,10 @@ class TrainingRun:
         for note in notes(summary):
             say(note)
         return summary
+
+    @property
+    def _hooks_cpu_s(self) -> float:
+        return self._watch.spent.cpu_s + self._told_cpu.cpu_s
 
     def abort(self) -> None:
         """The training broke off: no row, and nothing is left running."""

@@ -21,8 +21,8 @@ class Summary:
     """A metered training. `energy_j` is of all of it, evaluations and checkpoints included, by `meter` of `meter_kind`.
 
     `window` is its measured stretch of steady steps; `trial_id` its row in `into`, and `no_row` why there is none.
-    `own_cpu_s` is the processor time that forecasting and metering took in this process, `steps_cpu_s` what the
-    process used from the first step to the last.
+    `own_cpu_s` is the processor time that metering took in this process while it trained, `hooks_cpu_s` that part of it
+    that the steps waited for, and `steps_cpu_s` all that the process used meanwhile.
     """
 
     energy_j: float | None
@@ -32,6 +32,7 @@ class Summary:
     meter_kind: str
     boundary: str
     own_cpu_s: float
+    hooks_cpu_s: float
     steps_cpu_s: float
     window: Measured | None = None
     forecast: Stated | None = None

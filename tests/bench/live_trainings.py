@@ -13,11 +13,11 @@ from transformers import BertConfig, BertForSequenceClassification
 from joulelaw.bench.dataset.measurements import read_trials
 
 CORE_W = 10.0
-# Busy machines give a process its time in lots: ten readings a second would leave a short window uncertain.
+# Busy machines give a process its time in lots: a few readings a second would leave a short window uncertain.
 METER: Mapping[str, Any] = {"meter": "estimate", "cpu_w_per_core": CORE_W, "rate_hz": 100.0}
 VOCABULARY, LENGTH, BATCH = 1000, 32, 4
 # A window of less is too short to be valid.
-LEAST_S = 1.5
+LEAST_S = 2.0
 
 
 def tiny_bert(**settings: Any) -> BertForSequenceClassification:
