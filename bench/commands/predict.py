@@ -137,23 +137,29 @@ def _table(
 ) -> ExitCode:
     """Every row of a table, into another."""
     from joulelaw.bench.commands.law_files import check_writable_table, open_law, read_table, told_of, write_table
-    from joulelaw.bench.forecast.forecast import check_forecasts, chosen_boundary
+    from joulelaw.bench.forecast.forecast import check_forecasts, chosen_boundary, level_of
+    from joulelaw.bench.forecast.tables import with_shapes, with_usual
+    from joulelaw.bench.forecast.told import shown_rows
     from joulelaw.bench.forecast.training import Training, with_micro_steps
 
     check_writable_table(out)
     fitted = open_law(law, devices)
-    table = read_table(runs)
+    table, usual = with_usual(read_table(runs))
+    if usual:
+        say(f"{runs} has no column {', '.join(usual)}: 1 in every row")
     check_forecasts(fitted)
     with told_of_flags():
         training = Training(**asked) if asked else None
         chosen = chosen_boundary(fitted, boundary) if boundary else None
     with told_of(runs):
+        table = with_shapes(table)
         if training is not None:
             table = with_micro_steps(table, training, fitted.catalogue)
         if chosen is not None:
             table = table.assign(boundary=chosen)
         forecast = _named(fitted, table, prices)
     write_table(forecast, out)
+    to_people().print(shown_rows(forecast, level_of(fitted)))
     outside = int((forecast["extrapolates"] != "").sum())
     if outside:
         say(f"{outside} of {len(forecast)} runs lie outside what the law was fitted on: see the column extrapolates")

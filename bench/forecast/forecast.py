@@ -50,9 +50,14 @@ class Forecast:
 
     @property
     def level(self) -> float:
-        """Share of the intervals that hold the truth: what was aimed at, or less where the cases are few."""
-        achieved = self.law.widths.achieved
-        return self.law.widths.aimed if math.isnan(achieved) else min(achieved, self.law.widths.aimed)
+        """Share of the intervals that hold the truth, as `level_of` tells it."""
+        return level_of(self.law)
+
+
+def level_of(law: FittedLaw) -> float:
+    """Share of a law's intervals that hold the truth: what was aimed at, or less where the cases are few."""
+    achieved = law.widths.achieved
+    return law.widths.aimed if math.isnan(achieved) else min(achieved, law.widths.aimed)
 
 
 def forecast_run(law: FittedLaw, run: Run, prices: Prices | None = None, boundary: str | None = None) -> Forecast:

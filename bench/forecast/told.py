@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pandas as pd
 from rich.table import Table
 
 from joulelaw.bench.console import duration, number, table
 from joulelaw.bench.forecast.boundaries import COVERS
 from joulelaw.bench.forecast.forecast import Forecast
 from joulelaw.model.costs import J_PER_KWH
+
+MOST_ROWS = 10
 
 
 def shown(forecast: Forecast) -> Table:
@@ -24,6 +27,26 @@ def shown(forecast: Forecast) -> Table:
     fits_in = f"{fits} in the {number(memory.usable_bytes / 2**30)} GiB that the {one.gpu_model} has to use"
     made.add_row("memory of a device", f"{number(memory.needed_bytes / 2**30)} GiB", "", fits_in)
     return made
+
+
+def shown_rows(forecasts: pd.DataFrame, level: float) -> Table:
+    """The first MOST_ROWS runs of a table with forecasts; a ! marks those outside what the law was fitted on."""
+    first = [{str(name): value for name, value in row.items()} for row in forecasts.head(MOST_ROWS).to_dict("records")]
+    figures = [{name: cells for name, *cells in _figures(row)} for row in first]
+    names = list(figures[0])
+    more = "" if len(forecasts) <= MOST_ROWS else f", the first {MOST_ROWS} of {len(forecasts):,}"
+    made = table(f"Forecasts{more} (below each: its {100 * level:.0f} % interval)", ["run", *names, ""], names)
+    for row, told in zip(first, figures, strict=True):
+        cells = (f"{value}\n{interval}" for value, interval, _ in told.values())
+        made.add_row(_label(row), *cells, "!" if row["extrapolates"] else "")
+    return made
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """A run in a few words."""
+    model = row.get("model") or f"{row['model_family']} L{row['num_layers']} h{row['hidden_size']}"
+    spread = f"{row['precision']} {row['strategy']}, {row['gpu_count']} x {row['gpu_model']}"
+    return f"{model} s{row['sequence_length']} B{row['micro_batch_size']}\n{spread}"
 
 
 def as_json(forecast: Forecast) -> dict[str, Any]:
@@ -66,8 +89,9 @@ def _figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     seconds = [float(row[name]) for name in ("predicted_duration_s", "duration_low_s", "duration_high_s")]
     ends = f"{duration(seconds[1])} to {duration(seconds[2])}"
     yield "time", duration(seconds[0]), ends, "training steps alone: no start, evaluation or saving"
-    power = [float(row[f"average_power{end}_w"]) for end in ("", "_low", "_high")]
-    yield "average power", f"{number(power[0])} W", _interval(power[1:], "W"), "all devices together"
+    if "average_power_w" in row:
+        power = [float(row[f"average_power{end}_w"]) for end in ("", "_low", "_high")]
+        yield "average power", f"{number(power[0])} W", _interval(power[1:], "W"), "all devices together"
     if "cost" in row:
         cost = [float(row[f"cost{end}"]) for end in ("", "_low", "_high")]
         unit = str(row["currency"])

@@ -10,6 +10,7 @@ import pyarrow as pa
 from joulelaw import InputError
 from joulelaw.bench.dataset.columns import as_table
 from joulelaw.bench.dataset.tables import TRIALS
+from joulelaw.bench.forecast.tables import MODEL, with_shapes
 from joulelaw.bench.imported.checks import reasons_of
 from joulelaw.bench.imported.units import unit_problems
 from joulelaw.bench.trial.checks import Remark
@@ -69,6 +70,7 @@ def check_imported(table: pd.DataFrame, catalogue: Catalogue, boundary: str | No
         raise InputError(f"unknown boundary {boundary!r}", where="--boundary", remedy=f"one of {', '.join(BOUNDARIES)}")
     if table.empty:
         raise InputError("no rows", where="table", remedy="give at least one trial")
+    given, table = table.columns, with_shapes(table)
     problems = Problems(table)
     for text in unit_problems(table.columns, NEEDED, OPTIONAL):
         problems.add(text)
@@ -77,12 +79,13 @@ def check_imported(table: pd.DataFrame, catalogue: Catalogue, boundary: str | No
     find_unknown(checked, catalogue, problems)
     _find_optional(checked, problems)
     problems.refuse()
+    read = {*NEEDED, *OPTIONAL, *([MODEL] if len(table.columns) > len(given) else [])}
     names = {str(name): catalogue.get(str(name)).name for name in checked["gpu_model"].unique()}
     checked["gpu_model"] = checked["gpu_model"].astype(str).map(names)
     return Imported(
         trials=_trials(checked, reasons_of(checked, catalogue)),
-        ignored=tuple(str(name) for name in table.columns if name not in (*NEEDED, *OPTIONAL)),
-        renamed=tuple((given, name) for given, name in names.items() if given != name),
+        ignored=tuple(str(name) for name in given if name not in read),
+        renamed=tuple((other, name) for other, name in names.items() if other != name),
     )
 
 

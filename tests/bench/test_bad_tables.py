@@ -108,12 +108,25 @@ def test_every_problem_is_told_at_once_in_the_order_of_rows(capsys: Capture) -> 
 
 
 def test_many_problems_are_counted_and_the_first_shown(capsys: Capture) -> None:
-    table = pd.concat([TABLE] * 5, ignore_index=True).assign(energy_j=-1.0)
+    table = pd.concat([TABLE] * 5, ignore_index=True)
     table["trial_id"] = [f"x{row}" for row in range(len(table))]
+    table["energy_j"] = [-1.0 - row for row in range(len(table))]
     lines = import_refusal(capsys, table).splitlines()
     assert lines[0].startswith("t.csv: 60 problems")
     assert len(lines) == 22
     assert lines[-1] == "  and 40 more"
+
+
+def test_one_mistake_in_many_rows_is_told_once(capsys: Capture) -> None:
+    """A device that no catalogue has stands in every row of a table, and must not hide the row with another mistake."""
+    table = pd.concat([TABLE] * 5, ignore_index=True).assign(gpu_model="H900")
+    table["trial_id"] = [f"x{row}" for row in range(len(table))]
+    table.loc[50, "energy_j"] = -1.0
+    head, device, joules = import_refusal(capsys, table).splitlines()
+    assert head == "t.csv: 61 problems; correct them, or leave the rows out"
+    assert device.startswith("  row 1, trial x0: gpu_model is in no catalogue")
+    assert device.endswith("(it is 'H900'), and so in 59 rows more")
+    assert joules.startswith("  row 51, trial x50: energy_j")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from torch.utils.data import BatchSampler, DistributedSampler
 
+from joulelaw.bench.cli import main
 from joulelaw.bench.commands.run_options import flag
 from joulelaw.bench.forecast.boundaries import boundary_warnings
 from joulelaw.bench.forecast.extrapolation import extrapolations
@@ -106,6 +107,27 @@ def test_a_table_gets_the_amount_of_training_that_options_say(home: Path, capsys
     assert "--out: missing" in refusal(capsys, *words("runs.csv"))
     pd.DataFrame(rows).assign(strategy="fdsp").to_csv("wrong.csv", index=False)
     assert "did you mean 'fsdp'?" in refusal(capsys, *words("wrong.csv --out out.csv --steps 5"))
+
+
+def test_a_table_may_name_models_and_leave_out_what_is_one(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same forecast as from the columns of the shape; shown to people, too."""
+    _, content, _ = run(capsys, *words(RUN))
+    one = pd.DataFrame([content["run"]]).drop(columns="micro_steps")
+    one.to_csv("whole.csv", index=False)
+    shape = ["model_family", "num_layers", "hidden_size", "num_heads", "intermediate_size", "vocab_size"]
+    short = one.drop(columns=[*shape, "node_count", "grad_accumulation"]).assign(model="bert-base-uncased")
+    short.to_csv("short.csv", index=False)
+    run(capsys, *words("whole.csv --out whole.parquet --dataset-size 10000 --epochs 3"))
+    main([*words("short.csv --out short.parquet --dataset-size 10000 --epochs 3")])
+    told = capsys.readouterr()
+    assert "has no column node_count, grad_accumulation: 1 in every row" in told.err
+    assert "bert-base-uncased s128 B16" in told.out
+    whole, named = pd.read_parquet("whole.parquet"), pd.read_parquet("short.parquet")
+    pd.testing.assert_frame_equal(named[whole.columns], whole)
+    short.assign(model="roberta-base").to_csv("other.csv", index=False)
+    assert "other.csv row 1: roberta-base is by its name a roberta model" in refusal(
+        capsys, *words("other.csv --out out.csv --steps 5")
+    )
 
 
 def test_figures_follow_from_energy_and_time_by_hand(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

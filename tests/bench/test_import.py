@@ -44,6 +44,18 @@ def test_what_is_read_back_is_what_the_table_says(name: str, tmp_path: Path, cap
     assert back["split"].isna().all()
 
 
+def test_a_model_may_be_named_in_place_of_its_shape(tmp_path: Path, capsys: Capture) -> None:
+    shape = ["model_family", "num_layers", "hidden_size", "num_heads", "intermediate_size", "vocab_size"]
+    named = plain_table(3).drop(columns=shape).assign(model=["bert-base-uncased", "gpt2", "bert-large-uncased"])
+    _, told, _ = run(capsys, "import", written(tmp_path, named), "--into", "d", "--boundary", "gpu")
+    assert (told["valid"] + told["invalid"], told["ignored_columns"]) == (3, [])
+    back = read_measurements([Path("d")])
+    assert back[shape[:4]].to_numpy().tolist() == [["bert", 12, 768, 12], ["gpt2", 12, 768, 12], ["bert", 24, 1024, 16]]
+    both = plain_table(1).assign(model="bert-base-uncased")
+    _, told, _ = run(capsys, "import", written(tmp_path, both), "--into", "e", "--boundary", "gpu")
+    assert told["ignored_columns"] == ["model"], "a shape that is there is not looked up"
+
+
 def test_a_fit_on_the_import_is_the_fit_on_the_table(tmp_path: Path, capsys: Capture) -> None:
     table = plain_table()
     direct = laws.fit_law("roofline", table.assign(boundary="gpu"), Catalogue.load())
