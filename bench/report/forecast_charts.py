@@ -24,7 +24,7 @@ def measured_against_predicted(study: Study, target: str) -> Chart:
     rows, unit = of_a_step(study, target)
     values = rows[["measured", "predicted"]].to_numpy(dtype=float)
     low, high = values.min() / 1.3, values.max() * 1.3
-    measured = _measured_word(study, target)
+    measured = study.word(target)
     return Chart(
         name=f"predicted-{target}",
         title=title(target),
@@ -62,7 +62,7 @@ def residuals(study: Study, target: str) -> Chart:
         caption="Above the line the forecast is too high, below it too low. Open marks: fitted; full ones: held out.",
         alt=f"Residuals of {target} by strategy for {len(rows)} trials",
         x=Axis("strategy", "1", left, right, places, log=False),
-        y=Axis(f"predicted / {_measured_word(study, target)} − 1", "ratio", math.exp(-reach), math.exp(reach), ticks),
+        y=Axis(f"predicted / {study.word(target)} − 1", "ratio", math.exp(-reach), math.exp(reach), ticks),
         points=points(rows, at, ratio),
         lines=(Line((left, right), (1.0, 1.0)),),
         splits=True,
@@ -121,10 +121,6 @@ def of_a_step(study: Study, target: str) -> tuple[pd.DataFrame, str]:
     return rows[rows["predicted"].notna()], unit
 
 
-def _measured_word(study: Study, target: str) -> str:
-    return "estimated" if target == "energy" and study.estimated else "measured"
-
-
 def _caption(study: Study, rows: pd.DataFrame, target: str) -> str:
     count, error = held_out_error(study, target)
     if not count:
@@ -132,7 +128,7 @@ def _caption(study: Study, rows: pd.DataFrame, target: str) -> str:
     held = rows[rows["held_out"]]
     inside = int(((held["low"] <= held["measured"]) & (held["measured"] <= held["high"])).sum())
     said = (
-        f"A point a trial, and the line where forecast and {_measured_word(study, target)} value agree. The {count} "
+        f"A point a trial, and the line where forecast and {study.word(target)} value agree. The {count} "
         f"full points were held out{study.hold_out_rule}: their mean absolute error is {percent(error)}, and "
         f"{inside} of {count} lie within their {study.interval}."
     )

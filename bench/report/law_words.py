@@ -9,7 +9,7 @@ from joulelaw.bench.report.names import short_device
 from joulelaw.bench.report.quantity import number, quantity
 from joulelaw.bench.report.study import Study
 
-# Coefficient -> letter and index. Formulas in page/law_*.html.j2 use these symbols, and tables name them.
+# Coefficient -> letter and index. Formulas in assets/law_*.html.j2 use these symbols, and tables name them.
 SYMBOLS: Mapping[str, tuple[str, str]] = {
     "eta_flop": ("η", "flop"),
     "eta_flop_reduced": ("η", "reduced"),

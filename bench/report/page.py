@@ -21,7 +21,7 @@ from joulelaw.bench.report.tables import Table
 from joulelaw.bench.report.traces import plain_traces
 from joulelaw.bench.report.trial_figure import chosen_trial
 
-_ASSETS = Path(__file__).parent / "page"
+_ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("base.js", "scatter.js", "bars.js", "trace.js", "page.js")
 
 

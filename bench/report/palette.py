@@ -2,9 +2,9 @@
 
 from typing import Any
 
-# role -> (light, dark); in the page each is a variable. Text keeps a contrast of at least 4.5 to the surface, points,
-# lines and bars one of 3. Series, and parts, keep apart for the colour-blind, too: a search over hues, with vision simulated
-# after Machado, Oliveira and Fernandes 2009, for the largest least distance in Oklab.
+# role -> (light, dark); in the page each is a variable. Text keeps a contrast of at least 4.5 to the surface; points,
+# lines and bars one of 3. Series, and parts, keep apart for the colour-blind, too: a search over hues, with vision
+# simulated after Machado, Oliveira and Fernandes 2009, for the largest least distance in Oklab.
 ROLES = {
     "surface": ("#fdfdfc", "#14181d"),
     "panel": ("#f4f5f4", "#1c2229"),

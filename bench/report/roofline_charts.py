@@ -99,7 +99,7 @@ def energy_roofline(study: Study) -> Chart | None:
         ),
         alt=f"Energy roofline with {len(rows)} trials",
         x=log_axis(_INTENSITY, "FLOP/B", x[0], x[-1]),
-        y=log_axis(f"{'estimated' if study.estimated else 'measured'} operations per joule", "FLOP/J", least / 2, top),
+        y=log_axis(f"{study.word('energy')} operations per joule", "FLOP/J", least / 2, top),
         points=points(rows, rows["intensity"], rows["flop_per_j"]),
         lines=tuple(lines),
         **of_meter(study, "energy"),

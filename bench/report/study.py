@@ -134,6 +134,14 @@ class Study:
         rows = self.trials if self.valid.empty else self.valid
         return bool((rows["meter_kind"] == "estimated").any())
 
+    def word(self, target: str) -> str:
+        """What the values of a target are: measured, or joules that are estimated, replayed or only stated."""
+        rows = self.trials if self.valid.empty else self.valid
+        kinds = set(rows["meter_kind"].dropna())
+        if target != "energy" or "measured" in kinds or not kinds:
+            return "measured"
+        return "estimated" if self.estimated else min(kinds)
+
     @property
     def meter(self) -> str:
         """Which meter the joules come from, of which kind, and what they cover."""

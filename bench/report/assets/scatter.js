@@ -38,13 +38,6 @@ const frame = (svg, box, x, y) => {
 
 const path = (xs, ys, px, py) => xs.map((x, k) => `${k ? "L" : "M"}${px(x).toFixed(1)},${py(ys[k]).toFixed(1)}`).join("");
 
-// Names at the ends of lines, pushed apart where lines end together.
-const name_lines = (svg, lines, inner, px, py) => {
-  const ends = lines.map((line) => ({ text: line.label, y: py(line.y[line.y.length - 1]) - 6 })).sort((a, b) => a.y - b.y);
-  ends.forEach((end, k) => { if (k && end.y < ends[k - 1].y + 14) end.y = ends[k - 1].y + 14; });
-  ends.forEach((end) => svg.append(draw("text", { class: "halo", x: inner.right, y: Math.min(Math.max(end.y, inner.top + 8), inner.bottom - 6), "text-anchor": "end" }, end.text)));
-};
-
 const legend_of = (chart) => {
   const used = [...new Set(chart.points.trial.map((trial) => data.trials.strategy[trial]))].sort((a, b) => a - b);
   const entries = used.map((k) => make("span", {}, swatch(data.strategies[k].mark, colour(data.strategies[k], chart.estimated)), data.strategies[k].name));
@@ -55,15 +48,18 @@ const legend_of = (chart) => {
   if (models.length > 1) entries.push(...models.map(([gpu, dash]) => make("span", {}, sample("var(--muted)", dashes[dash]), data.short[gpu])));
   return entries;
 };
+const guides_of = (chart) => chart.lines.filter((line) => line.label && !line.strategy)
+  .map((line) => [line, make("span", {}, sample("var(--muted)", dashes[line.dash]), line.label)]);
 
 const scatter = (figure, chart) => {
   const canvas = one(".canvas", figure), live = one(".live", figure), points = chart.points;
-  one(".legend", figure).replaceChildren(...legend_of(chart));
+  const guides = guides_of(chart);
+  one(".legend", figure).replaceChildren(...legend_of(chart), ...guides.map(([, entry]) => entry));
   const svg = draw("svg", { tabindex: 0, role: "application", "aria-roledescription": "figure", "aria-label": `${chart.alt}. Arrow keys go from trial to trial, Enter keeps one.` });
   canvas.replaceChildren(svg);
   const order = points.trial.map((_, k) => k).sort((a, b) => points.held[a] - points.held[b]);
   const place = new Map(points.trial.map((trial, k) => [trial, k]));
-  let at = [], nodes = [], lines = [], rings = {}, names = null, wide = 0, write_names = () => {};
+  let at = [], nodes = [], lines = [], rings = {}, wide = 0;
 
   const redraw = (width = canvas.clientWidth) => {
     wide = width;
@@ -71,7 +67,7 @@ const scatter = (figure, chart) => {
     const box = { width: wide, height: chart.square ? Math.min(Math.max(wide, 320), 470) : Math.max(Math.min(0.7 * wide, 400), 300) };
     svg.setAttribute("viewBox", `0 0 ${box.width} ${box.height}`);
     svg.replaceChildren();
-    const { px, py, inner } = frame(svg, box, chart.x, chart.y);
+    const { px, py } = frame(svg, box, chart.x, chart.y);
     lines = chart.lines.map((line) => {
       const look = { d: path(line.x, line.y, px, py), "stroke-dasharray": dashes[line.dash], class: line.strategy ? "mean" : "guide" };
       if (line.strategy) look.stroke = colour(data.strategies.find((each) => each.name === line.strategy), chart.estimated);
@@ -79,8 +75,6 @@ const scatter = (figure, chart) => {
       svg.append(node);
       return node;
     });
-    names = draw("g");
-    svg.append(names);
     at = points.trial.map((_, k) => [px(points.x[k]), py(points.y[k])]);
     const small = points.trial.length > 300 ? 0.75 : 1;
     nodes = [];
@@ -97,7 +91,6 @@ const scatter = (figure, chart) => {
     }
     rings = { over: draw("circle", { class: "ring off", r: 8.5 }), kept: draw("circle", { class: "ring kept off", r: 9.5 }) };
     svg.append(rings.over, rings.kept);
-    write_names = () => { names.replaceChildren(); name_lines(names, chart.lines.filter((line) => line.label && !line.strategy && has(line)), inner, px, py); };
     follow("filter");
     follow("over");
     follow("kept");
@@ -108,7 +101,7 @@ const scatter = (figure, chart) => {
     if (what === "filter") {
       nodes.forEach((node, k) => node.classList.toggle("off", !shown(points.trial[k])));
       lines.forEach((node, k) => node.classList.toggle("off", !has(chart.lines[k])));
-      write_names();
+      guides.forEach(([line, entry]) => entry.classList.toggle("off", !has(line)));
       tell();
     }
     for (const which of ["over", "kept"]) {
