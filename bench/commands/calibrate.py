@@ -205,7 +205,8 @@ def _why(standing: "Standing", folder: Place) -> str:
     """What was wrong with trials of no use, and with how many."""
     from joulelaw.bench.dataset.measurements import read_trials
 
-    useless = set(_of_no_use(standing))
+    if not (useless := set(_of_no_use(standing))):
+        return ""
     rows = read_trials(folder)
     reasons = Counter(
         reason
