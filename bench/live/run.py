@@ -190,6 +190,7 @@ class TrainingRun:
         to_people(stderr=True).print(shown(summary))
         for note in notes(summary):
             say(note)
+        self._ranks.say("over", True)
         return summary
 
     @property
@@ -235,11 +236,13 @@ class TrainingRun:
         return probed_link(0, self._ranks.size, self._device)
 
     def _stand_by(self) -> None:
-        """The first rank may have to measure the link to the others."""
+        """The first rank may have to measure the link to the others; all leave together, as they came: a process that
+        ends while its group is still in use may take the others with it."""
         with suppress(Exception):  # it has gone
             (probing,) = self._ranks.hear("probe", [0])
             if probing:
                 probed_link(self._company.rank, self._ranks.size, self._device)
+            self._ranks.hear("over", [0])
 
 
 def _in_words(error: Exception) -> str:
