@@ -16,6 +16,8 @@ from rich.table import Table
 from joulelaw.bench.dataset.storage import ObjectPath, as_argument
 
 MIN_WIDTH = 130
+# Of a value in the last line where a person sees it: a list of all coefficients would push their table out of sight.
+MOST_SEEN = 1000
 
 
 class ExitCode(IntEnum):
@@ -42,9 +44,16 @@ def say(message: str) -> None:
 
 
 def last_line(command: str, code: int, **values: Any) -> None:
-    """The last line of standard output: one JSON object, with the exit code. A number that is not finite is null."""
-    content = {"command": command, "exit_code": int(code), **values}
-    print(json.dumps(_plain(content), allow_nan=False), flush=True)
+    """The last line of standard output: one JSON object, with the exit code. A number that is not finite is null.
+
+    On a terminal long lists are left out of it, and named under `not_shown`; a file or a pipe gets all.
+    """
+    content = _plain({"command": command, "exit_code": int(code), **values})
+    if sys.stdout.isatty():
+        long = [name for name, value in content.items() if len(json.dumps(value)) > MOST_SEEN and name != "error"]
+        content = {name: value for name, value in content.items() if name not in long}
+        content |= {"not_shown": long} if long else {}
+    print(json.dumps(content, allow_nan=False), flush=True)
 
 
 def table(title: str, columns: Sequence[str], numeric: Sequence[str] = ()) -> Table:

@@ -60,12 +60,17 @@ def scores_table(result: Validation, target: str) -> Table:
 
     A window's minimum makes the durations of short steps alike, which R2 punishes: R2 per token is free of that.
     """
-    medians = ("median R2", "median MAPE")
+    medians = ("median R2", "median MAPE") if _folds(result) > 1 else ()
     shown = _scores(result, target, "", ["law", *SCORES, *medians, "worst group"], [*SCORES, *medians])
     for each in sorted(_of(result, target), key=_order):
-        median = (number(each.median.r2_log), _percent(each.median.mape))
+        median = (number(each.median.r2_log), _percent(each.median.mape))[: len(medians)]
         shown.add_row(_name(each), *_cells(each.pooled), *median, each.pooled.worst_group, style=_style(result, target))
     return shown
+
+
+def folds_tell_more(result: Validation) -> bool:
+    """Whether the scores of single folds are not those of all trials once more, or are not there at all."""
+    return _folds(result) > 1 or any(fold.failure for fold in result.fold_scores)
 
 
 def folds_table(result: Validation, target: str) -> Table:
@@ -100,9 +105,14 @@ def _scores(result: Validation, target: str, what: str, columns: Sequence[str], 
     estimated = target == "energy" and result.energy_is_estimated
     title = f"{target}, held out by {result.hold_out}{what}" + (f" ({ESTIMATED})" if estimated else "")
     shown = table(title, columns, numeric)
+    shown.columns[0].min_width = max((len(each.law) for each in result.fold_scores), default=0)
     if estimated:
         shown.caption = ESTIMATED
     return shown
+
+
+def _folds(result: Validation) -> int:
+    return len({fold.fold for fold in result.fold_scores})
 
 
 def _of(result: Validation, target: str) -> list[Summary]:

@@ -9,6 +9,7 @@ from joulelaw.bench.commands.law_tables import (
     coefficients_table,
     estimated_note,
     folds_table,
+    folds_tell_more,
     mixed_notes,
     narrow_notes,
     noise_notes,
@@ -66,7 +67,7 @@ def tell_fit(fitted: FittedLaw, out: Path) -> None:
 
 def tell_validation(result: Validation, out: Path | None, remarks: Sequence[str]) -> None:
     """Every fold's scores, then those of all together, and what is to be known of them, `remarks` first."""
-    for shown in (folds_table, scores_table):
+    for shown in (folds_table, scores_table) if folds_tell_more(result) else (scores_table,):
         for target in TARGETS:
             to_people().print(shown(result, target))
     origin = result.provenance

@@ -9,6 +9,7 @@ from joulelaw.bench.console import duration, table
 from joulelaw.bench.plan.meter import NO_JOULES
 from joulelaw.bench.plan.plan import Plan, SetAside, group_counts
 from joulelaw.bench.plan.table import LEGEND, total_s, trial_table
+from joulelaw.bench.trial.checks import MIN_WINDOW_S, Reason
 from joulelaw.cluster.nodes.inventory import Node
 from joulelaw.cluster.streams.metering import MeterInfo
 
@@ -33,6 +34,8 @@ def show_plan(
     devices = sum(len(node.devices) for node in nodes)
     where = f"{devices} devices" + (f" of {len(nodes)} nodes" if len(nodes) > 1 else "")
     console.print(f"{len(plan.trials)} trials on {where}, expected to take about {duration(wall_s)}")
+    if short := _short(plan):
+        console.print(short)
     for name in assumed:
         console.print(f"{name} is in no catalogue: times are rough until `joulelaw run` has measured it")
     console.print(_metered(meter))
@@ -66,6 +69,16 @@ def _groups(plan: Plan) -> Table:
         mine = [trial for trial in plan.trials if trial.group == group]
         shown.add_row(f"{group[1]} x {group[0]}", str(len(mine)), duration(total_s(mine)))
     return shown
+
+
+def _short(plan: Plan) -> str:
+    """What is to be said of windows that nobody would believe; "" where there are none."""
+    asked = [(each.spec.window, each.price.step_s) for each in plan.trials]
+    count = sum(step_s is not None and max(own.min_s, own.min_steps * step_s) < MIN_WINDOW_S for own, step_s in asked)
+    if not count:
+        return ""
+    told = f"{count} trials are expected to be measured for less than {MIN_WINDOW_S:g} s, and would be invalid"
+    return f"{told} ({Reason.WINDOW_TOO_SHORT}): window: {{min_s: {MIN_WINDOW_S:g}}} in the sweep makes them long enough"
 
 
 def _metered(meter: MeterInfo | None) -> str:

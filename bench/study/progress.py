@@ -13,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from joulelaw.bench.console import duration
+from joulelaw.bench.trial.checks import Reason
+
+EXPLAINED = {reason.value: reason.explanation for reason in Reason}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class StudyProgress:
         self._expected_done_s = 0.0
         self._count = already_done
         self._total = total
+        self._explained: set[str] = set()
         self._began = time.monotonic()
         columns = (TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
         self._bar = Progress(*columns, console=self._console)
@@ -76,6 +80,15 @@ class StudyProgress:
         self._count += row["status"] == "done"
         self._expected_done_s += expected_s
         self.tell(f"[{self._count}/{self._total}] {label}  {outcome(row)}")
+        if (row["status"], row["verdict"]) == ("done", "invalid"):
+            self._explain(row["reasons"] or ())
+
+    def _explain(self, codes: Iterable[str]) -> None:
+        """What each reason means, the first time that it is met."""
+        for code in codes:
+            if code in EXPLAINED and code not in self._explained:
+                self._explained.add(code)
+                self.tell(f"  {code}: {EXPLAINED[code]}")
 
     def again(self, label: str, why: str) -> None:
         """A trial that is run once more."""

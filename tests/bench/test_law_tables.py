@@ -6,7 +6,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from joulelaw.bench.commands.law_tables import folds_table, noise_notes, scores_table
+from joulelaw.bench.commands.law_tables import folds_table, folds_tell_more, noise_notes, scores_table
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.validation import validate
 from tests.model.synthetic import measured
@@ -34,6 +34,13 @@ def test_a_fold_that_was_not_fitted_shows_why() -> None:
     few = measured(CATALOGUE, 0.05, most=8)
     result = validate(few, CATALOGUE, ("reduced_form",), "strategy", baselines=False)
     assert "cannot fix" in text_of(folds_table(result, "energy"))
+    assert folds_tell_more(result)
+
+
+def test_of_one_fold_nothing_is_told_twice() -> None:
+    result = validate(measured(CATALOGUE, 0.05, most=60), CATALOGUE, ("reduced_form",), "split", baselines=False)
+    assert not folds_tell_more(result)
+    assert "median" not in text_of(scores_table(result, "energy"))
 
 
 def test_medians_of_the_folds_stand_beside_the_scores_of_all_rows() -> None:

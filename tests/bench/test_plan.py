@@ -427,6 +427,15 @@ def test_the_plan_is_shown_whole(tmp_path: Path) -> None:
     assert "in no catalogue" in text
 
 
+def test_windows_that_would_be_too_short_are_told_before_they_run(tmp_path: Path) -> None:
+    for window, count in (("{min_steps: 1, min_s: 0.5}", 1), ("{min_steps: 1, min_s: 1}", 0)):
+        plan = plan_of(tmp_path, f"  - {{num_layers: 2, {SMALL}}}", cores(2), rest=f"window: {window}\n")
+        console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
+        show_plan(plan, [cores(2)], [], None, console)
+        told = f"{count} trials are expected to be measured for less than 1 s, and would be invalid (window_too_short)"
+        assert (told in console.export_text()) == (count > 0)
+
+
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_an_unlisted_gpu_before_ampere_is_refused_what_it_lacks_at_plan_time(precision: str, tmp_path: Path) -> None:
     node = gpus("Unlisted Turing", 1, 8)
