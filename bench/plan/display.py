@@ -78,7 +78,8 @@ def _short(plan: Plan) -> str:
     if not count:
         return ""
     told = f"{count} trials are expected to be measured for less than {MIN_WINDOW_S:g} s, and would be invalid"
-    return f"{told} ({Reason.WINDOW_TOO_SHORT}): window: {{min_s: {MIN_WINDOW_S:g}}} in the sweep makes them long enough"
+    remedy = f"window: {{min_s: {MIN_WINDOW_S:g}}} in the sweep makes them long enough"
+    return f"{told} ({Reason.WINDOW_TOO_SHORT}): {remedy}"
 
 
 def _metered(meter: MeterInfo | None) -> str:
