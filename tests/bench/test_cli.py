@@ -209,7 +209,10 @@ WRONG = {
     "too large": (["run", "large.yaml"], "large.yaml:4 grids[0].hidden_size: 2000 layers of width 65536"),
     "table's ending": (["predict", "law.json", "runs.xls", "--out", "x.csv"], "runs.xls: unknown ending '.xls'"),
     "no table": (["predict", "law.json", "absent.csv", "--out", "x.csv"], "absent.csv: no such file"),
-    "a law replaced": (["calibrate", "law.json", "new_hardware", "--out", "law.json"], "law.json: the law that is to be"),
+    "a law replaced": (
+        ["calibrate", "law.json", "new_hardware", "--out", "law.json"],
+        "law.json: the law that is to be",
+    ),
     "no tolerance": (["calibrate", "law.json", "new_hardware", "--tolerance", "1"], "--tolerance: 1 is no tolerance"),
     "few cases": (["calibrate", "law.json", "my_sweep.yaml"], "my_sweep.yaml: 2 cases for"),
     "no such device": (["calibrate", "law.json", "new_hardware", "--gpu-model", "TPU"], "no trial of the plan is for"),

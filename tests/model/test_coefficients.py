@@ -200,7 +200,10 @@ IMPOSSIBLE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "strategy is '0.1', which is no width",
     ),
     "no width of a new device": (lambda c: c["widths"]["half"].pop("gpu_model"), "widths are of case, strategy,"),
-    "no width of energies": (lambda c: c["widths"]["half"]["case"].pop("energy"), "of case are of duration, power, not of"),
+    "no width of energies": (
+        lambda c: c["widths"]["half"]["case"].pop("energy"),
+        "of case are of duration, power, not of",
+    ),
     "a ratio in words": (lambda c: c["widths"]["ratios"]["energy"].update({"a|b|c": "2"}), "'2' times that of all"),
     "a ratio of 0": (lambda c: c["widths"]["ratios"]["energy"].update({"a|b|c": 0}), "0 times that of all"),
     "no ratios": (_put("widths", "ratios", to={}), "widths by group are of nothing, not of duration, energy"),
