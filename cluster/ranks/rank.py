@@ -111,15 +111,17 @@ class RankProcess:
 
     def send(self, message: Message) -> None:
         """Sends a message to the rank's `receive`. A rank that is gone tells so by its exit, not here."""
-        if self._connection is not None:
+        connection = self._connection  # looked at once: the reader takes it away when the rank ends
+        if connection is not None:
             with contextlib.suppress(OSError):
-                self._connection.sendall(encode(message))
+                connection.sendall(encode(message))
 
     def kill(self) -> None:
         """Ends the rank at once: the server kills it when this side hangs up, and still reports the exit."""
-        if self._connection is not None:
+        connection = self._connection
+        if connection is not None:
             with contextlib.suppress(OSError):
-                self._connection.shutdown(socket.SHUT_WR)
+                connection.shutdown(socket.SHUT_WR)
 
     def _read(self, connection: socket.socket) -> None:
         lines = LineBuffer()

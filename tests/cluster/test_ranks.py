@@ -53,3 +53,23 @@ def test_a_rank_launched_at_the_news_of_the_lasts_exit_can_be_spoken_to(tmp_path
             assert json.loads(lines.readline()) == {"kind": "go"}
         first.close()
         second.close()
+
+
+class LosingItsRank(RankProcess):
+    """Its rank ends whenever it has been looked for: the reading thread takes the connection away."""
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name == "_connection":
+            self._connection = None
+        return found
+
+
+def test_a_rank_that_ends_while_it_is_spoken_to_is_no_error() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        for speak in (lambda process: process.send({"kind": "go"}), RankProcess.kill):
+            process = LosingItsRank()
+            process._connection = here
+            speak(process)
+        assert there.recv(1024) == b'{"kind":"go"}\n'
