@@ -108,13 +108,17 @@ class NodeRanks:
         try:
             server = self._address()
         except ForkServerError as error:
-            self._ranks[number] = _Rank(spec, process, None)
+            self._add(number, _Rank(spec, process, None))
             what = f"could not be started ({type(error).__name__}: {error})"
             self._keep(number, [{"kind": "exit", "status": 255, "lost": what, "cause": Cause.RANK_CRASH}])
             return
         placed, log = rank_log.placed(spec, log_mark, Path(server).parent, number)
-        self._ranks[number] = _Rank(spec, process, log)
+        self._add(number, _Rank(spec, process, log))
         process.launch(server, placed)
+
+    def _add(self, number: int, rank: _Rank) -> None:
+        with self._news:  # readers of other ranks look through all of them
+            self._ranks[number] = rank
 
     def _hear(self, number: int) -> None:
         """In the thread of the rank's reader."""

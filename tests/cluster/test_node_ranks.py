@@ -1,5 +1,6 @@
 """The ranks of a node over a bad link: orders come twice and out of turn, answers are lost on the way."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,3 +144,26 @@ def test_where_no_fork_server_starts_its_ranks_have_ended(tmp_path: Path) -> Non
     ranks.obey(ranks.life, 0, [launch(0, "tell", tmp_path)])
     (end,) = heard(ranks, "exit")
     assert end["lost"] == "could not be started (ForkServerError: the fork server cannot import 'deepspeed')"
+
+
+def test_ranks_may_be_launched_while_others_tell_their_news(
+    ranks: NodeRanks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever the group of a rank is looked at, another thread launches one more."""
+    numbers = iter(range(1, 4))
+
+    def obey(number: int) -> None:
+        ranks.obey(ranks.life, number, [launch(number, "sleep", tmp_path)])
+
+    def group(rank: node_ranks._Rank) -> Path:
+        if (number := next(numbers, None)) is not None:
+            launching = threading.Thread(target=obey, args=(number,))
+            launching.start()
+            launching.join(0.1)
+        return Path(rank.spec.log_path).parent
+
+    monkeypatch.setattr(node_ranks._Rank, "group", property(group))
+    ranks.obey(ranks.life, 0, [launch(0, "sleep", tmp_path)])
+    events: list[tuple[int, Event]] = []
+    wait_for(lambda: sum(event["kind"] == "ready" for event in heard(ranks, "ready", events)) == 4)
+    ranks.obey(ranks.life, 4, [Order(number) for number in range(4)])
