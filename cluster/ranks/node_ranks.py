@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from joulelaw.cluster.failures import Cause, ForkServerError
+from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.ranks import rank_log
 from joulelaw.cluster.ranks.rank import RankProcess, RankSpec
 from joulelaw.cluster.ranks.wire import Message
@@ -46,7 +46,7 @@ class Heard(NamedTuple):
 class _Rank:
     spec: RankSpec
     process: RankProcess
-    log: Path | None
+    log: Path | None = None
     is_ready: bool = False
 
     @property
@@ -75,9 +75,9 @@ class NodeRanks:
             if life != self.life:
                 return
             self._early |= {number: each for number, each in enumerate(orders, first) if number >= self._next}
-            while self._next in self._early:
-                self._carry_out(self._early.pop(self._next))
-                self._next += 1
+            while (order := self._early.pop(self._next, None)) is not None:
+                self._next += 1  # first: those after one that fails have their turn too
+                self._carry_out(order)
 
     def listen(self, life: str, first: int, wait_s: float) -> Heard:
         """The events from number `first` on; those before are not asked for again. Another life's are not there."""
@@ -105,16 +105,15 @@ class NodeRanks:
 
     def _launch(self, number: int, spec: RankSpec, log_mark: int) -> None:
         process = RankProcess(on_news=partial(self._hear, number))
+        self._add(number, rank := _Rank(spec, process))
         try:
             server = self._address()
-        except ForkServerError as error:
-            self._add(number, _Rank(spec, process, None))
+            placed, rank.log = rank_log.placed(spec, log_mark, Path(server).parent, number)
+            process.launch(server, placed)
+        except Exception as error:  # whatever it is, nobody but the driver can be told of it
+            process.kill()
             what = f"could not be started ({type(error).__name__}: {error})"
             self._keep(number, [{"kind": "exit", "status": 255, "lost": what, "cause": Cause.RANK_CRASH}])
-            return
-        placed, log = rank_log.placed(spec, log_mark, Path(server).parent, number)
-        self._add(number, _Rank(spec, process, log))
-        process.launch(server, placed)
 
     def _add(self, number: int, rank: _Rank) -> None:
         with self._news:  # readers of other ranks look through all of them

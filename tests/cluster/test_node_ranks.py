@@ -167,3 +167,20 @@ def test_ranks_may_be_launched_while_others_tell_their_news(
     events: list[tuple[int, Event]] = []
     wait_for(lambda: sum(event["kind"] == "ready" for event in heard(ranks, "ready", events)) == 4)
     ranks.obey(ranks.life, 4, [Order(number) for number in range(4)])
+
+
+def test_an_order_that_cannot_be_carried_out_stops_none_after_it(address: str, tmp_path: Path) -> None:
+    addresses = [OSError("no space left on device"), address]
+
+    def told() -> str:
+        found = addresses.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    ranks = NodeRanks(told)
+    ranks.obey(ranks.life, 0, [launch(0, "tell", tmp_path), launch(1, "tell", tmp_path)])
+    events: list[tuple[int, Event]] = []
+    wait_for(lambda: sum(event["kind"] == "exit" for event in heard(ranks, "exit", events)) == 2)
+    ends = {number: event["lost"] for number, event in events if event["kind"] == "exit"}
+    assert ends == {0: "could not be started (OSError: no space left on device)", 1: ""}
