@@ -16,6 +16,9 @@ from joulelaw.cluster.nodes.inventory import (
 )
 from joulelaw.cluster.power.meter import Meter, MeterOptions, NoMeter, open_meter
 
+# Processes that load data live as long as an epoch; to look for them takes as long as twenty readings.
+LOOK_EVERY_NS = 5_000_000_000
+
 
 def devices_of(members: Sequence[Member]) -> tuple[Device, ...]:
     """One for each process of a node, in their order: its GPU by UUID, or as many cores as it has threads.
@@ -47,7 +50,7 @@ def meter_of(devices: Sequence[Device], options: MeterOptions) -> Meter:
         InputError: there is none: joules that nobody reads are not 0 J.
     """
     if len(devices) == 1:
-        return open_for(devices, options, "program")
+        return open_for(devices, options, "program", LOOK_EVERY_NS)
     meter = open_meter(devices, options)
     if isinstance(meter, NoMeter):
         remedy = "see joulelaw doctor; cpu_w_per_core=W estimates the joules of a training from its CPU time"

@@ -37,6 +37,7 @@ def row_of(measured: Measured, configuration: Configuration, around: Around) -> 
     devices = [device for node in measured.nodes for device in node.devices]
     limits = {device.power_limit_w for device in devices}
     first = measured.windows[0]
+    losses = [each.loss for each in first if each.loss is not None and math.isfinite(each.loss)]
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {name: value for name, value in configuration.to_dict().items() if name in row}
     return row | {
@@ -70,8 +71,8 @@ def row_of(measured: Measured, configuration: Configuration, around: Around) -> 
         "window_end_ns": first[-1].end_ns,
         "started_at": around.started_at,
         "trial_s": around.training_s,
-        "loss_first": _finite(first[0].loss),
-        "loss_last": _finite(first[-1].loss),
+        "loss_first": losses[0] if losses else None,
+        "loss_last": losses[-1] if losses else None,
         "peak_memory_bytes": largest(part.peak_memory_bytes for part in measured.ranks),
         "nodes": [node.host for node in measured.nodes],
         "device_uuids": [device.uuid for device in devices],
@@ -95,10 +96,6 @@ def _systematic(measured: Measured) -> float | None:
         if set(covered) & {device.uuid for device in node.devices}
     ]
     return largest(None if sensor is None else sensor.gain_bound for sensor in sensors)
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def step_rows(measured: Measured) -> Iterator[dict[str, Any]]:

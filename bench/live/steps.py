@@ -19,6 +19,8 @@ from joulelaw.bench.training.step_clock import StepRow, step_clock
 
 # Steps are taken in by so many: one by one each would find the processor's caches cold.
 _TAKE_AT = 16
+# The loss is read at every such step: a network that has come to infinity does not come back.
+LOSS_EVERY = 8
 
 
 class Spent:
@@ -37,7 +39,9 @@ class Spent:
 
     def __exit__(self, *_: object) -> None:
         if self._begin_s:
-            self.cpu_s += self._every * (time.thread_time() - self._begin_s)
+            end_s = time.thread_time()
+            asking_s = time.thread_time() - end_s
+            self.cpu_s += self._every * max(0.0, end_s - self._begin_s - asking_s)
 
 
 @dataclass
@@ -195,7 +199,7 @@ class StepWatch:
         now.padded += batch * length
 
     def _after(self, module: torch.nn.Module, args: Any, output: Any) -> None:
-        if not self._trains:
+        if not self._trains or self.steps % LOSS_EVERY:
             return
         loss = getattr(output, "loss", None)
         if loss is not None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from joulelaw import InputError
-from joulelaw.bench.meter.processes import OwnEstimate
+from joulelaw.bench.meter.processes import LOOK_EVERY_NS, OwnEstimate
 from joulelaw.cluster.nodes.inventory import (
     Device,
     cpu_model,
@@ -59,8 +59,11 @@ def _listed(devices: Sequence[Device]) -> str:
     return "choose of " + ", ".join(f"{device.index} = {device.uuid}" for device in devices)
 
 
-def open_for(devices: Sequence[Device], options: MeterOptions, of: Subject) -> Meter:
-    """The best meter, or the one asked for. An estimate is of this program's own processes; see OwnEstimate.
+def open_for(
+    devices: Sequence[Device], options: MeterOptions, of: Subject, look_every_ns: int = LOOK_EVERY_NS
+) -> Meter:
+    """The best meter, or the one asked for. An estimate is of this program's own processes, and looks for new ones so
+    often; see OwnEstimate.
 
     Raises InputError where there is none: joules that nobody reads are not 0 J.
     """
@@ -77,4 +80,5 @@ def open_for(devices: Sequence[Device], options: MeterOptions, of: Subject) -> M
     if of == "devices":
         what = "the estimate counts the CPU time of a command, and none is given"
         raise InputError(what, where="--meter", remedy="name the command after --")
-    return OwnEstimate(meter.device_uuids, options.cpu_w_per_core, children_only=of == "children")
+    only = of == "children"
+    return OwnEstimate(meter.device_uuids, options.cpu_w_per_core, children_only=only, look_every_ns=look_every_ns)

@@ -39,15 +39,16 @@ class _Seen(NamedTuple):
 class ProcessTree:
     """This program's children, theirs, and those of them that were cut loose while they were known."""
 
-    def __init__(self) -> None:
+    def __init__(self, look_every_ns: int = LOOK_EVERY_NS) -> None:
         self._seen: dict[int, _Seen] = {}
-        self._looked_ns = -LOOK_EVERY_NS
+        self._look_every_ns = look_every_ns
+        self._looked_ns = -look_every_ns
         self._loose_ns = 0  # used by processes that ended without one of the tree waiting for them
         self._most_ns = 0
 
     def pids(self) -> list[int]:
         """Those at work now, without this program."""
-        self._looked_ns = -LOOK_EVERY_NS
+        self._looked_ns = -self._look_every_ns
         self.cpu_ns()
         return list(self._seen)
 
@@ -58,7 +59,7 @@ class ProcessTree:
         twice.
         """
         now_ns = time.monotonic_ns()
-        look = now_ns - self._looked_ns >= LOOK_EVERY_NS
+        look = now_ns - self._looked_ns >= self._look_every_ns
         self._looked_ns = now_ns if look else self._looked_ns
         of_children = resource.getrusage(resource.RUSAGE_CHILDREN)
         total_ns = round((of_children.ru_utime + of_children.ru_stime) * 1e9)
@@ -120,10 +121,17 @@ def process_stat(pid: int) -> _Stat | None:
 class OwnEstimate(EstimateMeter):
     """CPU seconds × watts per core of this program and all it starts, or (`children_only`) of what it starts alone."""
 
-    def __init__(self, device_uuids: tuple[str, ...], w_per_core: float, *, children_only: bool = False) -> None:
+    def __init__(
+        self,
+        device_uuids: tuple[str, ...],
+        w_per_core: float,
+        *,
+        children_only: bool = False,
+        look_every_ns: int = LOOK_EVERY_NS,
+    ) -> None:
         super().__init__(device_uuids, w_per_core)
         self._w = w_per_core
-        self._tree = ProcessTree()
+        self._tree = ProcessTree(look_every_ns)
         self._children_only = children_only
         self._marked: list[Reading] = []
         self._guard = threading.Lock()  # the sampler's thread reads while others mark

@@ -92,7 +92,8 @@ def test_its_joules_are_those_of_its_stored_readings_and_its_steps_fill_the_wind
     measured = steps[steps["measured"]]
     assert (measured["begin_ns"].iloc[0], measured["end_ns"].iloc[-1]) == edges
     assert len(measured) == row["measured_steps"]
-    assert measured["loss"].notna().all()
+    assert 0.1 < measured["loss"].notna().mean() < 0.2, "every eighth is read"
+    assert 0 < row["loss_last"] < 5
     assert (edges[1] - edges[0]) / SECOND == pytest.approx(row["duration_s"])
     assert set(read_power(mine, trial)["device_uuid"]) == set(row["device_uuids"])
 
