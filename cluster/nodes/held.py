@@ -13,7 +13,8 @@ from joulelaw.cluster.nodes.inventory import Device, Node
 from joulelaw.cluster.nodes.ray_devices import device_of
 from joulelaw.cluster.nodes.topology import neighbours
 from joulelaw.cluster.ranks.gang import Seat
-from joulelaw.cluster.ranks.remote import NodeLink, Place, RankHost, RemoteRank
+from joulelaw.cluster.ranks.node_link import NodeLink
+from joulelaw.cluster.ranks.remote import Place, RankHost, RemoteRank
 from joulelaw.cluster.raycalls import Call
 
 _HOST_THREADS = 3  # a call that waits for the actor's end, one that Ray repeats, and one more

@@ -1,12 +1,7 @@
-"""Ranks on Ray's nodes as the driver has them: an actor holds each device, the node's launcher runs the ranks.
-
-One call to each launcher is always under way that ends when there is news, and what is to be said goes out together: a
-turn of the study's loop asks little of Ray, however many ranks a node has.
-"""
+"""A device on a Ray node as the driver has it: an actor holds it, and its ranks are run by the node's launcher."""
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +9,15 @@ from typing import Any
 
 import psutil
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayError
 
 from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.ranks import rank_log
-from joulelaw.cluster.ranks.node_ranks import Heard, Order
+from joulelaw.cluster.ranks.node_link import NodeLink, lost
+from joulelaw.cluster.ranks.node_ranks import Order
 from joulelaw.cluster.ranks.rank import RankSpec
 from joulelaw.cluster.ranks.wire import Message
 from joulelaw.cluster.raycalls import Call, first_line
-
-_LONG_POLL_S = 10.0
-# After an error, so that one that comes at once is not answered by another question at once.
-_AGAIN_S = 0.5
-# An actor that went with its node: so long the driver waits for what Ray's node table says of it.
-_VERDICT_S = 8.0
 
 
 @dataclass(frozen=True)
@@ -52,83 +42,6 @@ class RankHost:
         threading.Event().wait()
 
 
-class NodeLink:
-    """The driver's way to the ranks of one node. `on_news` is called when there is any, in a thread of Ray's."""
-
-    def __init__(self, launcher: Any, on_news: Callable[[], None]) -> None:
-        self._launcher = launcher
-        self._on_news = on_news
-        self._life = ""  # of the launcher; empty before it has told it
-        self._launches = 0
-        self._orders: list[Order] = []
-        self._ordered = 0
-        self._heard = 0
-        self._ranks: dict[int, list[Message]] = {}  # what came of those that have not ended, by their launch's number
-        self._call: Call | None = None
-        self._not_before_s = float("-inf")
-        self._dead_s: float | None = None
-
-    def launch(self, spec: RankSpec, log_mark: int, inbox: list[Message]) -> int:
-        """The number of the launch. The rank's events will come into `inbox`."""
-        number, self._launches = self._launches, self._launches + 1
-        self._ranks[number] = inbox
-        self.order(Order(number, launch=spec, log_mark=log_mark))
-        return number
-
-    def order(self, order: Order) -> None:
-        """To be told with the next `flush`; not to ranks that have ended."""
-        if order.number in self._ranks:
-            self._orders.append(order)
-
-    def flush(self) -> None:
-        """Tells the node what is to be told, and asks it for news as long as it has ranks."""
-        if self._call is None and self._ranks and time.monotonic() >= self._not_before_s:
-            answer = self._launcher.listen.remote(self._life, self._heard, _LONG_POLL_S)
-            self._call = Call(answer, "a node's ranks", self._on_news)
-        if self._orders and self._life:
-            self._launcher.obey.remote(self._life, self._ordered, self._orders)
-            self._ordered += len(self._orders)
-            self._orders = []
-
-    def advance(self) -> None:
-        """Takes what has come. Waits for nothing."""
-        if self._call is not None and self._call.done:
-            call, self._call = self._call, None
-            try:
-                self._take(call.raw())
-            except RayActorError as error:  # out of reach for now, or gone
-                self._not_before_s = time.monotonic() + _AGAIN_S
-                if not isinstance(error, ActorUnavailableError):
-                    self._end_of(error)
-            except RayError:
-                self._not_before_s = time.monotonic() + _AGAIN_S
-        self.flush()
-
-    def _take(self, heard: Heard) -> None:
-        self._dead_s = None
-        if heard.life != self._life:
-            if self._life:
-                self._lose_all("was lost with its fork server", Cause.RANK_CRASH)
-            self._life, self._ordered, self._heard = heard.life, 0, 0
-        self._heard += len(heard.events)
-        for number, event in heard.events:
-            if number in self._ranks:
-                self._ranks[number].append(event)
-                if event["kind"] == "exit":
-                    del self._ranks[number]
-
-    def _end_of(self, error: RayActorError) -> None:
-        """A launcher starts anew unless its node has died, of which the node table says more in a moment."""
-        self._dead_s = self._dead_s or time.monotonic()
-        if time.monotonic() - self._dead_s >= _VERDICT_S:
-            self._lose_all(f"was lost with its node ({first_line(error)})", Cause.NODE_LOST)
-
-    def _lose_all(self, what: str, cause: Cause) -> None:
-        for inbox in self._ranks.values():
-            inbox.append(_lost(what, cause))
-        self._ranks, self._orders = {}, []
-
-
 class RemoteRank:
     """The driver's handle on the ranks of a device that an actor holds. `folders` says what folders of this machine are
     called on its node."""
@@ -149,7 +62,7 @@ class RemoteRank:
 
     def lose(self, what: str, cause: Cause) -> None:
         """Its device is gone."""
-        self._loss = _lost(what, cause)
+        self._loss = lost(what, cause)
         self._on_news()
 
     def launch(self, spec: RankSpec) -> None:
@@ -192,7 +105,7 @@ class RemoteRank:
         except RayError as error:
             self._is_gone = True
             if "its node has died" not in str(error):
-                self._loss = _lost(f"was lost with its actor ({first_line(error)})", Cause.RANK_CRASH)
+                self._loss = lost(f"was lost with its actor ({first_line(error)})", Cause.RANK_CRASH)
 
     def _translated(self, spec: RankSpec) -> RankSpec:
         payload = {
@@ -207,7 +120,3 @@ def interface_of(address: str) -> str:
         if any(each.family in (socket.AF_INET, socket.AF_INET6) and each.address == address for each in addresses):
             return name
     return ""
-
-
-def _lost(what: str, cause: Cause) -> Message:
-    return {"kind": "exit", "status": 255, "lost": what, "cause": cause}
