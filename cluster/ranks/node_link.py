@@ -1,7 +1,8 @@
 """The driver's way to the ranks of one node: its launcher is told what to do, and asked for news.
 
 One call to each launcher is always under way that ends when there is news, and what is to be said goes out together: a
-turn of the study's loop asks little of Ray, however many ranks a node has.
+turn of the study's loop asks little of Ray, however many ranks a node has. Orders are kept until the launcher's answers
+say that they came: whatever is lost on a link, and be it without an error of Ray's, is said again.
 """
 
 import time
@@ -19,6 +20,8 @@ from joulelaw.cluster.raycalls import Call, first_line
 _LONG_POLL_S = 10.0
 # After an error, so that one that comes at once is not answered by another question at once.
 _AGAIN_S = 0.5
+# An answer that is so late, or orders that no answer of this time knows of, were lost on their way.
+_PATIENCE_S = 20.0
 # An actor that went with its node: so long the driver waits for what Ray's node table says of it.
 _VERDICT_S = 8.0
 
@@ -30,11 +33,13 @@ class NodeLink:
         self._launcher, self._on_news, self._clock = launcher, on_news, clock
         self._life = ""  # of the launcher; empty before it has told it
         self._launches = 0
-        self._orders: list[Order] = []
-        self._ordered = 0
+        self._orders: list[Order] = []  # that it may not have yet; the first is number `_obeyed`, `_told` are told
+        self._obeyed = self._told = 0
+        self._waiting_s = float("-inf")  # since when what was told is waited for
         self._heard = 0
         self._ranks: dict[int, list[Message]] = {}  # what came of those that have not ended, by their launch's number
         self._call: Call | None = None
+        self._asked_s = float("-inf")
         self._not_before_s = float("-inf")
         self._dead_s: float | None = None
 
@@ -52,13 +57,14 @@ class NodeLink:
 
     def flush(self) -> None:
         """Tells the node what is to be told, and asks it for news as long as it has ranks."""
-        if self._call is None and self._ranks and self._clock() >= self._not_before_s:
+        now_s = self._clock()
+        if self._call is None and self._ranks and now_s >= self._not_before_s:
             answer = self._launcher.listen.remote(self._life, self._heard, _LONG_POLL_S)
-            self._call = Call(answer, "a node's ranks", self._on_news)
-        if self._orders and self._life:
-            self._launcher.obey.remote(self._life, self._ordered, self._orders)
-            self._ordered += len(self._orders)
-            self._orders = []
+            self._call, self._asked_s = Call(answer, "a node's ranks", self._on_news), now_s
+        if self._told < len(self._orders) and self._life:
+            self._waiting_s = self._waiting_s if self._told else now_s
+            self._launcher.obey.remote(self._life, self._obeyed + self._told, self._orders[self._told :])
+            self._told = len(self._orders)
 
     def advance(self) -> None:
         """Takes what has come. Waits for nothing."""
@@ -72,6 +78,8 @@ class NodeLink:
                     self._end_of(error)
             except RayError:
                 self._not_before_s = self._clock() + _AGAIN_S
+        elif self._clock() - self._asked_s > _LONG_POLL_S + _PATIENCE_S:
+            self._call = None
         self.flush()
 
     def _take(self, heard: Heard) -> None:
@@ -79,13 +87,24 @@ class NodeLink:
         if heard.life != self._life:
             if self._life:
                 self._lose_all("was lost with its fork server", Cause.RANK_CRASH)
-            self._life, self._ordered, self._heard = heard.life, 0, 0
+                self._orders = []
+            self._life, self._obeyed, self._told, self._heard = heard.life, 0, 0, 0
+        self._note_obeyed(heard.obeyed - self._obeyed)
         self._heard += len(heard.events)
         for number, event in heard.events:
             if number in self._ranks:
                 self._ranks[number].append(event)
                 if event["kind"] == "exit":
                     del self._ranks[number]
+
+    def _note_obeyed(self, more: int) -> None:
+        """What the launcher has by now needs not be told again; what it still lacks after a while has to be."""
+        del self._orders[:more]
+        self._obeyed, self._told = self._obeyed + more, self._told - more
+        if more:
+            self._waiting_s = self._clock()
+        elif self._clock() - self._waiting_s > _PATIENCE_S:
+            self._told = 0
 
     def _end_of(self, error: RayActorError) -> None:
         """A launcher starts anew unless its node has died, of which the node table says more in a moment."""
@@ -96,7 +115,8 @@ class NodeLink:
     def _lose_all(self, what: str, cause: Cause) -> None:
         for inbox in self._ranks.values():
             inbox.append(lost(what, cause))
-        self._ranks, self._orders = {}, []
+        self._ranks = {}
+        del self._orders[self._told :]
 
 
 def lost(what: str, cause: Cause) -> Message:

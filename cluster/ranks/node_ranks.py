@@ -36,10 +36,12 @@ class Order(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """`events` of the ranks of a launcher's `life`, each with the number of its rank's launch."""
+    """`events` of the ranks of a launcher's `life`, each with the number of its rank's launch. `obeyed`: how many
+    orders it has, none missing."""
 
     life: str
     events: list[tuple[int, Message]]
+    obeyed: int
 
 
 @dataclass
@@ -67,31 +69,56 @@ class NodeRanks:
         self._kept: list[tuple[int, Message]] = []  # that the driver may not have yet; the first is number `_first`
         self._first = self._answered = 0
         self._due_s = float("inf")  # when what has not been told yet is to be told at the latest
-        self._obeying, self._news = threading.Lock(), threading.Condition()
+        self._is_obeying = False
+        self._listeners = 0  # so far
+        self._ordering, self._news = threading.Lock(), threading.Condition()
 
     def obey(self, life: str, first: int, orders: Sequence[Order]) -> None:
         """Does what it is told, each thing once and in order. `first` is the number of the first order."""
-        with self._obeying:
+        with self._ordering:
             if life != self.life:
                 return
             self._early |= {number: each for number, each in enumerate(orders, first) if number >= self._next}
-            while (order := self._early.pop(self._next, None)) is not None:
-                self._next += 1  # first: those after one that fails have their turn too
+            if self._is_obeying:  # in another call, which goes on with these: a slow order holds up but one
+                return
+            self._is_obeying = True
+        try:
+            while (order := self._next_order()) is not None:
                 self._carry_out(order)
+        except BaseException:
+            self._is_obeying = False  # the next call goes on
+            raise
+
+    def _next_order(self) -> Order | None:
+        with self._ordering:
+            order = self._early.pop(self._next, None)
+            self._is_obeying = order is not None
+            self._next += order is not None
+            return order
 
     def listen(self, life: str, first: int, wait_s: float) -> Heard:
-        """The events from number `first` on; those before are not asked for again. Another life's are not there."""
+        """The events from number `first` on; those before are not asked for again. Another life's are not there.
+
+        It ends at once when it is called again: of a call that is repeated nobody waits for the first.
+        """
         with self._news:
+            self._listeners += 1
+            mine = self._listeners
+            self._news.notify_all()
             if life == self.life:
                 del self._kept[: max(0, first - self._first)]
                 self._first = max(first, self._first)
                 deadline_s = time.monotonic() + wait_s
                 # What was answered and is asked for again was lost on its way.
-                while first >= self._answered and (left_s := min(deadline_s, self._due_s) - time.monotonic()) > 0:
+                while (
+                    mine == self._listeners
+                    and first >= self._answered
+                    and (left_s := min(deadline_s, self._due_s) - time.monotonic()) > 0
+                ):
                     self._news.wait(left_s)
                 self._due_s, self._answered = float("inf"), self._first + len(self._kept)
                 self._news.notify_all()
-            return Heard(self.life, list(self._kept) if life == self.life else [])
+            return Heard(self.life, list(self._kept) if life == self.life else [], self._next)
 
     def _carry_out(self, order: Order) -> None:
         if order.launch is not None:

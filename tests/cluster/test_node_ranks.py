@@ -93,7 +93,7 @@ def test_another_lifes_orders_and_events_are_not_its_own(ranks: NodeRanks, tmp_p
     ranks.obey("an earlier launcher's", 0, [launch(0, "tell", tmp_path)])
     assert ranks.listen(ranks.life, 0, 0.1).events == []
     begun_s = time.monotonic()
-    assert ranks.listen("an earlier launcher's", 7, 9.0) == (ranks.life, [])
+    assert ranks.listen("an earlier launcher's", 7, 9.0) == (ranks.life, [], 0)
     assert time.monotonic() - begun_s < 5, "told at once"
 
 
