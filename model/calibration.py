@@ -28,6 +28,7 @@ from joulelaw.model.tables import check_measurements, content_hash, meters_of
 
 Array = npt.NDArray[np.float64]
 
+ASSUMED = "calibrated from a law of no trial: what its own trials leave open is assumed of ordinary hardware"
 DRAWS = 400  # from the Gaussian, for the intervals of coefficients
 
 
@@ -148,9 +149,14 @@ def _law_of(fitted: FittedLaw, belief: Belief, scales: dict[str, float], rows: R
         covariance=belief.covariance,
         provenance=_provenance(fitted.provenance, rows),
         calibrated=tuple(sorted({*fitted.calibrated, model})),
-        notes=(*fitted.notes, note, *stopped),
+        notes=(*_notes_that_hold(fitted), note, *stopped),
         history=(*fitted.history, Event.now("calibrated", (model,), len(rows), len(set(rows.cases)), taken_up)),
     )
+
+
+def _notes_that_hold(fitted: FittedLaw) -> tuple[str, ...]:
+    """The law's notes, but those of a law of no trial: that there is none is no longer true."""
+    return fitted.notes if fitted.provenance.n_trials else (ASSUMED,)
 
 
 def _provenance(before: Provenance, rows: Rows) -> Provenance:

@@ -71,12 +71,12 @@ class Doubts:
         rows = Rows.of(checked, fitted.catalogue).pre_run()
         law = _with_devices(fitted, sorted(set(rows.table["gpu_model"])))
         slopes, covariance = _slopes(law, rows)
-        missed = {target: np.nan_to_num(half) for target, half in fitted.widths.of_cases(rows.table).items()}
-        if not fitted.provenance.n_trials:  # nothing tells how large misses are: as those of a strategy as a whole
-            missed = dict.fromkeys(TARGETS, np.full(len(rows), Z * DISCREPANCY))
+        few = has(rows.table, "gpu_model", fitted.calibrated)
+        # Where nothing tells how large misses are (a law of no trial, be it calibrated): as of a strategy as a whole.
+        untold = np.where(few | (fitted.provenance.n_trials == 0), Z * DISCREPANCY, 0.0)
+        missed = {t: np.where(np.isnan(half), untold, half) for t, half in fitted.widths.of_cases(rows.table).items()}
         axes = outside(rows.sized, fitted.provenance.ranges)
         new = _new(fitted, missed, axes, rows)
-        few = has(rows.table, "gpu_model", fitted.calibrated)
         beyond = few.copy()
         for each in axes.values():
             beyond[each.rows] = True

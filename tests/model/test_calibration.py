@@ -13,6 +13,7 @@ from joulelaw.model.design import choose
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws import fit_law
 from joulelaw.model.laws.base import FittedLaw, Rows
+from joulelaw.model.laws.roofline import a_priori, with_corrections
 from joulelaw.model.laws.roofline_terms import UNMEASURED
 from joulelaw.model.tables import check_configurations
 from tests.model.synthetic import DEVICES, configurations, measured, truth
@@ -108,6 +109,16 @@ def test_it_needs_no_other_rows_a_law_file_is_enough(law: FittedLaw, new_device:
     pd.testing.assert_frame_equal(read.predict(new_device), calibrate(law, some).predict(new_device), rtol=1e-9)
     assert read.calibrated == (NEW,)
     assert f"static_w[{NEW}]" in {c.name for c in read.coefficients}
+
+
+def test_a_law_of_no_trial_says_nothing_untrue_once_it_is_calibrated(new_device: pd.DataFrame) -> None:
+    assumed = with_corrections(a_priori(CATALOGUE))
+    assert "nothing was fitted" in "; ".join(assumed.notes)
+    law = calibrate(assumed, new_device.iloc[:: len(new_device) // 4][:4])
+    assert not [note for note in law.notes if "nothing was fitted" in note]
+    assert "what its own trials leave open is assumed" in law.notes[0]
+    assert law.notes[1].startswith(f"calibrated for {NEW} on 4 trials")
+    assert not law.provenance.energy_is_estimated
 
 
 def test_what_cannot_be_calibrated_is_refused(law: FittedLaw, new_device: pd.DataFrame) -> None:
