@@ -1,7 +1,7 @@
 """What users bring and take: laws, by file or as `default`, and tables of runs, CSV or Parquet by the file's ending."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,12 +52,30 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError("no such file", where=str(path), remedy="name a table of runs")
     table = _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
-    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
-    if twice:
-        what = f"columns there twice: {', '.join(map(repr, twice))}"
-        raise InputError(what, where=str(path), remedy="keep one of each")
+    _check_once(table.column_names, path)
     frame: pd.DataFrame = table.to_pandas(ignore_metadata=True)  # a pandas index may be a column that is needed
     return frame.drop(columns=[name for name in frame if str(name).startswith("__index_level_")])
+
+
+def read_runs(path: Path) -> pd.DataFrame:
+    """A table of runs to forecast, less the spaces that people put behind their commas; raises as `read_table`.
+
+    A measurement's table is read as it is: what is kept names its devices exactly.
+    """
+    table = read_table(path).rename(columns=lambda name: str(name).strip())
+    _check_once(table.columns, path)
+    texts = table.select_dtypes(["object", "string"])
+    return table.assign(**{str(name): table[name].map(_stripped) for name in texts})
+
+
+def _check_once(names: Iterable[str], path: Path) -> None:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        what = f"columns there twice: {', '.join(map(repr, twice))}"
+        raise InputError(what, where=str(path), remedy="keep one of each")
+
+
+def _stripped(cell: object) -> object:
+    return cell.strip() if isinstance(cell, str) else cell
 
 
 @contextmanager

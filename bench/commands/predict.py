@@ -136,15 +136,16 @@ def _table(
     devices: list[Path],
 ) -> ExitCode:
     """Every row of a table, into another."""
-    from joulelaw.bench.commands.law_files import check_writable_table, open_law, read_table, told_of, write_table
+    from joulelaw.bench.commands.law_files import check_writable_table, open_law, read_runs, told_of, write_table
     from joulelaw.bench.forecast.forecast import check_forecasts, chosen_boundary, level_of
     from joulelaw.bench.forecast.tables import with_shapes, with_usual
-    from joulelaw.bench.forecast.told import shown_rows
+    from joulelaw.bench.forecast.told import shown_rows, table_warnings
     from joulelaw.bench.forecast.training import Training, with_micro_steps
+    from joulelaw.model.costs import Prices
 
     check_writable_table(out)
     fitted = open_law(law, devices)
-    table, usual = with_usual(read_table(runs))
+    table, usual = with_usual(read_runs(runs))
     if usual:
         say(f"{runs} has no column {', '.join(usual)}: 1 in every row")
     check_forecasts(fitted)
@@ -157,17 +158,35 @@ def _table(
             table = with_micro_steps(table, training, fitted.catalogue)
         if chosen is not None:
             table = table.assign(boundary=chosen)
-        forecast = _named(fitted, table, prices)
+        if "micro_steps" not in table:
+            remedy = "say --dataset-size (and --epochs) or --steps for all runs, or micro_steps in a column"
+            raise InputError("how much is trained is not said", where="table", remedy=remedy)
+        forecast = _named(fitted, table, prices or Prices())
     write_table(forecast, out)
     to_people().print(shown_rows(forecast, level_of(fitted)))
     outside = int((forecast["extrapolates"] != "").sum())
     if outside:
         say(f"{outside} of {len(forecast)} runs lie outside what the law was fitted on: see the column extrapolates")
-    last_line("predict", ExitCode.DONE, out=out, rows=len(forecast), extrapolates=outside)
+    warnings, origin = table_warnings(forecast, fitted.provenance), fitted.provenance
+    for warning in warnings:
+        say(f"Warning: {warning}")
+    last_line(
+        "predict",
+        ExitCode.DONE,
+        law=law,
+        out=out,
+        rows=len(forecast),
+        extrapolates=outside,
+        boundaries=sorted(set(forecast["boundary"])),
+        energy_is_estimated=origin.energy_is_estimated,
+        meters=origin.meters,
+        interval_level=level_of(fitted),
+        warnings=warnings,
+    )
     return ExitCode.DONE
 
 
-def _named(fitted: "FittedLaw", table: "pd.DataFrame", prices: "Prices | None") -> "pd.DataFrame":
+def _named(fitted: "FittedLaw", table: "pd.DataFrame", prices: "Prices") -> "pd.DataFrame":
     """The table with the law's forecast; where it cannot be made, every row that is the reason is named."""
     from joulelaw.bench.forecast.forecast import with_costs
     from joulelaw.model.tables import check_configurations

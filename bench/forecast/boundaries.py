@@ -25,10 +25,14 @@ def boundary_warnings(boundary: str, origin: Provenance) -> list[str]:
         warnings.append(f"joules are of boundary {boundary}: {COVERS[boundary]} alone, without {LACKS[boundary]}")
     if boundary == "gpu_host_modelled":
         warnings.append(f"joules are of boundary {boundary}: the host's part was modelled, not metered")
-    if origin.energy_is_estimated:
+    if not origin.n_trials:
+        warnings.append("joules are assumed, from data sheets: no trial stands behind them, and no meter")
+    elif origin.energy_is_estimated:
         warnings.append("joules are estimated (watts x time): no meter measured any that this law was made of")
     elif estimated := [name for name, kind in origin.meters if kind == "estimated"]:
         warnings.append(f"joules of some of this law's trials are estimated ({', '.join(estimated)})")
+    if stated := [name for name, kind in origin.meters if kind == "stated"]:
+        warnings.append(f"joules were taken from a table that names no meter ({', '.join(stated)})")
     if len(origin.meters) > 1:
         warnings.append(f"joules of {len(origin.meters)} meters are taken together: {_meters(origin)}")
     return warnings

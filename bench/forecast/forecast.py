@@ -10,12 +10,11 @@ import pandas as pd
 from joulelaw import InputError
 from joulelaw.bench.forecast.boundaries import boundary_warnings
 from joulelaw.bench.forecast.extrapolation import Extrapolation, extrapolations
+from joulelaw.bench.forecast.limits import limits, power_warning
 from joulelaw.bench.forecast.run import Run
-from joulelaw.bench.plan.runnable import CPU_HEAP_FACTOR, USABLE_MEMORY
 from joulelaw.model.columns import numbers
 from joulelaw.model.costs import POWER_FACTOR, Prices, costs
 from joulelaw.model.laws.base import FittedLaw
-from joulelaw.model.parallelism import counts
 
 
 @dataclass(frozen=True)
@@ -69,29 +68,25 @@ def forecast_run(law: FittedLaw, run: Run, prices: Prices | None = None, boundar
     check_forecasts(law)
     asked = run.table().assign(boundary=chosen_boundary(law, boundary))
     table = with_costs(law, asked, prices or Prices())
-    counted = counts(asked, law.catalogue).iloc[0]
-    device = law.catalogue.get(run.configuration.gpu_model)
-    held = float(counted["memory_bytes_per_device"]) * (CPU_HEAP_FACTOR if device.kind == "cpu" else 1.0)
-    memory = Memory(held, USABLE_MEMORY * device.memory_bytes)
     row = {str(name): value for name, value in table.iloc[0].items()}
+    memory = Memory(row["memory_bytes_per_device"], row["memory_bytes_per_device"] / row["memory_share"])
     outside = tuple(extrapolations(str(row["extrapolates"]), row, law.provenance.ranges))
     return Forecast(
         run=run,
         law=law,
         table=table,
-        num_parameters=int(counted["num_parameters"]),
+        num_parameters=int(row["num_parameters"]),
         memory=memory,
         extrapolations=outside,
         warnings=tuple(_warnings(law, row, memory, outside)),
     )
 
 
-def with_costs(law: FittedLaw, asked: pd.DataFrame, prices: Prices | None) -> pd.DataFrame:
-    """The table with the law's forecast beside it, and, given prices (none need be stated), with what they add."""
-    forecast = law.predict(asked, power=prices is not None)
-    if prices is not None:
-        more = costs(forecast, numbers(asked, "gpu_count"), prices)
-        forecast = forecast.drop(columns=POWER_FACTOR).join(more)
+def with_costs(law: FittedLaw, asked: pd.DataFrame, prices: Prices) -> pd.DataFrame:
+    """The table with the law's forecast beside it, average power and what prices add, and the devices' `limits`."""
+    forecast = law.predict(asked, power=True)
+    more = costs(forecast, numbers(asked, "gpu_count"), prices)
+    forecast = forecast.drop(columns=POWER_FACTOR).join(more).join(limits(asked, law.catalogue))
     return asked.drop(columns=[name for name in forecast if name in asked]).join(forecast)
 
 
@@ -119,6 +114,8 @@ def _warnings(law: FittedLaw, row: Mapping[str, Any], memory: Memory, outside: t
     if not memory.fits:
         need, have = (f"{size / 2**30:,.1f} GiB" for size in (memory.needed_bytes, memory.usable_bytes))
         warnings.append(f"does not fit: {need} a GPU by count, {row['gpu_model']} has {have} to use")
+    if power := power_warning(row):
+        warnings.append(power)
     if math.isnan(float(row["predicted_energy_j"])):
         warnings.append(f"energy cannot be told: no power limit of {row['gpu_model']} is known")
     if row["node_count"] > 1 and "network_bytes_per_s" not in row:

@@ -3,13 +3,17 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from rich.table import Table
 
 from joulelaw.bench.console import duration, number, table
-from joulelaw.bench.forecast.boundaries import COVERS
+from joulelaw.bench.forecast.boundaries import COVERS, boundary_warnings
 from joulelaw.bench.forecast.forecast import Forecast
-from joulelaw.model.costs import J_PER_KWH
+from joulelaw.bench.forecast.limits import above_limits
+from joulelaw.bench.forecast.units import unit_of
+from joulelaw.model.laws.base import Provenance
 
 MOST_ROWS = 10
 
@@ -40,6 +44,21 @@ def shown_rows(forecasts: pd.DataFrame, level: float) -> Table:
         cells = (f"{value}\n{interval}" for value, interval, _ in told.values())
         made.add_row(_label(row), *cells, "!" if row["extrapolates"] else "")
     return made
+
+
+def table_warnings(forecasts: pd.DataFrame, origin: Provenance) -> list[str]:
+    """What must be said beside a table of forecasts by a law of this origin."""
+    counted: dict[str, npt.NDArray[np.bool_]] = {
+        "do not fit in the memory of their devices (memory_share above 1)": (forecasts["memory_share"] > 1).to_numpy(),
+        "draw more on average than their devices may (power_limits_w): energy or time is off": above_limits(forecasts),
+        "have no energy: no power limit of their devices is known": forecasts["predicted_energy_j"].isna().to_numpy(),
+    }
+    total = len(forecasts)
+    warnings = [f"{int(rows.sum()):,} of {total:,} runs {what}" for what, rows in counted.items() if rows.any()]
+    if "network_bytes_per_s" not in forecasts and (forecasts["node_count"].astype(float) > 1).any():
+        warnings.append("no network_bytes_per_s: nodes are taken to be linked as fast as the devices in one")
+    of = [boundary_warnings(str(boundary), origin) for boundary in sorted(set(forecasts["boundary"]))]
+    return warnings + list(dict.fromkeys(each for told in of for each in told))
 
 
 def _label(row: Mapping[str, Any]) -> str:
@@ -83,9 +102,7 @@ def _figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     boundary = str(row["boundary"])
     of = f"gross, of boundary {boundary}: {COVERS.get(boundary, 'as its tables said')}"
     joules = [float(row[name]) for name in ("predicted_energy_j", "energy_low_j", "energy_high_j")]
-    scale, unit = (J_PER_KWH, "kWh") if joules[0] >= 0.01 * J_PER_KWH else (1.0, "J")
-    energy = [each / scale for each in joules]
-    yield "energy", f"{number(energy[0])} {unit}", _interval(energy[1:], unit), of
+    yield "energy", *_amounts(joules, "energy"), of
     seconds = [float(row[name]) for name in ("predicted_duration_s", "duration_low_s", "duration_high_s")]
     ends = f"{duration(seconds[1])} to {duration(seconds[2])}"
     yield "time", duration(seconds[0]), ends, "training steps alone: no start, evaluation or saving"
@@ -95,10 +112,21 @@ def _figures(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     if "cost" in row:
         cost = [float(row[f"cost{end}"]) for end in ("", "_low", "_high")]
         unit = str(row["currency"])
-        yield "cost", f"{number(cost[0])} {unit}".rstrip(), _interval(cost[1:], unit), "the prices given"
+        yield "cost", f"{number(cost[0])} {unit}".rstrip(), _interval(cost[1:], unit), _paid(unit)
     if "co2e_kg" in row:
         co2e = [float(row[f"co2e{end}_kg"]) for end in ("", "_low", "_high")]
-        yield "CO2e", f"{number(co2e[0])} kg", _interval(co2e[1:], "kg"), "the energy above"
+        yield "CO2e", *_amounts(co2e, "co2e"), "the energy above"
+
+
+def _paid(currency: str) -> str:
+    return "the prices given" if currency else "the prices given, in their currency"
+
+
+def _amounts(values: list[float], name: str) -> tuple[str, str]:
+    """A forecast and its interval, in the unit that the forecast is best read in."""
+    unit, scale = unit_of(name, values[0])
+    value, *ends = (each / scale for each in values)
+    return f"{number(value)} {unit}", _interval(ends, unit)
 
 
 def _interval(ends: list[float], unit: str) -> str:

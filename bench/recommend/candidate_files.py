@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from joulelaw.bench.commands.law_files import read_table, told_of
+from joulelaw.bench.commands.law_files import read_runs, told_of
 from joulelaw.bench.console import say
 from joulelaw.bench.forecast.training import data_parallel_degree
 from joulelaw.bench.recommend.candidates import AXES, Axes, Workload, applies, finished
@@ -56,9 +56,9 @@ def read_candidates(path: Path, workload: Workload, axes: Axes, catalogue: Catal
     """The rows of a table, as `candidates.candidates` gives them; its own shapes, or those of the workload.
 
     Raises:
-        InputError: as `read_table`; a column missing, a value that cannot be, with its row.
+        InputError: as `read_runs`; a column missing, a value that cannot be, with its row.
     """
-    table = read_table(path)
+    table = read_runs(path)
     with told_of(path):
         needed = [name for name in CONFIGURATION_COLUMNS if name not in (*SHAPE, *USUAL, *FROM_WORKLOAD)]
         given = [name for name in SHAPE if name in table]

@@ -7,18 +7,16 @@ import numpy as np
 import pandas as pd
 
 from joulelaw import InputError
-from joulelaw.bench.plan.runnable import CPU_HEAP_FACTOR, USABLE_MEMORY
+from joulelaw.bench.forecast.limits import limits
 from joulelaw.bench.training.precision import TRAINABLE
 from joulelaw.model.hardware import Catalogue
-from joulelaw.model.parallelism import counts
 
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """The candidates that fit, with num_parameters, memory_bytes_per_device and memory_share (of what is usable), and
-    how many were left out, by reason."""
+    """The candidates that fit, with their `limits`, and how many were left out, by reason."""
 
     table: pd.DataFrame
     left_out: dict[str, int]
@@ -27,7 +25,7 @@ class Fitting:
 def fitting(table: pd.DataFrame, catalogue: Catalogue) -> Fitting:
     """The candidates that a device can train.
 
-    Memory is the predicted peak (`parallelism.counts`) against what a study's plan counts as usable. Raises InputError
+    Memory is the predicted peak against what a study's plan counts as usable. Raises InputError
     with the nearest candidate where none fits.
     """
     can = _trainable(table, catalogue)
@@ -37,12 +35,8 @@ def fitting(table: pd.DataFrame, catalogue: Catalogue) -> Fitting:
         remedy = "name another --precision"
         raise InputError(f"no device can train in its precision: {told}", where="--precision", remedy=remedy)
     trainable = table[can].reset_index(drop=True)
-    found = counts(trainable, catalogue)
-    needed, usable = found["memory_bytes_per_device"].to_numpy(), _usable_bytes(trainable, catalogue)
-    sized = trainable.assign(
-        num_parameters=found["num_parameters"], memory_bytes_per_device=needed, memory_share=needed / usable
-    )
-    fits = needed <= usable
+    sized = trainable.join(limits(trainable, catalogue))
+    fits = sized["memory_share"] <= 1
     if not fits.any():
         raise _nothing_fits(sized)
     left_out = {"precision": int((~can).sum()), "memory": int((~fits).sum())}
@@ -57,15 +51,6 @@ def _trainable(table: pd.DataFrame, catalogue: Catalogue) -> "np.typing.NDArray[
         spec = catalogue.get(model)
         known.append(precision in spec.peak_flop_per_s and precision in TRAINABLE[spec.kind])
     return np.array(known, dtype=bool)[which]
-
-
-def _usable_bytes(table: pd.DataFrame, catalogue: Catalogue) -> "np.typing.NDArray[np.float64]":
-    """Of a device's memory; with the holes in a processor's heap taken off."""
-    usable = {}
-    for model in table["gpu_model"].unique():
-        spec = catalogue.get(str(model))
-        usable[model] = USABLE_MEMORY * spec.memory_bytes / (CPU_HEAP_FACTOR if spec.kind == "cpu" else 1.0)
-    return table["gpu_model"].map(usable).to_numpy(dtype=float)
 
 
 def _nothing_fits(sized: pd.DataFrame) -> InputError:

@@ -10,22 +10,15 @@ from scipy.special import ndtr, ndtri
 
 from joulelaw import InputError
 from joulelaw.bench.recommend.fits import Fitting
+from joulelaw.bench.recommend.odds import COSTS, odds_of
 from joulelaw.model.choices import pareto_front
-from joulelaw.model.choices_odds import Doubts
-from joulelaw.model.costs import J_PER_KWH, POWER_FACTOR, Prices, costs
-from joulelaw.model.intervals import TARGETS, Z
+from joulelaw.model.costs import POWER_FACTOR, Prices, costs
+from joulelaw.model.intervals import Z
 from joulelaw.model.laws.base import FittedLaw
 from joulelaw.model.tables import PRE_RUN_COLUMNS
 
 Array = npt.NDArray[np.float64]
 
-# What candidates are compared by: forecast, lower and upper end of its 95 % interval.
-COSTS = {
-    "energy": ("predicted_energy_j", "energy_low_j", "energy_high_j"),
-    "time": ("predicted_duration_s", "duration_low_s", "duration_high_s"),
-    "cost": ("cost", "cost_low", "cost_high"),
-    "co2e": ("co2e_kg", "co2e_low_kg", "co2e_high_kg"),
-}
 KIND = ["gpu_model", "strategy"]
 
 
@@ -88,6 +81,10 @@ def recommended(fitted: FittedLaw, fit: Fitting, prices: Mapping[str, Prices], a
     if not known.any():
         what = f"the law cannot tell the {asked.by} of any candidate"
         raise InputError(what, where="--by", remedy="of a device without a power limit it knows the time alone")
+    if not table.loc[known, value].any():
+        raise InputError(
+            f"the {asked.by} of every candidate is 0", where="--by", remedy="give a price or intensity above 0"
+        )
     if asked.inside_only:
         left_out["outside the law's ranges"] = int((known & ~table["inside"]).sum())
         known &= table["inside"].to_numpy()
@@ -167,7 +164,7 @@ def _chosen(
     of_kinds = _of_other_kinds(ranked[within], best)
     cheaper = int(outside[0]) if inside[best] and outside.size and outside[0] < best else None
     compared = sorted({best, *following, *of_kinds, *([] if cheaper is None else [cheaper])})
-    odds = _odds(fitted, ranked.loc[compared], best, prices, asked)
+    odds = odds_of(fitted, ranked.loc[compared], best, prices, asked.by)
     return Recommendation(asked, ranked, left_out, best, following, of_kinds, cheaper, None, odds)
 
 
@@ -176,30 +173,6 @@ def _of_other_kinds(ranked: pd.DataFrame, best: int) -> tuple[int, ...]:
     own = (ranked[KIND] == ranked.loc[best, KIND]).all(axis=1)
     others = ranked[~own].sort_values("inside", ascending=False, kind="stable")
     return tuple(sorted(int(at) for at in others.drop_duplicates(KIND).index))
-
-
-def _odds(
-    fitted: FittedLaw, rows: pd.DataFrame, best: int, prices: Mapping[str, Prices], asked: Asked
-) -> dict[int, float]:
-    """By position, the probability that the best costs less than it."""
-    doubts = Doubts.of(fitted, rows[[name for name in PRE_RUN_COLUMNS if name in rows]])
-    logs = np.log(rows[COSTS[asked.by][0]].to_numpy(dtype=float))
-    place = {int(at): k for k, at in enumerate(rows.index)}
-    others = [at for at in place if at != best]
-    first, second = np.full(len(others), place[best]), np.array([place[at] for at in others], dtype=np.intp)
-    found = doubts.better(first, second, logs, _shares(rows, prices, asked.by))
-    return dict(zip(others, map(float, found), strict=True))
-
-
-def _shares(rows: pd.DataFrame, prices: Mapping[str, Prices], by: str) -> dict[str, Array]:
-    """How far each candidate's cost follows its joules, and its seconds: shares of 1."""
-    joules = {"energy": 1.0, "co2e": 1.0, "time": 0.0}.get(by)
-    if joules is not None:
-        return {"energy": np.full(len(rows), joules), "duration": np.full(len(rows), 1.0 - joules)}
-    per_kwh = np.array([prices[str(model)].per_kwh or 0.0 for model in rows["gpu_model"]])
-    paid = np.where(per_kwh > 0, per_kwh * rows["predicted_energy_j"].to_numpy(dtype=float) / J_PER_KWH, 0.0)
-    share = paid / rows["cost"].to_numpy(dtype=float)
-    return dict(zip(TARGETS, (1.0 - share, share), strict=True))
 
 
 def global_batches(rows: pd.DataFrame) -> Sequence[int]:

@@ -10,8 +10,9 @@ from joulelaw.bench.commands.run_options import flag, told_of_flags
 from joulelaw.bench.forecast.training import Training
 from joulelaw.bench.recommend.candidate_files import YAML, read_axes, read_candidates
 from joulelaw.bench.recommend.candidates import AXES, Axes, Workload, candidates
+from joulelaw.bench.recommend.odds import COSTS
 from joulelaw.bench.recommend.quantities import JOULES, KILOGRAMS, SECONDS, quantity, span, whole_numbers, words
-from joulelaw.bench.recommend.ranking import COSTS, Asked
+from joulelaw.bench.recommend.ranking import Asked
 from joulelaw.bench.recommend.shapes import VOCABULARIES, Grid, named_shapes, shapes_within
 from joulelaw.model.architecture import HEADS
 from joulelaw.model.costs import Prices
@@ -104,6 +105,9 @@ def prices_of(options: Options, models: Iterable[str]) -> dict[str, Prices]:
         except ValueError:
             remedy = "a number, or GPU model=number"
             raise InputError(f"{text!r} is no price", where="--price-per-gpu-hour", remedy=remedy) from None
+    if options["currency"] and options["price_per_kwh"] is None and not hourly:
+        remedy = "add --price-per-kwh or --price-per-gpu-hour"
+        raise InputError("a currency without a price", where="--currency", remedy=remedy)
     found = {}
     for model in map(str, models):
         price = hourly.get(model, hourly.get(""))

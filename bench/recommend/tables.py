@@ -8,14 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from joulelaw.bench.console import number, table
-from joulelaw.bench.recommend.ranking import COSTS, Recommendation
+from joulelaw.bench.forecast.units import unit_of
+from joulelaw.bench.recommend.odds import COSTS
+from joulelaw.bench.recommend.ranking import Recommendation
 
-# A cost's units, the largest last, each with what it is in the forecast's own.
-UNITS = {
-    "time": {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0},
-    "energy": {"J": 1.0, "kJ": 1e3, "MJ": 1e6, "GJ": 1e9},
-    "co2e": {"g": 1e-3, "kg": 1.0, "t": 1e3},
-}
 NOUNS = {"energy": "energy", "time": "time", "cost": "cost", "co2e": "CO2e"}
 
 
@@ -23,7 +19,7 @@ def candidates_table(found: Recommendation, title: str, positions: Sequence[int]
     """A row for each position; with `odds` how sure the best is to cost less."""
     rows = found.candidates.loc[list(positions)]
     names = [name for name, columns in COSTS.items() if columns[0] in rows]
-    units = {name: _unit(name, float(rows[COSTS[name][0]].median())) for name in names}
+    units = {name: unit_of(name, float(rows[COSTS[name][0]].median())) for name in names}
     several = found.candidates["model"].nunique() > 1
     of = {"cost": rows["currency"].iloc[0]} if "cost" in names else {}
     costs = [f"{NOUNS[name]}, {of.get(name) or units[name][0]}".rstrip(", ") for name in names]
@@ -38,7 +34,7 @@ def candidates_table(found: Recommendation, title: str, positions: Sequence[int]
 
 def amount(value: float, name: str, currency: str = "") -> str:
     """A cost in the unit that it is best read in."""
-    unit, scale = _unit(name, value)
+    unit, scale = unit_of(name, value)
     return f"{number(value / scale)} {unit or currency}".rstrip()
 
 
@@ -47,12 +43,6 @@ def probability(value: float | None) -> str:
     if value is None or value != value:
         return "-"
     return "< 0.01" if value < 0.01 else "> 0.99" if value > 0.99 else f"{value:.2f}"
-
-
-def _unit(name: str, value: float) -> tuple[str, float]:
-    """The largest unit of which there are two at least."""
-    units = list(UNITS.get(name, {"": 1.0}).items())
-    return next((each for each in reversed(units) if value >= 2 * each[1]), units[0])
 
 
 def _cells(

@@ -9,9 +9,12 @@ import pandas as pd
 
 from joulelaw.bench.console import ExitCode, last_line, to_people
 from joulelaw.bench.forecast.boundaries import boundary_warnings
+from joulelaw.bench.forecast.forecast import level_of
+from joulelaw.bench.forecast.limits import above_limits
 from joulelaw.bench.recommend.candidates import AXES
 from joulelaw.bench.recommend.fits import in_words
-from joulelaw.bench.recommend.ranking import COSTS, Recommendation, global_batches
+from joulelaw.bench.recommend.odds import COSTS
+from joulelaw.bench.recommend.ranking import Recommendation, global_batches
 from joulelaw.bench.recommend.tables import NOUNS, amount, candidates_table, probability
 from joulelaw.model.laws.base import FittedLaw
 
@@ -76,6 +79,12 @@ def notes(found: Recommendation, fitted: FittedLaw) -> list[str]:
         told.append(f"no candidate keeps the limits{_limits(found)}; the nearest: {_nearest(found)}")
     if (rows["node_count"] > 1).any() and "network_bytes_per_s" not in rows:
         told.append("no --network-bytes-per-s: between nodes the speed of the devices' own link is assumed")
+    chosen = rows if found.best is None else rows.loc[[found.best, *found.next]]
+    if beyond := int(above_limits(chosen).sum()):
+        told.append(
+            f"{beyond} of the {'candidates' if found.best is None else 'lowest'} draw more on average than their "
+            "devices may (power limit x devices): their energy or time is off"
+        )
     for boundary in sorted(set(rows["boundary"].astype(str))):
         told += boundary_warnings(boundary, fitted.provenance)
     return told
@@ -95,6 +104,7 @@ def content(found: Recommendation, fitted: FittedLaw, out: Path | None) -> dict[
         "by": found.asked.by,
         "limits": dict(found.asked.limits),
         "confidence": found.asked.confidence,
+        "interval_level": level_of(fitted),
         "candidates": len(rows),
         "inside_ranges": int(rows["inside"].sum()),
         "within_limits": int(rows["within_limits"].sum()),
@@ -122,7 +132,7 @@ def _counts(found: Recommendation, fitted: FittedLaw) -> list[str]:
     outside = int((~rows["inside"]).sum())
     return [
         f"{len(rows):,} candidates fit, {outside:,} of them outside the law's ranges (marked !).{left}",
-        f"{joules} Intervals are of 95 %.",
+        f"{joules} Intervals are of {100 * level_of(fitted):.0f} %.",
     ]
 
 
@@ -136,7 +146,7 @@ _LEFT_OUT = {
 def _limits(found: Recommendation) -> str:
     if not found.asked.limits:
         return ""
-    told = [f"{NOUNS[name]} {amount(limit, name)}" for name, limit in found.asked.limits.items()]
+    told = [f"{NOUNS[name]} {amount(limit, name, _currency(found))}" for name, limit in found.asked.limits.items()]
     return f" within {', '.join(told)} (kept with probability {found.asked.confidence:g} at least)"
 
 
@@ -149,8 +159,13 @@ def _nearest(found: Recommendation) -> str:
 
 def _said(row: "pd.Series[Any]", name: str) -> str:
     """A cost with its interval, in words."""
-    value, low, high = (float(row[column]) for column in COSTS[name])
-    return f"{NOUNS[name]} {amount(value, name)} ({amount(low, name)} to {amount(high, name)})"
+    currency = str(row.get("currency", ""))
+    value, low, high = (amount(float(row[column]), name, currency) for column in COSTS[name])
+    return f"{NOUNS[name]} {value} ({low} to {high})"
+
+
+def _currency(found: Recommendation) -> str:
+    return str(found.candidates["currency"].iloc[0]) if "currency" in found.candidates else ""
 
 
 def _why(found: Recommendation, at: int) -> str:

@@ -101,8 +101,13 @@ def test_a_table_gets_the_amount_of_training_that_options_say(home: Path, capsys
     ]
     pd.DataFrame(rows).drop(columns=["micro_steps", "tensor_parallel"]).to_csv("runs.csv", index=False)
     run(capsys, *words("runs.csv --out out.csv --dataset-size 10000 --epochs 3"))
-    assert list(pd.read_csv("out.csv")["micro_steps"]) == [471, 1875, 1875, 939, 939]
-    assert "average_power_w" not in pd.read_csv("out.csv"), "nothing is added without a price"
+    told = pd.read_csv("out.csv")
+    assert list(told["micro_steps"]) == [471, 1875, 1875, 939, 939]
+    assert list(told["average_power_w"]) == pytest.approx(
+        list(told["predicted_energy_j"] / told["predicted_duration_s"])
+    )
+    assert "cost" not in told
+    assert "say --dataset-size (and --epochs) or --steps" in refusal(capsys, *words("runs.csv --out out.csv"))
     assert "--gpu-count: an option of one run" in refusal(capsys, *words("runs.csv --out out.csv --gpu-count 2"))
     assert "--out: missing" in refusal(capsys, *words("runs.csv"))
     pd.DataFrame(rows).assign(strategy="fdsp").to_csv("wrong.csv", index=False)
@@ -199,6 +204,8 @@ def test_joules_that_no_meter_measured_are_said_to_be_none(law: FittedLaw) -> No
     mixed = said(meters=(("estimate", "estimated"), ("nvml", "measured")))
     assert "some of this law's trials are estimated (estimate)" in mixed
     assert "2 meters are taken together" in mixed
+    assert "a table that names no meter (unstated)" in said(meters=(("unstated", "stated"),))
+    assert "joules are assumed" in said(meters=(), n_trials=0)
 
 
 def test_a_run_that_fits_no_device_is_forecast_with_a_warning(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,6 +214,60 @@ def test_a_run_that_fits_no_device_is_forecast_with_a_warning(home: Path, capsys
     assert (code, content["memory"]["fits"]) == (0, False)
     assert "Warning: does not fit: " in said
     assert content["memory"]["usable_bytes"] < CATALOGUE.get("Tesla T4").memory_bytes
+
+
+def test_a_table_says_what_one_run_says(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the joules are of, that they are assumed, what does not fit, and watts that no device can draw."""
+    _, content, _ = run(capsys, *words(RUN))
+    usual = content["run"]
+    large = usual | {"micro_batch_size": 512}
+    weak = usual | {"power_limit_w": 1.0}
+    pd.DataFrame([usual | {"power_limit_w": 70.0}, large | {"power_limit_w": 70.0}, weak]).to_csv(
+        "runs.csv", index=False
+    )
+    _, content, said = run(capsys, *words("runs.csv --out out.csv"))
+    assert content["warnings"] == [
+        "1 of 3 runs do not fit in the memory of their devices (memory_share above 1)",
+        "1 of 3 runs draw more on average than their devices may (power_limits_w): energy or time is off",
+        "joules are of boundary gpu: the GPUs alone, without the host (CPUs, memory, fans, power supplies)",
+    ]
+    assert all(f"Warning: {each}" in said for each in content["warnings"])
+    assert (content["energy_is_estimated"], content["boundaries"]) == (False, ["gpu"])
+    out = pd.read_csv("out.csv")
+    assert list(out["memory_share"] > 1) == [False, True, False]
+    assert list(out["power_limits_w"]) == [280, 280, 4]
+    _, content, said = run(capsys, "predict", "default", "runs.csv", "--out", "out.csv")
+    assert "joules are assumed, from data sheets: no trial stands behind them" in said
+    assert content["energy_is_estimated"] is True
+
+
+def test_power_beyond_what_the_devices_may_draw_is_warned_of(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, content, said = run(capsys, *words(RUN, "--power-limit-w 1"))
+    assert content["forecast"]["average_power_w"] > content["forecast"]["power_limits_w"] == 4
+    assert "Warning: average power is above the 4.00 W that the devices may draw" in said
+    _, content, said = run(capsys, "predict", "default", *words(RUN)[2:])
+    found = content["forecast"]
+    assert found["average_power_w"] < found["power_limits_w"] == 4 * 70 < found["average_power_high_w"]
+    assert "Warning: the upper end of average power is above the 280 W that the devices may draw" in said
+    assert "may draw" not in run(capsys, *words(RUN))[2]
+
+
+def test_a_table_to_forecast_may_have_spaces_behind_its_commas(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs.csv").write_text(
+        "model, gpu_model, gpu_count, strategy, micro_batch_size, sequence_length, precision\n"
+        "bert-base-uncased, Tesla T4, 4, fsdp, 16, 128, fp16 \n"
+    )
+    _, one, _ = run(capsys, *words(RUN))
+    run(capsys, *words("runs.csv --out out.csv --dataset-size 10000 --epochs 3"))
+    joules = pd.read_csv("out.csv")["predicted_energy_j"].item()
+    assert joules == pytest.approx(one["forecast"]["predicted_energy_j"])
+    text = Path("runs.csv").read_text()
+    Path("twice.csv").write_text(text.replace("precision", "strategy "))
+    assert "columns there twice: 'strategy'" in refusal(capsys, *words("twice.csv --out out.csv --steps 5"))
+    Path("long.csv").write_text(text.replace("128", "1024"))
+    assert "long.csv row 1: 1024 tokens, and bert-base-uncased has 512 positions" in refusal(
+        capsys, *words("long.csv --out out.csv --steps 5")
+    )
 
 
 def test_nodes_without_a_networks_speed_are_warned_of(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from joulelaw.bench.cli import main
+from joulelaw.bench.recommend.tables import amount
 from joulelaw.model.coefficients import load_law, save_law
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.intervals import Z
@@ -294,6 +295,14 @@ WRONG = {
         ("--model", "gpt2", *TRAINING, "--by", "cost", "--price-per-gpu-hour", "Tesla T4=1"),
         "no price for 'NVIDIA A100-SXM4-40GB'",
     ),
+    "no price, a currency": (
+        ("--model", "gpt2", *TRAINING, "--currency", "EUR"),
+        "--currency: a currency without a price",
+    ),
+    "nothing to pay": (
+        ("--model", "gpt2", *TRAINING, "--by", "cost", "--price-per-kwh", "0"),
+        "the cost of every candidate is 0",
+    ),
     "no unit": (("--model", "gpt2", *TRAINING, "--deadline", "7200"), "'7200' cannot be read"),
     "no GPU": (("--model", "gpt2", *TRAINING, "--gpu-model", "A100"), "unknown device 'A100'"),
     "no strategy": (("--model", "gpt2", *TRAINING, "--strategy", "dp"), "unknown value 'dp'"),
@@ -344,3 +353,10 @@ def test_quantities_are_read_with_their_units() -> None:
     for wrong in ("", "h", "2", "-1h", "1h,2", "2 hours", "0s", "1h x"):
         with pytest.raises(InputError):
             quantity(wrong, SECONDS, "x")
+
+
+def test_energies_are_told_in_the_units_that_predict_tells_them_in() -> None:
+    assert amount(2.4e5, "energy") == "66.7 Wh"
+    assert amount(9e6, "energy") == "2.50 kWh"
+    assert amount(900.0, "energy") == "900 J"
+    assert amount(5.0, "cost", "EUR") == "5.00 EUR"
