@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import typer
 
-from joulelaw import InputError
 from joulelaw.bench.commands import run_options as options
 from joulelaw.bench.console import ExitCode
 
@@ -84,6 +83,7 @@ def recommend(
     """
     given = dict(locals())
     from joulelaw.bench.commands.law_files import check_writable_table, open_law, write_table
+    from joulelaw.bench.forecast.forecast import check_forecasts, chosen_boundary
     from joulelaw.bench.recommend.fits import fitting
     from joulelaw.bench.recommend.ranking import recommended
     from joulelaw.bench.recommend.requests import asked_of, candidates_of, prices_of, workload_of
@@ -92,9 +92,9 @@ def recommend(
     if out is not None:
         check_writable_table(out)
     fitted = open_law(law, devices or [])
-    if fitted.law.post_run:
-        what = f"{fitted.law.name} is a post-run law: it looks at what was measured"
-        raise InputError(what, where=law, remedy="fit one that forecasts: roofline, reduced_form or operation")
+    check_forecasts(fitted)
+    with options.told_of_flags():
+        given["boundary"] = chosen_boundary(fitted, boundary)
     asked, workload = asked_of(given), workload_of(given)
     table = candidates_of(given, fitted, workload)
     fit = fitting(table, fitted.catalogue)

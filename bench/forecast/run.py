@@ -1,7 +1,5 @@
 """One training that somebody has in mind: from options to a row of the measurement table, or to what cannot be."""
 
-import difflib
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -11,22 +9,19 @@ import pandas as pd
 from joulelaw import InputError
 from joulelaw.bench.forecast.models import Model, model_of
 from joulelaw.bench.forecast.training import Training
+from joulelaw.bench.forecast.values import CHOICES, MOST, RATES, wrong_values
 from joulelaw.bench.spec.checks import mismatches
-from joulelaw.bench.spec.configuration import Attention, Configuration, Head, Precision, Strategy
+from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.spec.errors import one_error
 from joulelaw.bench.training.precision import TRAINABLE
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import FSDP_TP_DEGREE, USUAL_HEAD
 
 NEEDED = ("model", "gpu_model", "micro_batch_size", "sequence_length", "precision")
-CHOICES = {"strategy": Strategy, "precision": Precision, "attention": Attention, "head": Head}
-COUNTS = ("gpu_count", "node_count", "tensor_parallel", "micro_batch_size", "sequence_length", "grad_accumulation")
-RATES = ("power_limit_w", "link_bytes_per_s", "network_bytes_per_s")
 # As a table that does not say is taken: Hugging Face's dropout and attention, and one optimizer step a micro-batch.
 DEFAULTS = {"gpu_count": 1, "node_count": 1, "grad_accumulation": 1, "num_labels": 2, "dropout": 0.1}
 # What no law looks at, or is one value of several.
 UNSEEN = ("data", "learning_rate", "checkpoint", "input_size")
-MOST = 10**9
 
 Asked = Mapping[str, Any]
 """Options by their column's name; None, or not there: not said."""
@@ -108,20 +103,7 @@ def _errors(given: Asked) -> Iterator[InputError]:
     if given.get("strategy") == "single" and given["gpu_count"] > 1:
         remedy = "1, or another strategy, such as ddp"
         yield InputError(f"{given['gpu_count']}, and single trains on one", where="gpu_count", remedy=remedy)
-    for name, kind in CHOICES.items():
-        known = get_args(kind)
-        if name in given and given[name] not in known:
-            close = difflib.get_close_matches(str(given[name]), known, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"one of {', '.join(known)}"
-            yield InputError(f"unknown value {given[name]!r}", where=name, remedy=remedy)
-    for name in (*COUNTS, "num_labels"):
-        if name in given and not 1 <= given[name] <= MOST:
-            yield InputError(f"{given[name]} is out of range", where=name, remedy="a whole number of at least 1")
-    for name in RATES:
-        if name in given and not 0 < given[name] < math.inf:
-            yield InputError(f"{given[name]:g} is out of range", where=name, remedy="a number of more than 0")
-    if not 0 <= given["dropout"] < 1:
-        yield InputError(f"{given['dropout']:g} is out of range", where="dropout", remedy="at least 0 and below 1")
+    yield from wrong_values(given)
     if "tensor_parallel" in given and given.get("strategy") != "fsdp_tp":
         remedy = "leave it out: tp splits each layer over all GPUs"
         yield InputError("a degree, but not strategy fsdp_tp", where="tensor_parallel", remedy=remedy)

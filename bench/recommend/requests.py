@@ -8,13 +8,14 @@ import pandas as pd
 from joulelaw import InputError
 from joulelaw.bench.commands.run_options import flag, told_of_flags
 from joulelaw.bench.forecast.training import Training
+from joulelaw.bench.forecast.values import wrong_values
 from joulelaw.bench.recommend.candidate_files import YAML, read_axes, read_candidates
 from joulelaw.bench.recommend.candidates import AXES, Axes, Workload, candidates
 from joulelaw.bench.recommend.odds import COSTS
 from joulelaw.bench.recommend.quantities import JOULES, KILOGRAMS, SECONDS, quantity, span, whole_numbers, words
 from joulelaw.bench.recommend.ranking import Asked
 from joulelaw.bench.recommend.shapes import VOCABULARIES, Grid, named_shapes, shapes_within
-from joulelaw.model.architecture import HEADS
+from joulelaw.bench.spec.errors import one_error
 from joulelaw.model.costs import Prices
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.laws.base import FittedLaw
@@ -66,13 +67,13 @@ def asked_of(options: Options) -> Asked:
 
 def workload_of(options: Options) -> Workload:
     """What is to be trained. Raises InputError where it is not said, or said twice."""
-    length, batch, head = options["sequence_length"], options["global_batch"], options["head"]
-    for name, value in (("--sequence-length", length), ("--global-batch", batch)):
-        if value is not None and value < 1:
-            raise InputError(f"{value} is out of range", where=name, remedy="at least 1")
-    if head is not None and head not in HEADS:
-        raise InputError(f"unknown head {head!r}", where="--head", remedy=f"one of {', '.join(HEADS)}")
+    length, batch = options["sequence_length"], options["global_batch"]
+    if batch is not None and batch < 1:
+        raise InputError(f"{batch} is out of range", where="--global-batch", remedy="at least 1")
     details = {name: options[name] for name in DETAILS if options[name] is not None}
+    wrong = list(wrong_values({**details, "sequence_length": length}))
+    if wrong:
+        raise one_error([InputError(each.what, where=flag(each.where), remedy=each.remedy) for each in wrong])
     training = _training(options)
     sequences = options["steps"] * batch if options["steps"] else options["dataset_size"] * (options["epochs"] or 1.0)
     return Workload(_models(options, length, sequences), length, training, batch, details)

@@ -327,6 +327,10 @@ WRONG = {
     "bad axis": (("--model", "gpt2", *TRAINING, "--candidates", "bad.yaml"), "bad.yaml:2 gpus: unknown key"),
     "bad row": (("--model", "gpt2", *TRAINING, "--candidates", "bad.csv"), "is no count that the strategy can have"),
     "a column": (("--model", "gpt2", *TRAINING, "--candidates", "few.csv"), "columns missing: micro_batch_size"),
+    "no attention": (("--model", "gpt2", *TRAINING, "--attention", "flash"), "--attention: unknown value 'flash'"),
+    "no power": (("--model", "gpt2", *TRAINING, "--power-limit-w", "-3"), "--power-limit-w: -3 is out of range"),
+    "no dropout": (("--model", "gpt2", *TRAINING, "--dropout", "2"), "--dropout: 2 is out of range"),
+    "no boundary": (("--model", "gpt2", *TRAINING, "--boundary", "node_ac"), "--boundary: the law has joules of gpu"),
     "out": (("--model", "gpt2", *TRAINING, "--out", "x.xls"), "unknown ending '.xls'"),
 }
 
