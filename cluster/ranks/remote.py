@@ -1,7 +1,7 @@
 """A device on a Ray node as the driver has it: an actor holds it, and its ranks are run by the node's launcher."""
 
 import socket
-import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,9 @@ from joulelaw.cluster.ranks.node_ranks import Order
 from joulelaw.cluster.ranks.rank import RankSpec
 from joulelaw.cluster.ranks.wire import Message
 from joulelaw.cluster.raycalls import Call, first_line
+
+# A worker that is told to end waits for its calls: one without an end would keep it, and its device, for ever.
+_HOLD_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class RankHost:
         host = str(ray.util.get_node_ip_address())
         return Place(host, interface_of(host), str(gpu_id))
 
-    def hold(self) -> None:
-        """Never answers: the call ends with this actor."""
-        threading.Event().wait()
+    def hold(self, wait_s: float) -> None:
+        """Waits: the call fails when this actor ends before."""
+        time.sleep(wait_s)
 
 
 class RemoteRank:
@@ -53,7 +56,7 @@ class RemoteRank:
         self._runs = False
         self._loss: Message | None = None
         self._is_gone = False
-        self._hold = Call(actor.hold.remote(), "a device", on_news)
+        self._hold = self._asked_to_hold()
 
     @property
     def is_lost(self) -> bool:
@@ -100,12 +103,20 @@ class RemoteRank:
             return
         try:
             self._hold.raw()
-        except ActorUnavailableError:  # out of reach for now
-            self._hold = Call(self._actor.hold.remote(), "a device", self._on_news)
         except RayError as error:
-            self._is_gone = True
-            if "its node has died" not in str(error):
-                self._loss = lost(f"was lost with its actor ({first_line(error)})", Cause.RANK_CRASH)
+            if not isinstance(error, ActorUnavailableError):  # else it is out of reach for now
+                self._note_end(error)
+                return
+        self._hold = self._asked_to_hold()
+
+    def _note_end(self, error: RayError) -> None:
+        self._is_gone = True
+        if "its node has died" not in str(error):
+            self._loss = lost(f"was lost with its actor ({first_line(error)})", Cause.RANK_CRASH)
+
+    def _asked_to_hold(self) -> Call:
+        """The call that tells of the actor's end; that it is over is no news."""
+        return Call(self._actor.hold.remote(_HOLD_S), "a device")
 
     def _translated(self, spec: RankSpec) -> RankSpec:
         payload = {

@@ -18,9 +18,11 @@ from joulelaw.cluster.cluster import Cluster
 from joulelaw.cluster.failures import Cause, ClusterError, GroupTimeoutError, InfeasibleGroupError
 from joulelaw.cluster.nodes.pool import DevicePool
 from joulelaw.cluster.power.meter import MeterOptions
+from joulelaw.cluster.ranks import remote
 from joulelaw.cluster.ranks.gang import GangState
 from joulelaw.cluster.ranks.local import LocalGang
-from joulelaw.cluster.ranks.remote import RemoteRank
+from joulelaw.cluster.ranks.node_link import NodeLink
+from joulelaw.cluster.ranks.remote import RankHost, RemoteRank
 from joulelaw.cluster.ranks.server import ForkServer
 from tests.cluster.driving import Event, environment, finish, gone, of_kind, run, wait_for, wait_for_kind
 
@@ -198,6 +200,33 @@ def test_a_rank_whose_actor_dies_is_lost_and_its_process_too(cluster: Cluster, m
     run(whole, "tell", {}, tmp_path)
     assert whole.state is GangState.DONE
     cluster.release(whole)
+
+
+def test_an_actor_that_holds_a_device_ends_when_it_is_told_to(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a Ray that ends tells it: a worker waits for its calls before it goes."""
+    monkeypatch.setattr(remote, "_HOLD_S", 0.5)
+
+    class Host(RankHost):
+        def pid(self) -> int:
+            return os.getpid()
+
+    actor = ray.remote(Host).options(num_cpus=0, max_concurrency=2).remote()
+    pid = ray.get(actor.pid.remote())
+    rank = RemoteRank(actor, NodeLink(None, lambda: None), lambda: None, {})
+    held = [rank._hold]
+
+    def held_again() -> bool:
+        rank.look()
+        held.extend([] if rank._hold is held[-1] else [rank._hold])
+        return len(held) == 3
+
+    wait_for(held_again)
+    assert not rank.is_lost
+    os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: gone(pid))
+    wait_for(lambda: (rank.look(), rank.is_lost)[1])
 
 
 def test_a_killed_fork_server_fails_one_trial_and_is_replaced(cluster: Cluster, model: str, tmp_path: Path) -> None:
