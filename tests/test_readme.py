@@ -52,3 +52,11 @@ def test_links_lead_to_files_of_the_repository() -> None:
     links = re.findall(r"\]\(([^)]+)\)", TEXT)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_it_is_short_and_leads_to_what_a_new_user_needs() -> None:
+    assert TEXT.count("\n") < 200
+    first_screen = TEXT[: TEXT.index("**No GPU")]
+    assert first_screen.count("\nmake ") == 2
+    for page in ("tutorial", "method", "review", "adding", "commands/README"):
+        assert f"](docs/{page}.md)" in TEXT, page
