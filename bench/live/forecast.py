@@ -1,13 +1,14 @@
 """What a law says of a training before it runs, and what is left to go while it does."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from joulelaw import InputError
 from joulelaw.bench.console import duration, number
+from joulelaw.bench.forecast.boundaries import boundary_warnings
+from joulelaw.bench.forecast.forecast import check_forecasts
 from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.cluster.nodes.inventory import Device
 from joulelaw.model.laws.base import FittedLaw
@@ -26,12 +27,14 @@ class Stated:
     duration_high_s: float
     boundary: str
     extrapolates: str
+    warnings: tuple[str, ...] = ()
+    """What must be said beside these joules: estimated, assumed, or without the host."""
 
     def share(self, micro_steps: int) -> "Stated":
         """Of another number of micro-steps of the same training: all of it is in proportion."""
         by = micro_steps / self.micro_steps
         values = {name: by * getattr(self, name) for name in _SCALED}
-        return Stated(micro_steps, **values, boundary=self.boundary, extrapolates=self.extrapolates)
+        return replace(self, micro_steps=micro_steps, **values)
 
     @property
     def words(self) -> str:
@@ -55,9 +58,7 @@ def stated(
     Raises:
         InputError: a device or configuration that the law cannot count.
     """
-    if law.law.post_run:
-        remedy = "name one that forecasts: roofline, reduced_form or operation"
-        raise InputError(f"{law.law.name} looks at what was measured", where="law", remedy=remedy)
+    check_forecasts(law)
     row: dict[str, Any] = configuration.to_dict() | {"micro_steps": micro_steps}
     for name in ("data", "checkpoint"):
         del row[name]
@@ -76,4 +77,5 @@ def stated(
         **{name: float(found[column]) for name, column in numbers.items()},
         boundary=str(found["boundary"]),
         extrapolates=str(found["extrapolates"]),
+        warnings=tuple(boundary_warnings(str(found["boundary"]), law.provenance)),
     )

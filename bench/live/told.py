@@ -131,6 +131,7 @@ def told_forecast(forecast: Stated, law: str, steps: int) -> Iterator[str]:
     yield f"Forecast of {steps} steps by the law {law}: {forecast.words}"
     if forecast.extrapolates:
         yield f"Beyond what that law was fitted on: {forecast.extrapolates}"
+    yield from (f"The forecast's {warning}" for warning in forecast.warnings)
 
 
 def log_values(told: Mapping[str, float | None], meter: str) -> dict[str, float | str]:

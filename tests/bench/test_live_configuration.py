@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,13 +18,17 @@ from transformers import (
 )
 
 from joulelaw import InputError
+from joulelaw.bench.commands.law_files import open_law
 from joulelaw.bench.live.configuration import Place, Trained, configuration_of, num_parameters
 from joulelaw.bench.live.devices import devices_of
+from joulelaw.bench.live.forecast import stated
 from joulelaw.bench.live.piece import Micro
 from joulelaw.bench.live.ranks import Member
 from joulelaw.bench.live.steps import StepWatch
 from joulelaw.bench.live.strategy import strategy_of_loop, unwrapped
+from joulelaw.bench.live.told import told_forecast
 from joulelaw.bench.spec.configuration import Configuration
+from tests.bench import trial_ranks
 from tests.bench.live_trainings import batch, tiny_bert
 
 CPU = torch.device("cpu")
@@ -183,3 +188,12 @@ def test_each_process_on_a_cpu_has_as_many_cores_as_threads() -> None:
     assert {device.model.rpartition("(")[2] for device in devices} == {"1 core)"}
     with pytest.raises(InputError, match="GPU 1234 of rank 0 is not among those that NVML shows"):
         devices_of([Member(0, "here", 10, 1, (0, "1234"))])
+
+
+def test_the_forecast_at_the_start_says_what_its_joules_lack() -> None:
+    """Those of the law that ships are assumed, and of the GPUs alone."""
+    law = open_law("default")
+    asked = replace(trial_ranks.TINY, gpu_model="Tesla T4", precision="fp16")
+    told = list(told_forecast(stated(law, asked, 100, "gpu"), "default", 100))
+    assert any("without the host" in line for line in told)
+    assert any("assumed" in line for line in told)
