@@ -18,6 +18,7 @@ from joulelaw.bench.training.preload import ENVIRONMENT
 from joulelaw.cluster.nodes.inventory import Device, Node
 
 PACKAGES = (
+    "accelerate",
     "deepspeed",
     "numpy",
     "nvidia-ml-py",
