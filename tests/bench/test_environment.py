@@ -34,21 +34,21 @@ def test_nothing_tells_who_ran_it_or_where(monkeypatch: pytest.MonkeyPatch, tmp_
     private = {
         "HF_TOKEN": "hf_0123456789secret",
         "AWS_SECRET_ACCESS_KEY": "aws0123456789secret",
-        "USER": "ada.lovelace",
-        "LOGNAME": "ada.lovelace",
-        "HOME": "/home/ada.lovelace",
+        "USER": "grace.hopper",
+        "LOGNAME": "grace.hopper",
+        "HOME": "/home/grace.hopper",
         "HOSTNAME": "difference-engine",
         "OMP_NUM_THREADS": "token-in-the-wrong-place",
-        "http_proxy": "http://ada:pw@proxy.example",
+        "http_proxy": "http://hopper:pw@proxy.example",
     }
     for name, value in private.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(socket, "gethostname", lambda: "difference-engine")
-    monkeypatch.setattr(environment.platform, "release", lambda: "6.1.7-ada-custom")
+    monkeypatch.setattr(environment.platform, "release", lambda: "6.1.7-hopper-custom")
     text = json.dumps(describe_environment([inspect_node(), NODE]))
     for value in private.values():
         assert value not in text
-    for secret in ("ada", "secret", "difference", os.sep + "home", str(Path.cwd()), str(Path(__file__).parents[2])):
+    for secret in ("hopper", "secret", "difference", os.sep + "home", str(Path.cwd()), str(Path(__file__).parents[2])):
         assert secret not in text
     assert '"kernel": "6.1.7"' in text
 
