@@ -170,7 +170,8 @@ def test_a_sweep(session: Session) -> None:
 def test_what_is_installed_and_submitted_exists() -> None:
     """The blocks that no test can type: installs, and the job for a cluster."""
     blocks_of = [(block["language"], block["text"]) for block in BLOCK.finditer(PAGE)]
-    asked = [line for language, text in blocks_of if language == "console" for line in text.splitlines()]
+    consoles = [text.replace("\\\n", "") for language, text in blocks_of if language == "console"]
+    asked = [line for text in consoles for line in text.splitlines()]
     extras = {name for line in asked for found in re.findall(r"'\.\[(.+)\]'", line) for name in found.split(",")}
     assert extras == {"bench"}
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
@@ -178,7 +179,7 @@ def test_what_is_installed_and_submitted_exists() -> None:
     assert (ROOT / "constraints.txt").is_file()
     (job,) = [line for line in asked if line.startswith("ray job submit")]
     typed = job.partition(" -- ")[2].split()
-    assert typed[:6] == ["python", "-m", "bench", "calibrate", "law.json", "new_hardware"]
+    assert typed[:6] == ["python", "-m", "bench", "calibrate", "/shared/law.json", "new_hardware"]
     assert (ROOT / "bench" / "sweeps" / "new_hardware.yaml").is_file()
 
 
