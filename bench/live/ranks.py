@@ -1,9 +1,11 @@
 """The processes of one training: which share a node, and what they tell each other before and after it.
 
 Through the process group's store, never through a collective: no device is asked for anything, and a process that
-does not take part costs a time-out, not the training.
+does not take part costs a time-out, not the training. What is heard may name this program's own classes only: anybody
+who reaches the store could else have code run here.
 """
 
+import io
 import os
 import pickle
 from collections.abc import Sequence
@@ -20,6 +22,20 @@ from joulelaw.cluster.nodes.inventory import hostname_hash
 # The slowest process may still be building its model; and after the training, saving it.
 PATIENCE_S = 120.0
 _runs = 0
+
+
+class _OwnClasses(pickle.Unpickler):
+    """Takes records of this program, and arrays: no other class, and no function."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name) if module.startswith("joulelaw.") or module == "array" else None
+        if isinstance(found, type) or (module, name) == ("array", "_array_reconstructor"):
+            return found
+        raise pickle.UnpicklingError(f"{module}.{name} is none of this program's records")
+
+
+def _heard(said: bytes) -> Any:
+    return _OwnClasses(io.BytesIO(said)).load()
 
 
 class AbsentError(Exception):
@@ -89,7 +105,7 @@ class Ranks:
         except Exception as error:  # a store's time-out, or its end with the process that holds it
             silent = [rank for rank in ranks if not self._has(f"{what}/{rank}")]
             raise AbsentError(what, silent or ranks) from error
-        return [pickle.loads(self._store.get(key)) for key in keys]
+        return [_heard(self._store.get(key)) for key in keys]
 
     def exchange(self, what: str, value: Any, patience_s: float = PATIENCE_S) -> list[Any]:
         """Everybody's value, by rank."""
@@ -100,7 +116,7 @@ class Ranks:
 
     def latest(self, what: str, ranks: Sequence[int]) -> list[Any]:
         """What these have said last, without waiting; of those that have said nothing None."""
-        return [pickle.loads(self._store.get(key)) if self._has(key) else None for key in _keys(what, ranks)]
+        return [_heard(self._store.get(key)) if self._has(key) else None for key in _keys(what, ranks)]
 
     def _has(self, key: str) -> bool:
         try:

@@ -1,5 +1,8 @@
 """Processes of one training: what they tell each other through the store, and one that does not take part."""
 
+import os
+import pickle
+import subprocess
 import threading
 from typing import Any
 
@@ -17,7 +20,7 @@ from joulelaw.bench.live.ranks import AbsentError, Company, Member, Ranks
 from joulelaw.bench.live.row import power_of
 from joulelaw.bench.live.window import Warmup
 from joulelaw.bench.trial.conditions import Conditions
-from joulelaw.cluster.nodes.inventory import Device
+from joulelaw.cluster.nodes.inventory import Device, inspect_node
 from joulelaw.cluster.power.meter import NoMeter, Reading
 
 SECOND = 1_000_000_000
@@ -111,3 +114,15 @@ def test_one_process_alone_asks_nobody() -> None:
     alone = Ranks(0, 1)
     assert alone.exchange("meet", 7) == [7]
     assert alone.backend == ""
+
+
+@pytest.mark.parametrize("named", [os.system, subprocess.Popen, inspect_node])
+def test_what_another_says_runs_no_code(named: Any) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (named, ("true",))
+
+    store = HashStore()
+    store.set("word/1", pickle.dumps(Evil()))
+    with pytest.raises(pickle.UnpicklingError, match="none of this program's records"):
+        Ranks(0, 2, store).hear("word", [1])

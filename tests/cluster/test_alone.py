@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def face(kind: type) -> dict[str, str]:
     """Names and what they take; what they give, the type checker compares with `bench.fleet.Fleet`."""
-    public = {name: value for name, value in vars(kind).items() if not name.startswith("_") and name != "connect"}
+    every = {name: value for base in reversed(kind.__mro__[:-1]) for name, value in vars(base).items()}
+    public = {name: value for name, value in every.items() if not name.startswith("_") and name != "connect"}
     return {name: "property" if isinstance(value, property) else _takes(value) for name, value in public.items()}
 
 
