@@ -11,7 +11,7 @@ from joulelaw.bench.dataset.dataset import Dataset
 from joulelaw.bench.plan.plan import PlannedTrial
 from joulelaw.bench.spec.schema import LimitsSection, MeteringSection
 from joulelaw.bench.study.attempts import note_lost_attempts, remember_places
-from joulelaw.bench.study.fleet import Fleet, offered
+from joulelaw.bench.study.fleet import ByModel, Fleet, offered
 from joulelaw.bench.study.lineup import Lineup
 from joulelaw.bench.study.metrics import Ended, Metrics
 from joulelaw.bench.study.node_news import NodeNews
@@ -248,20 +248,26 @@ class StudyLoop:
         if self._running or self._settling or not self._lineup or self._fleet.more_to_come():
             return
         totals = self._fleet.total_by_model()
-        if not {node for on_nodes in totals.values() for node in on_nodes if on_nodes[node]} <= self._session.ready:
+        silent = {node for on_nodes in totals.values() for node in on_nodes if on_nodes[node]} - self._session.ready
+        if silent and time.monotonic() < self._came_s + self._idle_s + READY_S:
             return
         if self._fleet.lost_nodes and time.monotonic() < self._lost_s + NODES_BACK_S:
             return
         self._see()  # a node may have become ready since this turn began
         if self._lineup.next():
             return
+        raise ClusterError(
+            f"{len(self._lineup)} trials wait for devices that are {self._why_not(totals, silent)}; the others are done: "
+            f"run the same command again, with --into {self._dataset.folder}, to go on once the devices are back"
+        )
+
+    def _why_not(self, totals: ByModel, silent: set[str]) -> str:
+        if silent:
+            names = ", ".join(sorted(node[:6] for node in silent))
+            return f"there but not ready: the meter of node {names} does not answer"
         missing = _by_group(self._lineup.stranded(totals))
         lost = "; ".join(what for _, what in self._fleet.lost_nodes.values())
-        raise ClusterError(
-            f"{len(self._lineup)} trials wait for devices that are no longer there: {lost or 'their node is lost'}"
-            f"{f' ({missing})' if missing else ''}; the others are done: run the same command again, with --into "
-            f"{self._dataset.folder}, to go on once the devices are back"
-        )
+        return f"no longer there: {lost or 'their node is lost'}{f' ({missing})' if missing else ''}"
 
     def _abandon(self, error: BaseException) -> None:
         """Ends every rank: all are killed before any is waited for."""

@@ -274,6 +274,17 @@ def test_a_node_that_gets_ready_while_nothing_runs_is_not_taken_for_a_lost_one(
     assert len(run(fleet, tmp_path / "out")) == 1
 
 
+def test_a_node_whose_meter_never_answers_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_loop, "FIRST_S", 0.0)
+    monkeypatch.setattr(study_loop, "READY_S", 0.2)
+    fleet = FakeFleet([failing(Cause.RANK_ERROR)])
+    fleet.clock_offsets = dict  # type: ignore[method-assign]
+    with pytest.raises(ClusterError, match="1 trials wait .* not ready: the meter of node local does not answer"):
+        run(fleet, tmp_path / "out")
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_node_that_comes_back_in_time_gets_what_waits_for_it(tmp_path: Path) -> None:
     fleet = FleetOfTwo([failing(Cause.NODE_LOST), failing(Cause.RANK_ERROR)], [NODE], [])
