@@ -257,8 +257,8 @@ class StudyLoop:
         if self._lineup.next():
             return
         raise ClusterError(
-            f"{len(self._lineup)} trials wait for devices that are {self._why_not(totals, silent)}; the others are done: "
-            f"run the same command again, with --into {self._dataset.folder}, to go on once the devices are back"
+            f"{len(self._lineup)} trials wait for devices that are {self._why_not(totals, silent)}; the others are "
+            f"done: run the same command again, with --into {self._dataset.folder}, to go on once the devices are back"
         )
 
     def _why_not(self, totals: ByModel, silent: set[str]) -> str:

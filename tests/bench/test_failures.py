@@ -281,7 +281,7 @@ def test_a_node_whose_meter_never_answers_is_not_waited_for_without_end(
     monkeypatch.setattr(study_loop, "READY_S", 0.2)
     fleet = FakeFleet([failing(Cause.RANK_ERROR)])
     fleet.clock_offsets = dict  # type: ignore[method-assign]
-    with pytest.raises(ClusterError, match="1 trials wait .* not ready: the meter of node local does not answer"):
+    with pytest.raises(ClusterError, match="not ready: the meter of node local does not answer"):
         run(fleet, tmp_path / "out")
 
 
