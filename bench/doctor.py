@@ -14,7 +14,7 @@ from typing import Literal
 from joulelaw import InputError, __version__
 from joulelaw.bench.plan.devices import with_assumed
 from joulelaw.bench.study.environment import package_version
-from joulelaw.bench.training.precision import TRAINABLE
+from joulelaw.bench.training.precision import trained_in
 from joulelaw.cluster.nodes.inventory import Device, Node, inspect_node
 from joulelaw.cluster.nodes.topology import LinkKind
 from joulelaw.cluster.nodes.versions import source_hash
@@ -144,8 +144,7 @@ def _devices(node: Node) -> Check:
     catalogue, _ = with_assumed(Catalogue.load(), [node])
     told = []
     for model, kind in {device.model: device.kind for device in devices}.items():
-        peaks = catalogue.get(model).peak_flop_per_s
-        precisions = ", ".join(each for each in TRAINABLE[kind] if each in peaks)
+        precisions = ", ".join(trained_in(kind, catalogue.get(model).peak_flop_per_s))
         told.append(f"{sum(device.model == model for device in devices)} x {model}, {precisions}")
     if not devices:
         return Check("devices", "missing", "none", "lower devices.cores_per_device in the sweep")

@@ -126,7 +126,7 @@ def _told(into: Place, read: "Imported | None", added: "pa.Table | None", timing
 
 
 def _say_of_table(read: "Imported", refused: Mapping[str, Sequence[str]]) -> None:
-    from joulelaw.bench.trial.checks import Reason
+    from joulelaw.bench.trial.checks import EXPLANATIONS
 
     if read.ignored:
         say(f"Columns ignored, as they mean nothing here: {', '.join(map(repr, read.ignored))}")
@@ -135,12 +135,11 @@ def _say_of_table(read: "Imported", refused: Mapping[str, Sequence[str]]) -> Non
     for what in ("boundary", "meter", "meter_kind"):
         if len(several := _distinct(read, what)) > 1:
             say(f"Several values of {what}: {', '.join(several)}; a fit takes one alone, or --allow-mixed-meters")
-    explained = {reason.value: reason.explanation for reason in Reason}
     for code in dict.fromkeys(code for codes in refused.values() for code in codes):
         which = [trial for trial, codes in refused.items() if code in codes]
         more = f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else ""
         named = ", ".join(which[:MOST_NAMED]) + more
-        say(f"{len(which)} rows kept as invalid, {code}: {explained[code]} ({named})")
+        say(f"{len(which)} rows kept as invalid, {code}: {EXPLANATIONS[code]} ({named})")
 
 
 def _distinct(read: "Imported | None", column: str) -> list[str]:

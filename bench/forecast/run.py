@@ -13,7 +13,7 @@ from joulelaw.bench.forecast.values import CHOICES, MOST, RATES, wrong_values
 from joulelaw.bench.spec.checks import mismatches
 from joulelaw.bench.spec.configuration import Configuration
 from joulelaw.bench.spec.errors import one_error
-from joulelaw.bench.training.precision import TRAINABLE
+from joulelaw.bench.training.precision import trained_in
 from joulelaw.model.hardware import Catalogue
 from joulelaw.model.parallelism import FSDP_TP_DEGREE, USUAL_HEAD
 
@@ -145,7 +145,7 @@ def _configuration(given: Asked, model: Model, gpu_model: str) -> Configuration:
 def _unfit(asked: Configuration, model: Model, catalogue: Catalogue) -> list[InputError]:
     """What the device and the model do not go with."""
     errors, device = [], catalogue.get(asked.gpu_model)
-    able = [each for each in TRAINABLE[device.kind] if each in device.peak_flop_per_s]
+    able = trained_in(device.kind, device.peak_flop_per_s)
     if asked.precision not in able:
         what = f"{device.name} cannot train in {asked.precision}"
         errors.append(InputError(what, where="precision", remedy=f"one of {', '.join(able)}"))

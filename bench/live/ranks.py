@@ -1,7 +1,7 @@
 """The processes of one training: which share a node, and what they tell each other before and after it.
 
 Through the process group's store, never through a collective: no device is asked for anything, and a process that
-does not take part costs a time-out, not the training. What is heard may name this program's own classes only: anybody
+does not take part costs a time-out, not the training. What is heard may name this program's own records only: anybody
 who reaches the store could else have code run here.
 """
 
@@ -9,7 +9,7 @@ import io
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -21,21 +21,23 @@ from joulelaw.cluster.nodes.inventory import hostname_hash
 
 # The slowest process may still be building its model; and after the training, saving it.
 PATIENCE_S = 120.0
-_runs = 0
 
 
-class _OwnClasses(pickle.Unpickler):
-    """Takes records of this program, and arrays: no other class, and no function."""
+class _OwnRecords(pickle.Unpickler):
+    """Takes dataclasses and named tuples of this program: no other class, and no function.
+
+    A module also has what it imports, and a name may have dots: what counts is where the class was defined.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
-        found = super().find_class(module, name) if module.startswith("joulelaw.") or module == "array" else None
-        if isinstance(found, type) or (module, name) == ("array", "_array_reconstructor"):
+        found = super().find_class(module, name) if module.startswith("joulelaw.") else None
+        if isinstance(found, type) and found.__module__ == module and (is_dataclass(found) or issubclass(found, tuple)):
             return found
         raise pickle.UnpicklingError(f"{module}.{name} is none of this program's records")
 
 
 def _heard(said: bytes) -> Any:
-    return _OwnClasses(io.BytesIO(said)).load()
+    return _OwnRecords(io.BytesIO(said)).load()
 
 
 class AbsentError(Exception):
@@ -71,13 +73,11 @@ class Ranks:
     @classmethod
     def of_this_training(cls) -> "Ranks":
         """By the default process group, where there is one. All its processes meter their trainings equally often."""
-        global _runs
-        _runs += 1
         if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
             return cls(0, 1)
-        store = dist.distributed_c10d._get_default_store()
-        named = PrefixStore(f"joulelaw-{_runs}", store)
-        return cls(dist.get_rank(), dist.get_world_size(), named)
+        rank, store = dist.get_rank(), PrefixStore("joulelaw", dist.distributed_c10d._get_default_store())
+        training = store.add(f"trainings/{rank}", 1)  # what was said in an earlier one is still there
+        return cls(rank, dist.get_world_size(), PrefixStore(str(training), store))
 
     @property
     def backend(self) -> str:
@@ -99,13 +99,14 @@ class Ranks:
 
     def hear(self, what: str, ranks: Sequence[int], patience_s: float = PATIENCE_S) -> list[Any]:
         """What these others have said. Raises AbsentError where one has not within the time, in seconds."""
-        keys = [f"{what}/{rank}" for rank in ranks]
+        keys = _keys(what, ranks)
         try:
             self._store.wait(keys, timedelta(seconds=patience_s))
+            said = [self._store.get(key) for key in keys]
         except Exception as error:  # a store's time-out, or its end with the process that holds it
             silent = [rank for rank in ranks if not self._has(f"{what}/{rank}")]
             raise AbsentError(what, silent or ranks) from error
-        return [_heard(self._store.get(key)) for key in keys]
+        return [_heard(each) for each in said]
 
     def exchange(self, what: str, value: Any, patience_s: float = PATIENCE_S) -> list[Any]:
         """Everybody's value, by rank."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from joulelaw.bench.console import duration, number, table
 from joulelaw.bench.live.forecast import Stated
 from joulelaw.bench.live.measured import Measured
-from joulelaw.bench.trial.checks import Reason, Remark
+from joulelaw.bench.trial.checks import EXPLANATIONS
 
 _TWO_SIDED_95 = 1.96
 PADDED = "texts were of several lengths: `joulelaw fit` leaves the row out, as laws count full sequences"
@@ -108,7 +108,7 @@ def notes(summary: Summary) -> Iterator[str]:
         yield f"The forecast's joules are of {summary.forecast.boundary}, the meter's of {summary.boundary}."
     if summary.window is not None:
         for code in summary.window.verdict.codes:
-            yield f"{code}: {next(each.explanation for each in (*Reason, *Remark) if each.value == code)}"
+            yield f"{code}: {EXPLANATIONS[code]}"
     yield (
         f"Added to {summary.into} as {summary.trial_id}: {_use(summary)}"
         if summary.trial_id

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from joulelaw.bench.console import duration, number, table
 from joulelaw.bench.meter.result import OTHERS_AT_WORK, DeviceJoules, MeterResult
-from joulelaw.bench.trial.checks import Reason, Remark
+from joulelaw.bench.trial.checks import EXPLANATIONS
 
 _NUMERIC = ("energy J", "± J (95 %)", "mean W", "idle W", "net J")
 _TWO_SIDED_95 = 1.96
@@ -51,8 +51,7 @@ def explanation(code: str, result: MeterResult) -> str:
     """A reason or remark in words."""
     if code == OTHERS_AT_WORK and all(code not in device.verdict.reasons for device in result.devices):
         return "processes are at work on the device; their joules are in the sum"
-    text: str = next(each.explanation for each in (*Reason, *Remark) if each.value == code)
-    return text
+    return EXPLANATIONS[code]
 
 
 def as_json(result: MeterResult) -> dict[str, Any]:

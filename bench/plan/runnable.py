@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from joulelaw.bench.plan.price import counted
 from joulelaw.bench.spec.configuration import Configuration
-from joulelaw.bench.training.precision import TRAINABLE
+from joulelaw.bench.training.precision import trained_in
 from joulelaw.cluster.nodes.inventory import Device, Node
 from joulelaw.model.hardware import Catalogue
 
@@ -39,8 +39,7 @@ def misfits(asked: Sequence[Configuration], nodes: Sequence[Node], catalogue: Ca
 
 
 def _untrainable(asked: Configuration, device: Device, catalogue: Catalogue) -> Misfit | None:
-    peaks = catalogue.get(asked.gpu_model).peak_flop_per_s
-    trainable = [each for each in TRAINABLE[device.kind] if each in peaks]
+    trainable = trained_in(device.kind, catalogue.get(asked.gpu_model).peak_flop_per_s)
     if asked.precision in trainable:
         return None
     reason = f"{asked.gpu_model} cannot train in {asked.precision}"

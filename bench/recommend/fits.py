@@ -8,7 +8,7 @@ import pandas as pd
 
 from joulelaw import InputError
 from joulelaw.bench.forecast.limits import limits
-from joulelaw.bench.training.precision import TRAINABLE
+from joulelaw.bench.training.precision import trained_in
 from joulelaw.model.hardware import Catalogue
 
 GIB = 2**30
@@ -49,7 +49,7 @@ def _trainable(table: pd.DataFrame, catalogue: Catalogue) -> "np.typing.NDArray[
     known = []
     for model, precision in pairs:
         spec = catalogue.get(model)
-        known.append(precision in spec.peak_flop_per_s and precision in TRAINABLE[spec.kind])
+        known.append(precision in trained_in(spec.kind, spec.peak_flop_per_s))
     return np.array(known, dtype=bool)[which]
 
 

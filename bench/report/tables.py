@@ -11,7 +11,7 @@ from joulelaw.bench.report.law_words import cell
 from joulelaw.bench.report.names import short_device
 from joulelaw.bench.report.quantity import MISSING, interval, percent, quantity
 from joulelaw.bench.report.study import Study
-from joulelaw.bench.trial.checks import Reason, Remark
+from joulelaw.bench.trial.checks import EXPLANATIONS, Remark
 from joulelaw.model.laws.base import Coefficient
 
 CONTENDERS = {
@@ -141,10 +141,9 @@ def validity(study: Study) -> Table:
     rows += [(each.value, f"valid: {each.explanation}", str(remarks[each]), "") for each in Remark if remarks[each]]
     refused = trials.drop(index=study.valid.index)
     codes = Counter(code for reasons in refused["reasons"] for code in (reasons if reasons is not None else ()))
-    known = {reason.value: reason.explanation for reason in Reason}
     for code, count in codes.most_common():
         has = [reasons is not None and code in reasons for reasons in refused["reasons"]]
-        rows.append((code, known.get(code, ""), str(count), some(list(refused["trial_id"][has]))))
+        rows.append((code, EXPLANATIONS.get(code, ""), str(count), some(list(refused["trial_id"][has]))))
     for cause, part in refused[refused["status"] == "failed"].groupby("failure"):
         rows.append(("failed", str(cause), str(len(part)), some(list(part["trial_id"]))))
     aside = Counter(str(each.get("kind") or each["reason"]) for each in study.plan.get("set_aside", []))

@@ -13,9 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from joulelaw.bench.console import duration
-from joulelaw.bench.trial.checks import Reason
-
-EXPLAINED = {reason.value: reason.explanation for reason in Reason}
+from joulelaw.bench.trial.checks import EXPLANATIONS
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,9 @@ class StudyProgress:
     def _explain(self, codes: Iterable[str]) -> None:
         """What each reason means, the first time that it is met."""
         for code in codes:
-            if code in EXPLAINED and code not in self._explained:
+            if code in EXPLANATIONS and code not in self._explained:
                 self._explained.add(code)
-                self.tell(f"  {code}: {EXPLAINED[code]}")
+                self.tell(f"  {code}: {EXPLANATIONS[code]}")
 
     def again(self, label: str, why: str) -> None:
         """A trial that is run once more."""

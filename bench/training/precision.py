@@ -5,6 +5,7 @@ gradients' sums and Adam's state in fp32, the layers computed in 16 bits; how th
 business. fp16 scales the loss as well, as its smallest gradients would be zero.
 """
 
+from collections.abc import Container
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,11 @@ def trainable(device_kind: str, compute_capability: tuple[int, int] | None = Non
     if device_kind == "cuda" and compute_capability is not None and compute_capability < AMPERE:
         return ("fp32", "fp16")
     return TRAINABLE[device_kind]
+
+
+def trained_in(device_kind: str, peaks: Container[str]) -> tuple[Precision, ...]:
+    """The precisions that a device model can train in: those of its kind whose peak it has (its catalogue entry's)."""
+    return tuple(each for each in TRAINABLE[device_kind] if each in peaks)
 
 
 def check_precision(precision: Precision, device_kind: str) -> None:

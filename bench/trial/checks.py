@@ -128,6 +128,9 @@ LASTING = frozenset(
     }
 )
 
+# Of every code in the `reasons` column, in words.
+EXPLANATIONS: dict[str, str] = {each.value: each.explanation for each in (*Reason, *Remark)}
+
 
 @dataclass(frozen=True)
 class TrialFacts:

@@ -1,8 +1,6 @@
 """Processes of one training: what they tell each other through the store, and one that does not take part."""
 
-import os
 import pickle
-import subprocess
 import threading
 from typing import Any
 
@@ -20,7 +18,7 @@ from joulelaw.bench.live.ranks import AbsentError, Company, Member, Ranks
 from joulelaw.bench.live.row import power_of
 from joulelaw.bench.live.window import Warmup
 from joulelaw.bench.trial.conditions import Conditions
-from joulelaw.cluster.nodes.inventory import Device, inspect_node
+from joulelaw.cluster.nodes.inventory import Device
 from joulelaw.cluster.power.meter import NoMeter, Reading
 
 SECOND = 1_000_000_000
@@ -116,13 +114,27 @@ def test_one_process_alone_asks_nobody() -> None:
     assert alone.backend == ""
 
 
-@pytest.mark.parametrize("named", [os.system, subprocess.Popen, inspect_node])
-def test_what_another_says_runs_no_code(named: Any) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (named, ("true",))
+def call_of(module: str, name: str) -> bytes:
+    """A pickle that calls this with one text; a name may have dots, as the format allows."""
+    texts = b"".join(bytes([0x8C, len(text)]) + text.encode() for text in (module, name))  # SHORT_BINUNICODE, twice
+    return b"\x80\x04" + texts + b"\x93" + b"\x8c\x04true" + b"\x85R."  # STACK_GLOBAL, a tuple of 1, REDUCE
 
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("posix", "system"),
+        ("subprocess", "Popen"),
+        ("joulelaw.cluster.nodes.inventory", "inspect_node"),
+        ("joulelaw.bench.meter.command", "subprocess.Popen"),
+        ("joulelaw.bench.meter.command", "Path"),
+        ("joulelaw.bench.meter.window", "Window"),
+    ],
+)
+def test_what_another_says_runs_no_code(module: str, name: str) -> None:
+    """Neither functions, nor classes of others, also by way of our modules that import them, nor ours that work."""
+    assert pickle.loads(call_of("builtins", "str")) == "true"
     store = HashStore()
-    store.set("word/1", pickle.dumps(Evil()))
+    store.set("word/1", call_of(module, name))
     with pytest.raises(pickle.UnpicklingError, match="none of this program's records"):
         Ranks(0, 2, store).hear("word", [1])
