@@ -103,8 +103,11 @@ class NodeDevices:
     def take_grants(self) -> int:
         """How many devices Ray has granted since the last look.
 
-        ClusterError where they are not what they should be, or where actors end there again and again.
+        ClusterError where they are not what they should be, where actors end there again and again, or where nothing
+        is left that could launch a rank.
         """
+        if self._link.problem:
+            raise ClusterError(f"node {self.node.node_id[:6]}: its launcher has ended for good ({self._link.problem})")
         for held in [each for each in self.held.values() if not each.leased]:
             held.rank.look()
             if held.rank.is_lost:

@@ -6,7 +6,7 @@ say that they came: whatever is lost on a link, and be it without an error of Ra
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
@@ -42,6 +42,7 @@ class NodeLink:
         self._asked_s = float("-inf")
         self._not_before_s = float("-inf")
         self._dead_s: float | None = None
+        self._problem = ""
 
     def launch(self, spec: RankSpec, log_mark: int, inbox: list[Message]) -> int:
         """The number of the launch. The rank's events will come into `inbox`."""
@@ -82,12 +83,16 @@ class NodeLink:
             self._call = None
         self.flush()
 
+    @property
+    def problem(self) -> str:
+        """Why its launcher is gone for good; empty while it is there, or may come again."""
+        return self._problem
+
     def _take(self, heard: Heard) -> None:
-        self._dead_s = None
+        self._dead_s, self._problem = None, ""
         if heard.life != self._life:
             if self._life:
-                self._lose_all("was lost with its fork server", Cause.RANK_CRASH)
-                self._orders = []
+                self._begin_anew()
             self._life, self._obeyed, self._told, self._heard = heard.life, 0, 0, 0
         self._note_obeyed(heard.obeyed - self._obeyed)
         self._heard += len(heard.events)
@@ -110,13 +115,20 @@ class NodeLink:
         """A launcher starts anew unless its node has died, of which the node table says more in a moment."""
         self._dead_s = self._dead_s or self._clock()
         if self._clock() - self._dead_s >= _VERDICT_S:
-            self._lose_all(f"was lost with its node ({first_line(error)})", Cause.NODE_LOST)
+            self._problem = first_line(error)
+            self._lose(list(self._ranks), f"was lost with its node ({self._problem})", Cause.NODE_LOST)
+            del self._orders[self._told :]
 
-    def _lose_all(self, what: str, cause: Cause) -> None:
-        for inbox in self._ranks.values():
-            inbox.append(lost(what, cause))
-        self._ranks = {}
-        del self._orders[self._told :]
+    def _begin_anew(self) -> None:
+        """Another launcher: the former's ranks ended with it; what that one may not have been told is said again."""
+        to_launch = {order.number for order in self._orders if order.launch is not None}
+        self._orders = [order for order in self._orders if order.number in to_launch]
+        ended = [number for number in self._ranks if number not in to_launch]
+        self._lose(ended, "was lost with its fork server", Cause.RANK_CRASH)
+
+    def _lose(self, numbers: Sequence[int], what: str, cause: Cause) -> None:
+        for number in numbers:
+            self._ranks.pop(number).append(lost(what, cause))
 
 
 def lost(what: str, cause: Cause) -> Message:

@@ -90,3 +90,11 @@ def test_a_node_on_which_no_actor_lives_is_given_up(stage: Stage) -> None:
     with pytest.raises(NodeLostError, match="again"):
         go_on()
     assert stage.now_s > 1100, "Ray has had the time to say whether it is the node"
+
+
+def test_a_node_where_nothing_can_launch_a_rank_any_more_is_of_no_use(stage: Stage) -> None:
+    stage.ask(Answer(place("0")), Answer(place("1")))
+    assert stage.devices.take_grants() == 2
+    stage.devices._link._problem = "it died"
+    with pytest.raises(ClusterError, match=r"node ababab: its launcher has ended for good \(it died\)"):
+        stage.devices.take_grants()

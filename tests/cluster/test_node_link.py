@@ -7,8 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorUnavailableError
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 
+from joulelaw.cluster.failures import Cause
 from joulelaw.cluster.nodes.inventory import Device
 from joulelaw.cluster.ranks import node_ranks
 from joulelaw.cluster.ranks.node_link import NodeLink
@@ -193,3 +194,41 @@ def test_a_launcher_that_starts_anew_is_told_no_old_orders() -> None:
     assert stage.inboxes[old][-1]["lost"] == "was lost with its fork server"
     new = stage.launch()
     stage.turn_until(lambda: stage.inboxes[new] == [{"kind": "ready"}])
+
+
+def test_what_a_launcher_was_never_told_is_told_the_one_that_takes_its_place() -> None:
+    """It ended while the node had nothing to do, which nobody saw."""
+    stage = Stage(0)
+    stage.network.bad = False
+    first = stage.launch()
+    stage.turn_until(lambda: bool(stage.inboxes[first]))
+    stage.link.order(Order(first))
+    stage.turn_until(lambda: stage.inboxes[first][-1]["kind"] == "exit")
+    stage.network.node = NodeRanks(lambda: "/nowhere/fork.sock")
+    stage.network.node.life = "another"
+    next_one = stage.launch()
+    stage.link.order(Order(next_one, message={"word": 1}))
+    heard = [{"kind": "ready"}, {"kind": "heard", "words": [1]}]
+    stage.turn_until(lambda: stage.inboxes[next_one] == heard)
+
+
+def test_a_launcher_that_never_starts_again_is_a_problem_until_it_answers() -> None:
+    stage = Stage(0)
+    stage.network.bad = False
+    number = stage.launch()
+    listen = stage.network.launcher.listen
+    stage.network.launcher.listen = SimpleNamespace(remote=lambda *_: refusal())
+    stage.turn_until(lambda: bool(stage.inboxes[number]))
+    assert stage.inboxes[number][-1]["cause"] == Cause.NODE_LOST
+    assert stage.now_s >= 8, "its node may have ended, of which others tell more in a moment"
+    assert "died" in stage.link.problem
+    stage.network.launcher.listen = listen
+    again = stage.launch()
+    stage.turn_until(lambda: stage.inboxes[again] == [{"kind": "ready"}])
+    assert stage.link.problem == ""
+
+
+def refusal() -> SimpleNamespace:
+    answer: Future[Any] = Future()
+    answer.set_exception(ActorDiedError())
+    return SimpleNamespace(future=lambda: answer)
