@@ -15,7 +15,19 @@ import typer
 from typer.main import get_command
 
 from joulelaw import InputError, __version__
-from joulelaw.bench.commands import calibrate, export, imports, law, meter, predict, recommend, report, status, study
+from joulelaw.bench.commands import (
+    calibrate,
+    devices,
+    export,
+    imports,
+    law,
+    meter,
+    predict,
+    recommend,
+    report,
+    status,
+    study,
+)
 from joulelaw.bench.commands.examples import epilog
 from joulelaw.bench.console import ExitCode, last_line, say
 from joulelaw.bench.study.supervisor import supervised
@@ -45,6 +57,7 @@ COMMANDS: dict[str, Callable[..., ExitCode]] = {
     "predict": predict.predict,
     "calibrate": calibrate.calibrate,
     "recommend": recommend.recommend,
+    "devices": devices.devices,
     "export": export.export,
     "meter": meter.meter,
     "report": report.report,

@@ -16,6 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from joulelaw import InputError
 
 SHIPPED = Path(__file__).with_name("hardware.toml")
@@ -132,7 +134,7 @@ class Catalogue:
             close = _closest(name, self._index)
             meant = f"{'leave out the spaces around it; ' if name != name.strip() else ''}"
             meant += f"close ones are {', '.join(close)}; or " if close else ""
-        remedy = f"{meant}add it as a [[device]] entry, as in model/hardware.toml, to a file of your own (--devices)"
+        remedy = f"{meant}add it in a file of your own (--devices), which `joulelaw devices --draft` begins"
         raise UnknownDevice(f"unknown device {name!r}", where="gpu_model", remedy=remedy)
 
     @cached_property
@@ -219,9 +221,16 @@ def _value(key: str, value: Any, where: str) -> Any:
         return tuple(value)
     kind = {"date": datetime.date, "checked": bool}.get(key, str)
     if type(value) is not kind or (value == "" and key not in OPTIONAL_TEXTS):
-        wanted = {"date": "a date, such as 2026-11-21", "checked": "true or false"}.get(key, "a text")
+        wanted = _WANTED.get(key, "a text")
         raise InputError(f"{value!r} is not {wanted}", where=where)
     return value
+
+
+_WANTED = {
+    "date": "a date, such as 2026-11-21",
+    "checked": "true or false",
+    "source": "a text that says where the figures come from",
+}
 
 
 def _peaks(value: Any, where: str) -> dict[str, float]:
@@ -252,4 +261,6 @@ def _literal(value: Any) -> str:
         return "{ " + ", ".join(f"{key} = {_literal(item)}" for key, item in value.items()) + " }"
     if isinstance(value, tuple):
         return "[" + ", ".join(_literal(item) for item in value) + "]"
+    if isinstance(value, float) and value >= 1e6:
+        return str(np.format_float_scientific(value, trim="-"))  # all its digits
     return repr(value)

@@ -50,6 +50,11 @@ EXAMPLES = {
         "joulelaw calibrate law.json new_hardware",
         "joulelaw calibrate law.json new_hardware --into results/lab/new_gpu --out calibrated.json --tolerance 1.4",
     ),
+    "devices": (
+        "joulelaw devices",
+        "joulelaw devices a100",
+        "joulelaw devices 'NVIDIA B200' --draft 'NVIDIA B300' --out drafted.toml",
+    ),
     "export": (
         "joulelaw export law.json --format csv",
         "joulelaw export law.json --format parquet --out coefficients.parquet",
