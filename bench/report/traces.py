@@ -7,13 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from joulelaw.bench.dataset.measurements import read_steps
 from joulelaw.bench.energy.readings import DeviceReadings, power_series
-from joulelaw.bench.energy.stored_power import readings_of
+from joulelaw.bench.report.one_clock import NS, timed_readings, timed_steps
 from joulelaw.bench.report.study import Study
 
 Array = npt.NDArray[np.float64]
-NS = 1e-9
 # Numbers of all traces together, some four characters each: what keeps a page of 1,000 trials below 3 MB.
 BUDGET = 220_000
 MOST_VALUES, LEAST_VALUES = 240, 12
@@ -34,7 +32,7 @@ def plain_traces(study: Study) -> dict[str, dict[str, Any]]:
     """By a trial's place in the table of trials, as the page's script reads it; of valid trials with readings.
 
     Watts in tenths. `steps`: the end of each step and the seconds of its slowest rank; of more than MOST_STEPS the
-    slowest of each stretch. A trial on several nodes is told by its first: other nodes' clocks have another zero.
+    slowest of each stretch.
     """
     rows = study.valid[study.valid["window_begin_ns"].notna()]
     if rows.empty:
@@ -43,7 +41,8 @@ def plain_traces(study: Study) -> dict[str, dict[str, Any]]:
     told: dict[str, dict[str, Any]] = {}
     for place, row in rows.iterrows():
         begin_ns = int(row["window_begin_ns"])
-        traces = [thinned(readings, begin_ns, each) for readings in _readings(study, row)]
+        steps = timed_steps(study, row)
+        traces = [thinned(readings, began_ns, each) for readings, began_ns in timed_readings(study, row, steps)]
         told[str(place)] = {
             "window_s": short((int(row["window_end_ns"]) - begin_ns) * NS),
             "devices": [
@@ -51,7 +50,7 @@ def plain_traces(study: Study) -> dict[str, dict[str, Any]]:
                 for t in traces
                 if t is not None
             ],
-            "steps": _steps(study, row, begin_ns),
+            "steps": _steps(steps),
         }
     return {place: trace for place, trace in told.items() if trace["devices"] or trace["steps"]["end_s"]}
 
@@ -78,20 +77,10 @@ def short(value: float) -> float:
     return float(f"{value:.4g}") if abs(value) < 1 else round(value, 4)
 
 
-def _readings(study: Study, row: "pd.Series[Any]") -> list[DeviceReadings]:
-    nodes = row["nodes"]
-    node = nodes[0] if nodes is not None and len(nodes) else None
-    return sorted(readings_of(study.folder, row["trial_id"], node), key=lambda each: each.domain)
-
-
-def _steps(study: Study, row: "pd.Series[Any]", begin_ns: int) -> dict[str, list[float]]:
-    steps = read_steps(study.folder, row["trial_id"])
+def _steps(steps: pd.DataFrame) -> dict[str, list[float]]:
     if steps.empty:
         return {"end_s": [], "s": []}
-    slowest = steps.assign(s=(steps["end_ns"] - steps["begin_ns"]) * NS).sort_values("s").groupby("step").last()
+    slowest = steps.sort_values("s").groupby("step").last()
     stretch = np.arange(len(slowest)) * min(MOST_STEPS, len(slowest)) // len(slowest)
     slowest = slowest.loc[slowest.groupby(stretch)["s"].idxmax()]
-    return {
-        "end_s": [short((end - begin_ns) * NS) for end in slowest["end_ns"]],
-        "s": [float(f"{s:.3g}") for s in slowest["s"]],
-    }
+    return {"end_s": [short(end) for end in slowest["end_s"]], "s": [float(f"{s:.3g}") for s in slowest["s"]]}

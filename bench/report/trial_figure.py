@@ -5,17 +5,15 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from joulelaw.bench.dataset.measurements import read_steps
 from joulelaw.bench.energy.readings import power_series
-from joulelaw.bench.energy.stored_power import readings_of
 from joulelaw.bench.report.forecast_charts import meter_lines
 from joulelaw.bench.report.names import describe
+from joulelaw.bench.report.one_clock import NS, timed_readings, timed_steps
 from joulelaw.bench.report.palette import LIGHT
 from joulelaw.bench.report.paper import new_figure
 from joulelaw.bench.report.quantity import tick
 from joulelaw.bench.report.study import Study
 
-_NS = 1e-9
 _SHADES = [LIGHT[f"series-{number}"] for number in range(8)]
 
 
@@ -37,33 +35,31 @@ def one_trial(study: Study) -> Figure | None:
     if row is None:
         return None
     begin_ns, end_ns = int(row["window_begin_ns"]), int(row["window_end_ns"])
-    power = list(readings_of(study.folder, row["trial_id"], row["nodes"][0]))  # other nodes' clocks have another zero
-    steps = read_steps(study.folder, row["trial_id"])
+    steps = timed_steps(study, row)
+    power = timed_readings(study, row, steps)
     with new_figure(6.6, 5.4, rows=2, ratios=(1.0, 1.0)) as (figure, (above, below)):
         for axes in (above, below):
-            axes.axvspan(0, (end_ns - begin_ns) * _NS, color=LIGHT["faint"], alpha=0.6, linewidth=0, zorder=0)
-        domains = sorted(power, key=lambda readings: readings.domain)
-        for number, readings in enumerate(domains):
+            axes.axvspan(0, (end_ns - begin_ns) * NS, color=LIGHT["faint"], alpha=0.6, linewidth=0, zorder=0)
+        for number, (readings, began_ns) in enumerate(power):
             time_ns, watts = power_series(readings)
             shade = LIGHT["estimate"] if study.estimated else _SHADES[number % len(_SHADES)]
-            at_s = (time_ns - begin_ns) * _NS
+            at_s = (time_ns - began_ns) * NS
             label = f"device {number}"
             look: dict[str, Any] = {"color": shade, "linewidth": 1.2, "alpha": 0.9 - 0.3 * (number % 2), "label": label}
             above.plot(at_s, watts, drawstyle="steps-pre", **look)
-        above.set_ylim(0, 1.2 * above.dataLim.y1 if domains else 1)
+        above.set_ylim(0, 1.2 * above.dataLim.y1 if power else 1)
         above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} W"))
         above.set_title(f"Power of trial {row['trial_id']}\n{describe(row)}\n{meter_lines(study)}", fontsize=10.0)
-        if 1 < len(domains) <= 8:
-            above.legend(loc="lower right", ncols=len(domains))
+        if 1 < len(power) <= 8:
+            above.legend(loc="lower right", ncols=len(power))
         for rank, part in steps.groupby("rank"):
             number = int(str(rank))
-            seconds = (part["end_ns"] - part["begin_ns"]) * _NS
             shade = _SHADES[number % len(_SHADES)]
-            below.plot((part["end_ns"] - begin_ns) * _NS, seconds, ".", markersize=4.5, color=shade, alpha=0.8,
-                       label=f"rank {rank}")  # fmt: skip
+            look = {"markersize": 4.5, "color": shade, "alpha": 0.8, "label": f"rank {rank}"}
+            below.plot(part["end_s"], part["s"], ".", **look)
         warm = steps[steps["measured"]]
         if len(warm):  # the first steps of a warm-up may be ten times as long
-            below.set_ylim(0, 2 * float(((warm["end_ns"] - warm["begin_ns"]) * _NS).quantile(0.98)))
+            below.set_ylim(0, 2 * float(warm["s"].quantile(0.98)))
         below.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value, "s") if value else "0"))
         below.set_title("Step time", fontsize=10.0)
         below.set_xlabel("seconds since the measured window began")

@@ -69,9 +69,13 @@ class Axes(_Section):
     input_size: Axis[Count] = None
 
 
+USUAL_MIN_S = 2.0  # twice what a valid window needs at least
+
+
 class WindowSection(_Section):
     """How long a trial warms up and is measured.
 
+    `min_s`, where the sweep does not say, is USUAL_MIN_S, or `max_s` if that is less.
     `tolerance`: the window goes on until the energy per step is known within this share, at 95 %; 0 or null: it ends
     with its minima. `warmup_max_s`: after `warmup_steps` the warm-up goes on until steps are steady and devices warm,
     at most so long; null: 60 s on GPUs, 0 elsewhere, which is without that rule.
@@ -79,8 +83,8 @@ class WindowSection(_Section):
 
     warmup_steps: Annotated[int, Field(ge=0, le=100_000)] = 3
     min_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 20
-    min_s: NotNegative = 0.0
     max_s: Positive = 600.0
+    min_s: NotNegative = Field(default_factory=lambda given: min(USUAL_MIN_S, given.get("max_s", USUAL_MIN_S)))
     tolerance: Share | None = 0.01
     warmup_max_s: NotNegative | None = None
 
