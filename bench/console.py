@@ -93,6 +93,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:,.{decimals}f}"
 
 
+def counted(count: int, what: str) -> str:
+    """`1 trial`, `2,000 trials`: of words that take an s."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float | None) -> str:
     """Seconds as people say them: `4.2 s`, `3 min 20 s`, `2 h 5 min`."""
     if seconds is None or not math.isfinite(seconds):

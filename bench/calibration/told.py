@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from joulelaw.bench.calibration.standing import Standing, median_factors
-from joulelaw.bench.console import number, say, table, to_people
+from joulelaw.bench.console import counted, number, say, table, to_people
 from joulelaw.bench.plan.plan import PlannedTrial
 from joulelaw.bench.plan.price import one_step_each
 from joulelaw.model.holds import UNITS, Judgement
@@ -47,7 +47,7 @@ def tell_after(standing: Standing) -> None:
         enough = f"x / {goal.tolerance:g} is out of reach: further trials would hardly narrow them"
     elif taken >= goal.most:
         enough += f"; {goal.most} trials are the most that were asked for"
-    say(f"{taken} trials taken up: {_wide(standing.factors)}; {enough}")
+    say(f"{counted(taken, 'trial')} taken up: {_wide(standing.factors)}; {enough}")
 
 
 def validation_table(standing: Standing) -> Table:

@@ -10,7 +10,7 @@ import typer
 
 from joulelaw import InputError
 from joulelaw.bench.commands.places import Place, Where, place
-from joulelaw.bench.console import ExitCode, last_line, say
+from joulelaw.bench.console import ExitCode, counted, last_line, say
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -98,14 +98,17 @@ def _told(into: Place, read: "Imported | None", added: "pa.Table | None", timing
     """What was taken, what was not, and why: to people, and as the last line."""
     rows = [] if read is None else read.trials.select(["trial_id", "verdict", "reasons"]).to_pylist()
     refused = {row["trial_id"]: row["reasons"] for row in rows if row["verdict"] == "invalid"}
-    counted = Counter(code for codes in refused.values() for code in codes)
-    code = ExitCode.INVALID_TRIALS if set(counted) - set(OWN_WORDS) else ExitCode.DONE
+    reasons = Counter(code for codes in refused.values() for code in codes)
+    code = ExitCode.INVALID_TRIALS if set(reasons) - set(OWN_WORDS) else ExitCode.DONE
     there = 0 if added is None else len(rows) - len(added)
     if read is not None:
         _say_of_table(read, refused)
-        say(f"{len(rows) - there} trials added to {into}" + (f", {there} were there already" if there else ""))
+        say(
+            f"{counted(len(rows) - there, 'trial')} added to {into}"
+            + (f", {there} were there already" if there else "")
+        )
     if timings is not None:
-        say(f"{len(timings)} operation timings are in {into / 'operations'}")
+        say(f"{counted(len(timings), 'operation timing')} in {into / 'operations'}")
     last_line(
         "import",
         code,
@@ -114,7 +117,7 @@ def _told(into: Place, read: "Imported | None", added: "pa.Table | None", timing
         added=len(rows) - there,
         valid=len(rows) - len(refused),
         invalid=len(refused),
-        reasons=counted,
+        reasons=reasons,
         ignored_columns=[] if read is None else read.ignored,
         renamed_devices={} if read is None else dict(read.renamed),
         boundaries=_distinct(read, "boundary"),
@@ -139,7 +142,7 @@ def _say_of_table(read: "Imported", refused: Mapping[str, Sequence[str]]) -> Non
         which = [trial for trial, codes in refused.items() if code in codes]
         more = f" and {len(which) - MOST_NAMED} more" if len(which) > MOST_NAMED else ""
         named = ", ".join(which[:MOST_NAMED]) + more
-        say(f"{len(which)} rows kept as invalid, {code}: {EXPLANATIONS[code]} ({named})")
+        say(f"{counted(len(which), 'row')} kept as invalid, {code}: {EXPLANATIONS[code]} ({named})")
 
 
 def _distinct(read: "Imported | None", column: str) -> list[str]:

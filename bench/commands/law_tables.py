@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from joulelaw.bench.console import number, table
+from joulelaw.bench.console import counted, number, table
 from joulelaw.model.laws.base import FittedLaw, Provenance
 from joulelaw.model.metrics import Score
 from joulelaw.model.noise import NoiseFloor
@@ -41,7 +41,7 @@ def mixed_notes(provenance: Provenance) -> tuple[str, ...]:
 def coefficients_table(fitted: FittedLaw) -> Table:
     """One row a coefficient: value, 95 % interval, unit, meaning, and what is to be thought of it."""
     origin = fitted.provenance
-    title = f"{fitted.law.name}, fitted on {origin.n_trials} trials of {origin.n_cases} cases"
+    title = f"{fitted.law.name}, fitted on {counted(origin.n_trials, 'trial')} of {counted(origin.n_cases, 'case')}"
     shown = table(title, ["coefficient", "value", "95 % interval", "unit", "meaning", ""], ["value", "95 % interval"])
     for each in fitted.coefficients:
         remarks = [*(["at bound"] if each.at_bound else []), *([] if each.identified else ["left open by the data"])]

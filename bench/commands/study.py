@@ -40,6 +40,8 @@ def doctor() -> ExitCode:
         style = styles[check.state]
         shown.add_row(check.name, escape(check.found), f"[{style}]{check.state}[/{style}]", escape(check.remedy))
     to_people().print(shown)
+    if not diagnosis.can_run:
+        say("No trial can run here yet. What needs none can: predict, recommend, import, fit, validate, report")
     code = ExitCode.DONE if diagnosis.can_run else ExitCode.FAILED
     last_line(
         "doctor",

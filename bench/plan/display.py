@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from joulelaw.bench.console import duration, table
+from joulelaw.bench.console import counted, duration, table
 from joulelaw.bench.plan.meter import NO_JOULES
 from joulelaw.bench.plan.plan import Plan, SetAside, group_counts
 from joulelaw.bench.plan.table import LEGEND, total_s, trial_table
@@ -32,8 +32,8 @@ def show_plan(
     for counts in set_aside_counts(plan):
         console.print(_set_aside(counts), markup=False)  # it may hold words of the sweep
     devices = sum(len(node.devices) for node in nodes)
-    where = f"{devices} devices" + (f" of {len(nodes)} nodes" if len(nodes) > 1 else "")
-    console.print(f"{len(plan.trials)} trials on {where}, expected to take about {duration(wall_s)}")
+    where = counted(devices, "device") + (f" of {len(nodes)} nodes" if len(nodes) > 1 else "")
+    console.print(f"{counted(len(plan.trials), 'trial')} on {where}, expected to take about {duration(wall_s)}")
     if short := _short(plan):
         console.print(short)
     for name in assumed:
@@ -77,7 +77,7 @@ def _short(plan: Plan) -> str:
     count = sum(step_s is not None and max(own.min_s, own.min_steps * step_s) < MIN_WINDOW_S for own, step_s in asked)
     if not count:
         return ""
-    told = f"{count} trials are expected to be measured for less than {MIN_WINDOW_S:g} s, and would be invalid"
+    told = f"{counted(count, 'trial')} expected to be measured for less than {MIN_WINDOW_S:g} s, which would be invalid"
     remedy = f"window: {{min_s: {MIN_WINDOW_S:g}}} in the sweep makes them long enough"
     return f"{told} ({Reason.WINDOW_TOO_SHORT}): {remedy}"
 
@@ -95,6 +95,6 @@ def _hold_out(plan: Plan) -> str:
     cases = len({trial.spec.configuration.case_id for trial in held})
     rule = plan.hold_out
     return (
-        f"Held out: {len(held)} trials of {cases} cases, drawn by {rule.by} with seed {rule.seed}; "
-        f"SHA-256 of the split {rule.hash[:16]}..."
+        f"Held out: {counted(len(held), 'trial')} of {counted(cases, 'case')}, drawn by {rule.by} with seed "
+        f"{rule.seed}; SHA-256 of the split {rule.hash[:16]}..."
     )

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from joulelaw.bench.console import counted
 from joulelaw.bench.report.forecast_charts import held_out_error
 from joulelaw.bench.report.quantity import number, percent, quantity
 from joulelaw.bench.report.study import ESTIMATED, Study
@@ -23,7 +24,7 @@ def headline(study: Study) -> str:
     told = [f"duration to {percent(duration)}"]
     if not study.estimated:
         told.insert(0, f"energy to {percent(held_out_error(study, 'energy')[1])}")
-    return f"On {count} held-out trials the {name} law forecasts {' and '.join(told)} (mean absolute error)."
+    return f"On {counted(count, 'held-out trial')} the {name} law forecasts {' and '.join(told)} (mean absolute error)."
 
 
 def _by_folds(study: Study, name: str) -> str:
@@ -49,7 +50,7 @@ def key_figures(study: Study) -> list[tuple[str, str]]:
     figures = [("valid trials", f"{len(valid)} of {len(study.trials)}"), ("device", ", ".join(models) or "none")]
     if len(valid):
         steps = valid["step_s_median"].fillna(valid["duration_s"] / (valid["micro_steps"] / valid["grad_accumulation"]))
-        held = f"{int(valid['held_out'].sum())} trials"
+        held = counted(int(valid["held_out"].sum()), "trial")
         figures += [
             ("held out", f"{held}, in turn" if study.by_folds else held),
             ("fastest to slowest step", f"{quantity(steps.min(), 's')} to {quantity(steps.max(), 's')}"),

@@ -10,6 +10,7 @@ import pytest
 
 from joulelaw import InputError
 from joulelaw.bench import doctor
+from joulelaw.bench.cli import main
 from joulelaw.bench.doctor import Check, Diagnosis, examine, read_pins
 from joulelaw.cluster.nodes.inventory import Device, Node
 from joulelaw.cluster.nodes.topology import Link
@@ -48,6 +49,16 @@ def test_a_missing_package_stops_a_study_and_says_how_to_install_it(
     assert not diagnosis.can_run
     assert found(diagnosis, "no-such-distribution").state == "missing"
     assert "pip install" in found(diagnosis, "no-such-distribution").remedy
+
+
+def test_where_no_trial_can_run_it_says_what_else_can(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine(monkeypatch, CORE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(doctor.STUDY_PACKAGES, "no-such-distribution", "no_such_module")
+    assert main(["doctor"]) == 1
+    assert "What needs none can: predict, recommend" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["ray", "deepspeed"])

@@ -42,7 +42,7 @@ ACTIVATIONS = PARAMETERS | {
 }
 SCORES = ACTIVATIONS | {"num_layers": 3, "num_heads": 8, "sequence_length": 384, "micro_batch_size": 5}
 # The first step builds what later ones keep (optimizer states, buckets), the second DDP's buckets anew.
-WINDOW = Window(warmup_steps=1, min_steps=2)
+WINDOW = Window(warmup_steps=1, min_steps=1)
 TOLERANCE = 0.2
 OPTIONS = {"activation_checkpointing", "attention", "dropout", "grad_accumulation", "head"}
 

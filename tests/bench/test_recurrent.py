@@ -118,7 +118,7 @@ SIZES = {"num_layers": 2, "hidden_size": 256, "vocab_size": 1000, "sequence_leng
 def test_peak_memory_is_predicted_within_a_fifth(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
     sizes = SIZES | {"input_size": 256} | changes
     configuration = recurrent(family, **sizes)
-    done = run_trial(tmp_path, TrialSpec(configuration, window=Window(warmup_steps=1, min_steps=2)))[0].one("done")
+    done = run_trial(tmp_path, TrialSpec(configuration, window=Window(warmup_steps=1, min_steps=1)))[0].one("done")
     measured = done["peak_memory_bytes"] - done["base_memory_bytes"]
     device = replace(CPU, name=TINY.gpu_model, peak_flop_per_s=dict.fromkeys(TRAINABLE["cpu"], 1e11))
     row = counts(pd.DataFrame([configuration.to_dict()]), Catalogue({device.name: device})).iloc[0]
