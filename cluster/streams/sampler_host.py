@@ -12,6 +12,9 @@ from joulelaw.cluster.ranks.launcher import usual_priority
 from joulelaw.cluster.streams.metering import Drained, MeterInfo, new_life, readings_batch, to_bytes
 from joulelaw.cluster.streams.outbox import Outbox
 
+# A reading takes a moment, and one that comes late leaves a gap: on a busy node it goes before what keeps it busy.
+_AHEAD = 10
+
 
 class SamplerHost:
     """Reads its node's meter until it is stopped. Holds no GPU and makes no CUDA context.
@@ -22,7 +25,7 @@ class SamplerHost:
 
     def __init__(self, devices: Sequence[Device], options: MeterOptions) -> None:
         self._life = new_life()
-        usual_priority()
+        usual_priority(ahead=_AHEAD)
         self._devices, self._options = devices, options
         self._outbox = Outbox(CAPACITY)
         self._watched: tuple[int, Mapping[str, Sequence[int]]] = 0, {}
